@@ -1,0 +1,29 @@
+//! Strongroom's words as values.
+//!
+//! Everything here is pure: no I/O, no async, no wall clock, no randomness. What a function needs of the
+//! outside world (the time, random bits, whether the user pressed Ctrl-C) comes in as an argument, mostly
+//! through [`Cx`]. So every decision (which point to restore, what to expire, where a gap is) can be tested
+//! as a table and replays exactly.
+//!
+//! Modules are in flow order; each may name only those above it.
+
+pub mod size;
+pub mod time;
+pub mod cx;
+pub mod name;
+pub mod position;
+pub mod segment;
+pub mod page;
+pub mod entry;
+pub mod point;
+pub mod window;
+pub mod catalog;
+pub mod target;
+pub mod plan;
+
+pub use cx::{Cancelled, Clock, Cx, Entropy, Progress};
+pub use name::{NameError, PointId, SourceName, VaultId};
+pub use position::{Lsn, SystemId, Timeline};
+pub use segment::{SegmentSize, WalFile, WalSegment};
+pub use size::ByteSize;
+pub use time::Timestamp;
