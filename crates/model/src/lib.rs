@@ -16,10 +16,6 @@ pub mod segment;
 pub mod page;
 pub mod entry;
 pub mod point;
-pub mod window;
-pub mod catalog;
-pub mod target;
-pub mod plan;
 
 pub use cx::{Cancelled, Clock, Cx, Entropy, Progress};
 pub use name::{NameError, PointId, SourceName, VaultId};

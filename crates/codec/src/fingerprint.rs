@@ -1,0 +1,83 @@
+//! Keyed fingerprints: what tells whether two pages are the same without keeping either.
+//!
+//! BLAKE3 in keyed mode (BLAKE3 paper §2.2), so that nobody without the vault key can test a guess at a page's
+//! content against a fingerprint. One pass over the data serves both: a page's fingerprint is the front of its hash,
+//! a frame's hash is the hash of its pages' hashes.
+
+use strongroom_model::page::PAGE_SIZE;
+
+/// Eight bytes that stand for one page's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub [u8; 8]);
+
+/// Sixteen bytes that stand for one frame's content.
+pub type FrameHash = [u8; 16];
+
+/// The key of all fingerprints in a vault: the same for every point, so that points can be compared.
+#[derive(Clone)]
+pub struct FingerprintKey(pub(crate) [u8; 32]);
+
+/// Fingerprints the pages of one frame as they are added.
+#[derive(Default)]
+pub struct FrameHasher {
+    pages: Vec<u8>,
+    prints: Vec<Fingerprint>,
+}
+
+impl FrameHasher {
+    /// Adds a page (the last of a file may be short).
+    pub fn add(&mut self, key: &FingerprintKey, page: &[u8]) {
+        let hash = blake3::keyed_hash(&key.0, page);
+        let (front, _) = hash.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+        self.prints.push(Fingerprint(*front));
+        self.pages.extend_from_slice(hash.as_bytes());
+    }
+
+    /// The frame's hash and its pages' fingerprints; ready for the next frame.
+    pub fn finish(&mut self, key: &FingerprintKey) -> (FrameHash, Vec<Fingerprint>) {
+        let hash = blake3::keyed_hash(&key.0, &self.pages);
+        let (front, _) = hash.as_bytes().split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
+        self.pages.clear();
+        (*front, std::mem::take(&mut self.prints))
+    }
+}
+
+/// Whether a page is all zeros, which is not stored.
+pub fn is_zero(page: &[u8]) -> bool {
+    // Whole pages compare against a constant page: the compiler turns it into a vectorised memcmp that stops at
+    // the first difference, almost always within the page header.
+    static ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+    page == ZEROS.get(..page.len()).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bit_of_a_page_and_the_key_matter() {
+        let key = FingerprintKey([1; 32]);
+        let page = vec![5u8; PAGE_SIZE];
+        let print = |key: &FingerprintKey, page: &[u8]| {
+            let mut hasher = FrameHasher::default();
+            hasher.add(key, page);
+            hasher.finish(key)
+        };
+        let (hash, prints) = print(&key, &page);
+        assert_eq!(prints.len(), 1);
+        let mut other = page.clone();
+        other[PAGE_SIZE - 1] ^= 1;
+        assert_ne!(print(&key, &other), (hash, prints.clone()));
+        assert_ne!(print(&key, &page[..PAGE_SIZE - 1]), (hash, prints.clone()));
+        assert_ne!(print(&FingerprintKey([2; 32]), &page), (hash, prints));
+    }
+
+    #[test]
+    fn zero_pages_are_seen() {
+        assert!(is_zero(&[0; PAGE_SIZE]));
+        assert!(is_zero(&[0; 100]));
+        let mut page = [0; PAGE_SIZE];
+        page[PAGE_SIZE - 1] = 1;
+        assert!(!is_zero(&page));
+    }
+}

@@ -1,0 +1,135 @@
+//! Packs read back page for page, and no damage goes unseen.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn scope<'a>(key: &'a PointKey, prints: &'a FingerprintKey, vault: &'a VaultId) -> PackScope<'a> {
+    PackScope { key, fingerprints: prints, vault, path: "packs/0" }
+}
+
+/// A file's content, and the map its pages got.
+type Filed = (Vec<u8>, Vec<Run>);
+
+fn write(files: &[Vec<u8>], suite: Suite, compression: Compression) -> (Vec<u8>, PackDigest, Vec<Filed>) {
+    let (key, prints, vault) = (PointKey::new([1; 32]), FingerprintKey([2; 32]), VaultId::new([3; 16]));
+    let header = pack_header(suite, [4; 16]);
+    let mut writer = PackWriter::new(scope(&key, &prints, &vault), header, compression, 7, 1 << 20);
+    let mut filed = Vec::new();
+    for (file, content) in files.iter().enumerate() {
+        let mut map = Vec::new();
+        writer.add(file as u32, 0, content, &mut map);
+        filed.push((content.clone(), map));
+    }
+    let (object, digest) = writer.finish();
+    (object, digest, filed)
+}
+
+fn open(object: &[u8]) -> Result<PackReader, PackError> {
+    let (key, prints, vault) = (PointKey::new([1; 32]), FingerprintKey([2; 32]), VaultId::new([3; 16]));
+    let tail = object.len().checked_sub(TRAILER_SIZE).ok_or(Malformed { what: "pack" })?;
+    let trailer = Trailer::read(&object[tail..], object.len() as u64)?;
+    let footer = trailer.footer();
+    let footer = object.get(footer.start as usize..footer.end as usize).ok_or(Malformed { what: "pack" })?;
+    PackReader::open(scope(&key, &prints, &vault), object, &trailer, footer)
+}
+
+/// Every page of the pack, by its number.
+fn pages(object: &[u8]) -> Result<Vec<Vec<u8>>, PackError> {
+    let reader = open(object)?;
+    let (mut pages, mut raw) = (Vec::new(), Vec::new());
+    for (index, frame) in reader.frames().iter().enumerate() {
+        let range = frame.range();
+        let mut stored = object[range.start as usize..range.end as usize].to_vec();
+        reader.read_frame(index, &mut stored, &mut raw)?;
+        for slot in 0..frame.prints.len() as u32 {
+            assert_eq!(reader.frame_of(frame.first_page + slot), Some(index));
+            pages.push(raw[frame.page_range(slot).unwrap()].to_vec());
+        }
+    }
+    assert_eq!(reader.frame_of(reader.pages()), None);
+    Ok(pages)
+}
+
+fn check(files: &[Vec<u8>], suite: Suite, compression: Compression) {
+    let (object, digest, filed) = write(files, suite, compression);
+    assert_eq!((digest.size, digest.hash), (object.len() as u64, object_hash(&object)));
+    let pages = pages(&object).unwrap();
+    assert_eq!(pages.len(), digest.pages as usize);
+    for (content, map) in filed {
+        let mut back = vec![0; content.len()];
+        for run in map {
+            for n in 0..run.count {
+                let Place::Pack { pack, page } = run.place else { continue };
+                assert_eq!(pack, 7);
+                let at = (run.first + n) as usize * PAGE_SIZE;
+                let page = &pages[(page + n) as usize];
+                back[at..at + page.len()].copy_from_slice(page);
+            }
+        }
+        assert_eq!(back, content);
+    }
+}
+
+/// A file: a few pages, some of them all zeros, the last perhaps short.
+fn file() -> impl Strategy<Value = Vec<u8>> {
+    (prop::collection::vec(0u8..4, 0..40), 0usize..PAGE_SIZE).prop_map(|(pages, tail)| {
+        let mut content: Vec<u8> = pages.iter().flat_map(|fill| vec![*fill; PAGE_SIZE]).collect();
+        content.extend(vec![9; tail]);
+        content
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn pages_read_back(files in prop::collection::vec(file(), 0..6), plain: bool, codec in 0..3) {
+        let compression = [Compression::None, Compression::Lz4, Compression::Zstd(1)][codec as usize];
+        check(&files, if plain { Suite::Plain } else { Suite::Aes256Gcm }, compression);
+    }
+
+    #[test]
+    fn any_bytes_as_a_footer_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let trailer = Trailer { offset: 32, stored_len: 0, raw_len: 0, frames: 1, codec: Codec::Raw };
+        let _ = read_footer(&bytes, &trailer);
+    }
+
+    #[test]
+    fn any_bytes_as_a_trailer_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..40), size: u64) {
+        let _ = Trailer::read(&bytes, size);
+    }
+}
+
+#[test]
+fn an_empty_pack_and_zero_pages_take_no_frame() {
+    let (object, digest, filed) =
+        write(&[vec![], vec![0; 3 * PAGE_SIZE + 5]], Suite::Aes256Gcm, Compression::Zstd(1));
+    assert_eq!((digest.pages, digest.raw), (0, 0));
+    assert_eq!(filed[1].1, vec![Run { first: 0, count: 4, place: Place::Zero }]);
+    assert_eq!(open(&object).unwrap().frames(), &[]);
+}
+
+#[test]
+fn a_whole_segment_of_one_file_is_one_run() {
+    let content: Vec<u8> = (0..100u32).flat_map(|page| vec![page as u8 + 1; PAGE_SIZE]).collect();
+    let (_, _, filed) = write(&[content], Suite::Aes256Gcm, Compression::Zstd(1));
+    assert_eq!(filed[0].1, vec![Run { first: 0, count: 100, place: Place::Pack { pack: 7, page: 0 } }]);
+}
+
+#[test]
+fn every_flipped_byte_and_truncation_is_noticed() {
+    for suite in [Suite::Plain, Suite::Aes256Gcm] {
+        let files = [vec![1; PAGE_SIZE], vec![2; 3 * PAGE_SIZE / 2]];
+        let (object, _, _) = write(&files, suite, Compression::Zstd(1));
+        assert!(pages(&object).is_ok());
+        for at in 0..object.len() {
+            let mut wrong = object.clone();
+            wrong[at] ^= 1;
+            assert!(pages(&wrong).is_err(), "byte {at} of {}", object.len());
+        }
+        for len in 0..object.len() {
+            assert!(pages(&object[..len]).is_err(), "length {len}");
+        }
+    }
+}

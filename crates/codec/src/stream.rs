@@ -1,0 +1,237 @@
+//! Streams: everything in a vault that is not a pack. A header, then sealed chunks, the last marked as such.
+//!
+//! ```text
+//! | header 32 | chunk 0 | chunk 1 | … | last chunk |
+//! chunk: | stored length u32 | raw length u32 | codec u8 | last u8 | ciphertext ‖ tag |
+//! ```
+//!
+//! A stream cut short lacks its last chunk, one with bytes added has too many: neither reads.
+
+use strongroom_model::VaultId;
+
+use crate::compress::{Codec, Compression, Compressor, decompress};
+use crate::header::{HEADER_SIZE, Header, HeaderError, Kind, Suite};
+use crate::seal::{BlockPlace, BlockType, NotAuthentic, Sealer, TAG_SIZE, VaultKey};
+use crate::wire::{Malformed, WireReader};
+
+/// The longest chunk before compression: what a reader may have to allocate.
+pub const CHUNK_LIMIT: usize = 4 << 20;
+
+/// A stream that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// Its header is not of this format or kind.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// Its structure is broken: cut short, extended or damaged.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// A chunk does not open.
+    #[error(transparent)]
+    NotAuthentic(#[from] NotAuthentic),
+}
+
+/// What a stream is sealed for.
+#[derive(Clone, Copy)]
+pub struct StreamScope<'a> {
+    /// The vault's key.
+    pub key: &'a VaultKey,
+    /// The vault's id.
+    pub vault: &'a VaultId,
+    /// The object's key in the store.
+    pub path: &'a str,
+}
+
+/// Writes a stream, chunk by chunk.
+pub struct StreamWriter {
+    sealer: Sealer,
+    compressor: Compressor,
+    out: Vec<u8>,
+    pending: Option<Vec<u8>>,
+    index: u32,
+}
+
+impl StreamWriter {
+    /// A stream of this kind, sealed under `suite`, told apart from all others by `nonce`.
+    pub fn new(scope: StreamScope<'_>, kind: Kind, suite: Suite, nonce: [u8; 16]) -> StreamWriter {
+        let header = Header { kind, suite, nonce };
+        StreamWriter {
+            sealer: Sealer::for_object(scope.key, &header, scope.vault, scope.path),
+            compressor: Compressor::new(Compression::default()),
+            out: header.write().to_vec(),
+            pending: None,
+            index: 0,
+        }
+    }
+
+    /// Adds a chunk of at most [`CHUNK_LIMIT`] bytes; a longer one is split.
+    pub fn push(&mut self, chunk: &[u8]) {
+        for part in chunk.chunks(CHUNK_LIMIT) {
+            if let Some(pending) = self.pending.replace(part.to_vec()) {
+                self.write(&pending, BlockType::Chunk);
+            }
+        }
+    }
+
+    /// Ends the stream and gives the object's bytes.
+    pub fn finish(mut self) -> Vec<u8> {
+        let last = self.pending.take().unwrap_or_default();
+        self.write(&last, BlockType::LastChunk);
+        self.out
+    }
+
+    fn write(&mut self, raw: &[u8], block_type: BlockType) {
+        let mut block = Vec::with_capacity(raw.len() + TAG_SIZE);
+        let codec = self.compressor.append(raw, &mut block);
+        // Chunks are at most CHUNK_LIMIT, so their length fits; the index would take 16 PiB to wrap.
+        let place = BlockPlace { block_type, index: self.index, codec, raw_len: raw.len() as u32 };
+        let tag = self.sealer.seal(&place, &mut block);
+        block.extend_from_slice(&tag);
+        self.out.extend_from_slice(&(block.len() as u32).to_le_bytes());
+        self.out.extend_from_slice(&place.raw_len.to_le_bytes());
+        self.out.push(codec as u8);
+        self.out.push((block_type == BlockType::LastChunk) as u8);
+        self.out.extend_from_slice(&block);
+        self.index += 1;
+    }
+}
+
+/// Reads a stream, chunk by chunk.
+pub struct StreamReader<'a> {
+    sealer: Sealer,
+    rest: WireReader<'a>,
+    index: u32,
+    ended: bool,
+}
+
+impl<'a> StreamReader<'a> {
+    /// Reads `object`, which must be a stream of this kind.
+    pub fn new(
+        scope: StreamScope<'_>,
+        kind: Kind,
+        object: &'a [u8],
+    ) -> Result<StreamReader<'a>, StreamError> {
+        let header = Header::read(object, kind)?;
+        Ok(StreamReader {
+            sealer: Sealer::for_object(scope.key, &header, scope.vault, scope.path),
+            rest: WireReader::new(&object[HEADER_SIZE..], "stream"),
+            index: 0,
+            ended: false,
+        })
+    }
+
+    /// The next chunk; `None` after the last, once the whole object was accounted for.
+    pub fn next_chunk(&mut self) -> Result<Option<Vec<u8>>, StreamError> {
+        if self.ended {
+            self.rest.end()?;
+            return Ok(None);
+        }
+        let (stored_len, raw_len) = (self.rest.u32()?, self.rest.u32()?);
+        let codec = Codec::read(self.rest.u8()?)?;
+        self.ended = match self.rest.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(self.rest.malformed().into()),
+        };
+        if raw_len as usize > CHUNK_LIMIT {
+            return Err(self.rest.malformed().into());
+        }
+        let mut sealed = self.rest.take(stored_len as usize)?.to_vec();
+        let block_type = if self.ended { BlockType::LastChunk } else { BlockType::Chunk };
+        let block =
+            self.sealer.open(&BlockPlace { block_type, index: self.index, codec, raw_len }, &mut sealed)?;
+        let mut raw = vec![0; raw_len as usize];
+        decompress(codec, block, &mut raw)?;
+        self.index += 1;
+        Ok(Some(raw))
+    }
+}
+
+/// A whole object of one chunk: a record.
+pub fn write_record(
+    scope: StreamScope<'_>,
+    kind: Kind,
+    suite: Suite,
+    nonce: [u8; 16],
+    record: &[u8],
+) -> Vec<u8> {
+    let mut writer = StreamWriter::new(scope, kind, suite, nonce);
+    writer.push(record);
+    writer.finish()
+}
+
+/// The content of an object of one chunk.
+pub fn read_record(scope: StreamScope<'_>, kind: Kind, object: &[u8]) -> Result<Vec<u8>, StreamError> {
+    let mut reader = StreamReader::new(scope, kind, object)?;
+    let record = reader.next_chunk()?.unwrap_or_default();
+    match reader.next_chunk()? {
+        None => Ok(record),
+        Some(_) => Err(Malformed { what: "record" }.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(chunks: &[&[u8]], suite: Suite) -> Vec<u8> {
+        let vault = VaultId::new([1; 16]);
+        let key = VaultKey::new([2; 32]);
+        let mut writer = StreamWriter::new(
+            StreamScope { key: &key, vault: &vault, path: "p" },
+            Kind::Journal,
+            suite,
+            [3; 16],
+        );
+        chunks.iter().for_each(|chunk| writer.push(chunk));
+        writer.finish()
+    }
+
+    fn read(object: &[u8]) -> Result<Vec<Vec<u8>>, StreamError> {
+        let vault = VaultId::new([1; 16]);
+        let key = VaultKey::new([2; 32]);
+        let mut reader =
+            StreamReader::new(StreamScope { key: &key, vault: &vault, path: "p" }, Kind::Journal, object)?;
+        let mut chunks = Vec::new();
+        while let Some(chunk) = reader.next_chunk()? {
+            chunks.push(chunk);
+        }
+        Ok(chunks)
+    }
+
+    #[test]
+    fn chunks_read_back() {
+        let long = vec![5; CHUNK_LIMIT + 1];
+        for suite in [Suite::Plain, Suite::Aes256Gcm] {
+            assert_eq!(read(&write(&[], suite)), Ok(vec![vec![]]));
+            assert_eq!(read(&write(&[b"one", b"two"], suite)), Ok(vec![b"one".to_vec(), b"two".to_vec()]));
+            let split = read(&write(&[&long], suite)).unwrap();
+            assert_eq!(split.iter().map(Vec::len).collect::<Vec<_>>(), [CHUNK_LIMIT, 1]);
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_truncation_and_extension_is_noticed() {
+        for suite in [Suite::Plain, Suite::Aes256Gcm] {
+            let good = write(&[b"first chunk", b"second chunk"], suite);
+            for bit in 0..good.len() * 8 {
+                let mut wrong = good.clone();
+                wrong[bit / 8] ^= 1 << (bit % 8);
+                assert!(read(&wrong).is_err(), "bit {bit}");
+            }
+            for len in 0..good.len() {
+                assert!(read(&good[..len]).is_err(), "length {len}");
+            }
+            let mut longer = good.clone();
+            longer.push(0);
+            assert!(read(&longer).is_err());
+        }
+    }
+
+    #[test]
+    fn a_stream_without_its_last_chunk_is_cut_short() {
+        let whole = write(&[b"first", b"second"], Suite::Aes256Gcm);
+        let first = HEADER_SIZE + 10 + u32::from_le_bytes(whole[32..36].try_into().unwrap()) as usize;
+        assert!(matches!(read(&whole[..first]), Err(StreamError::Malformed(_))));
+    }
+}

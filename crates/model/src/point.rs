@@ -1,0 +1,191 @@
+//! Recovery points: what is promised when one begins, what is decided when it ends, what it consists of.
+//!
+//! ```text
+//! intent ──▶ packs ──▶ manifest ──▶ decision          each written once; the decision is the one commit point
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::Entry;
+use crate::name::{PointId, SourceName};
+use crate::page::Run;
+use crate::position::{Lsn, SystemId, Timeline};
+use crate::segment::{SegmentSize, WalSegment};
+use crate::time::Timestamp;
+
+/// What a writer says before it stores anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// The point to be.
+    pub point: PointId,
+    /// Of which source.
+    pub source: SourceName,
+    /// The engine that reads it: `postgres`.
+    pub engine: String,
+    /// The point whose packs it may refer to, if any.
+    pub parent: Option<PointId>,
+    /// Writer's clock.
+    pub began_at: Timestamp,
+    /// The writer's host name.
+    pub host: String,
+    /// The writer's version: `strongroom 0.1.0`.
+    pub tool: String,
+}
+
+/// The stretch of journal a point needs to become consistent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalRange {
+    /// Whose journal.
+    pub lineage: SystemId,
+    /// On which timeline.
+    pub timeline: Timeline,
+    /// The size of its segments, in bytes.
+    pub segment_size: SegmentSize,
+    /// Replay begins here.
+    pub start: Lsn,
+    /// Replay must reach this (exclusive end).
+    pub stop: Lsn,
+}
+
+impl JournalRange {
+    /// The first and last segment needed.
+    pub fn segments(&self) -> (WalSegment, WalSegment) {
+        (
+            WalSegment::holding(self.timeline, self.start, self.segment_size),
+            WalSegment::ending(self.timeline, self.stop, self.segment_size),
+        )
+    }
+}
+
+/// A committed point in a few lines: what lists show without reading its manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The point.
+    pub point: PointId,
+    /// Of which source.
+    pub source: SourceName,
+    /// The engine: `postgres`.
+    pub engine: String,
+    /// The server: `PostgreSQL 17.4`.
+    pub product: String,
+    /// The point whose packs it refers to, if any.
+    pub parent: Option<PointId>,
+    /// Server's clock at start.
+    pub started_at: Timestamp,
+    /// Server's clock at stop: the earliest time this point restores to.
+    pub stopped_at: Timestamp,
+    /// Writer's clock at commit.
+    pub committed_at: Timestamp,
+    /// The journal it needs.
+    pub journal: JournalRange,
+    /// Files, folders and links.
+    pub entries: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Bytes this point added to the vault.
+    pub stored: u64,
+    /// Packs this point added to the vault.
+    pub packs: u32,
+    /// Pages whose checksum was wrong on the source's disk. Not zero = damage at the source.
+    pub damaged_pages: u64,
+}
+
+/// The end of a point's making; written once, so of two that try one wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
+pub enum Decision {
+    /// It is whole.
+    Commit {
+        /// BLAKE3-128 of the manifest object, in hexadecimal.
+        manifest_hash: String,
+        /// Bytes of the manifest object.
+        manifest_size: u64,
+        /// The point in a few lines.
+        summary: Box<Summary>,
+    },
+    /// Its writer gave up.
+    Abandoned {
+        /// Why.
+        why: String,
+    },
+    /// A sweep took it for dead.
+    Revoked {
+        /// Which sweep.
+        by: String,
+    },
+}
+
+/// Where a point stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum PointState {
+    /// Begun and not decided: being written now, or its writer died.
+    Undecided {
+        /// What its writer said.
+        intent: Intent,
+    },
+    /// Whole.
+    Committed {
+        /// In a few lines.
+        summary: Box<Summary>,
+    },
+    /// Given up by its writer.
+    Abandoned {
+        /// Why.
+        why: String,
+    },
+    /// Taken for dead by a sweep.
+    Revoked {
+        /// Which.
+        by: String,
+    },
+}
+
+/// A pack that a point refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackRef {
+    /// The point that wrote it.
+    pub owner: PointId,
+    /// Its number among the owner's packs.
+    pub number: u32,
+    /// Its 128 random bits, part of its key.
+    pub nonce: [u8; 16],
+    /// Bytes of the object.
+    pub size: u64,
+    /// BLAKE3-128 of the object.
+    pub hash: [u8; 16],
+}
+
+/// A file, folder or link of a point, and where its pages are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRow {
+    /// Path, kind, mode, owner; a file's size is what was read.
+    pub entry: Entry,
+    /// Where its pages are; empty for folders and links.
+    pub map: Vec<Run>,
+    /// Pages whose checksum was wrong on the source's disk.
+    pub damaged: Vec<u32>,
+}
+
+/// A manifest's first chunk: the point's facts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointFacts {
+    /// The point.
+    pub point: PointId,
+    /// Of which source.
+    pub source: SourceName,
+    /// The engine: `postgres`.
+    pub engine: String,
+    /// The server: `PostgreSQL 17.4`.
+    pub product: String,
+    /// The point whose packs it refers to, if any.
+    pub parent: Option<PointId>,
+    /// Server's clock at start and stop.
+    pub started_at: Timestamp,
+    /// The earliest time this point restores to.
+    pub stopped_at: Timestamp,
+    /// The journal it needs.
+    pub journal: JournalRange,
+    /// What the engine wants to know at restore, in its own shape.
+    pub engine_facts: serde_json::Value,
+}
