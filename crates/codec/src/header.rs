@@ -34,11 +34,13 @@ pub enum Kind {
     Journal = 5,
     /// A registered lineage of a source.
     Lineage = 6,
+    /// The vault key, wrapped for one recipient.
+    Key = 7,
 }
 
 impl Kind {
     fn read(byte: u8) -> Option<Kind> {
-        [Kind::Intent, Kind::Pack, Kind::Manifest, Kind::Decision, Kind::Journal, Kind::Lineage]
+        [Kind::Intent, Kind::Pack, Kind::Manifest, Kind::Decision, Kind::Journal, Kind::Lineage, Kind::Key]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }

@@ -141,6 +141,17 @@ pub enum PointState {
     },
 }
 
+impl PointState {
+    /// The state a decision leaves a point in.
+    pub fn from_decision(decision: Decision) -> PointState {
+        match decision {
+            Decision::Commit { summary, .. } => PointState::Committed { summary },
+            Decision::Abandoned { why } => PointState::Abandoned { why },
+            Decision::Revoked { by } => PointState::Revoked { by },
+        }
+    }
+}
+
 /// A pack that a point refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackRef {

@@ -1,0 +1,124 @@
+//! What a vault holds, derived from listings and the small records; nothing here is kept anywhere else.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use strongroom_codec::header::Kind;
+use strongroom_model::point::{Decision, Intent, PointState, Summary};
+use strongroom_model::{PointId, SourceName, SystemId, WalFile};
+use strongroom_store::Key;
+
+use crate::error::VaultError;
+use crate::layout::{self, PointPart};
+use crate::open::Vault;
+
+/// A recovery point as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PointRow {
+    /// The point.
+    pub point: PointId,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub state: PointState,
+    /// Whether retention let it go.
+    pub expired: bool,
+}
+
+impl PointRow {
+    /// The summary of a point that can be restored; `None` for every other state.
+    pub fn restorable(&self) -> Option<&Summary> {
+        match &self.state {
+            PointState::Committed { summary } if !self.expired => Some(summary),
+            _ => None,
+        }
+    }
+}
+
+impl Vault {
+    /// Every source that has anything in this vault.
+    pub async fn sources(&self) -> Result<Vec<SourceName>, VaultError> {
+        let mut sources = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.store.list(layout::SOURCES, after.as_ref()).await?;
+            let Some(first) = page.objects.first() else { return Ok(sources) };
+            let name = first.key.as_str().split('/').nth(1).unwrap_or_default();
+            sources.extend(name.parse::<SourceName>());
+            // '0' follows '/' in ASCII: the next listing begins behind everything of this source.
+            after = Key::new(format!("{}/{name}0", layout::SOURCES)).ok();
+        }
+    }
+
+    /// The source's points, oldest first. A point whose records do not read fails the listing: it may be the one
+    /// that matters.
+    pub async fn points(&self, source: &SourceName) -> Result<Vec<PointRow>, VaultError> {
+        let mut parts: BTreeMap<PointId, Vec<String>> = BTreeMap::new();
+        let folder = layout::points(source);
+        let mut after = None;
+        loop {
+            let page = self.store.list(&folder, after.as_ref()).await?;
+            for object in &page.objects {
+                let rest = object.key.as_str().get(folder.len() + 1..).unwrap_or_default();
+                if let Some((id, part)) = rest.split_once('/')
+                    && let Ok(id) = id.parse()
+                {
+                    parts.entry(id).or_default().push(part.to_owned());
+                }
+            }
+            // A big point has many packs, which sort last: the next listing begins behind them ('0' follows '/').
+            after = match (
+                page.next,
+                page.objects.last().and_then(|last| last.key.as_str().rsplit_once("/packs/")),
+            ) {
+                (None, _) => break,
+                (Some(_), Some((point, _))) => Key::new(format!("{point}/packs0")).ok(),
+                (next, None) => next,
+            };
+        }
+        let mut rows = Vec::with_capacity(parts.len());
+        for (point, parts) in parts {
+            let has = |part: PointPart| parts.iter().any(|name| name == part.name());
+            let state = match has(PointPart::Decision) {
+                true => self.decision(source, &point).await?.map(PointState::from_decision),
+                false => self.intent(source, &point).await?.map(|intent| PointState::Undecided { intent }),
+            };
+            // A folder with packs only: its intent is gone with a sweep. Nothing refers to it.
+            if let Some(state) = state {
+                rows.push(PointRow { expired: has(PointPart::Expired), point, state });
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The point's decision, if it was decided.
+    pub async fn decision(
+        &self,
+        source: &SourceName,
+        point: &PointId,
+    ) -> Result<Option<Decision>, VaultError> {
+        self.get_record(&layout::point_part(source, point, PointPart::Decision), Kind::Decision).await
+    }
+
+    async fn intent(&self, source: &SourceName, point: &PointId) -> Result<Option<Intent>, VaultError> {
+        self.get_record(&layout::point_part(source, point, PointPart::Intent), Kind::Intent).await
+    }
+
+    /// Every WAL file of a lineage, in order of key.
+    pub async fn journal_files(
+        &self,
+        source: &SourceName,
+        lineage: SystemId,
+    ) -> Result<Vec<WalFile>, VaultError> {
+        let (mut files, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store.list(&layout::wal(source, lineage), after.as_ref()).await?;
+            files.extend(
+                page.objects.iter().filter_map(|object| WalFile::parse(object.key.last_segment()).ok()),
+            );
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(files),
+            }
+        }
+    }
+}

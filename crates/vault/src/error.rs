@@ -1,0 +1,197 @@
+//! Why a vault could not do what it was asked.
+
+use strongroom_codec::header::HeaderError;
+use strongroom_codec::manifest::ManifestError;
+use strongroom_codec::pack::PackError;
+use strongroom_codec::stream::StreamError;
+use strongroom_model::{Cancelled, PointId, SourceName, WalFile};
+use strongroom_store::{PutError, StoreError};
+
+/// What went wrong with a vault.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no vault at this place.
+    #[error("{place} holds no vault: it has no vault.json")]
+    NotAVault {
+        /// Where.
+        place: String,
+    },
+    /// There is one already.
+    #[error("{place} already holds a vault")]
+    AlreadyAVault {
+        /// Where.
+        place: String,
+    },
+    /// `vault.json` does not read.
+    #[error("read vault.json in {place}: {why}")]
+    VaultFile {
+        /// Where.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Written by a later Strongroom.
+    #[error("{object} in {place} is written in format {format}; this build reads format 1")]
+    Newer {
+        /// Which object.
+        object: String,
+        /// Where.
+        place: String,
+        /// Its format.
+        format: u16,
+    },
+    /// The vault is encrypted and no passphrase or identity was given.
+    #[error("the vault in {place} is encrypted, and no passphrase or age identity was given")]
+    Locked {
+        /// Where.
+        place: String,
+    },
+    /// No wrapped key opens with what was given.
+    #[error("{what} does not open the vault in {place}")]
+    WrongKey {
+        /// `this passphrase`, `none of these age identities`.
+        what: &'static str,
+        /// Where.
+        place: String,
+    },
+    /// A recipient or identity that cannot be used.
+    #[error("{0}")]
+    Recipient(String),
+    /// An object does not read: damaged, truncated, forged, or moved.
+    #[error("{key} in {place} is damaged: {why}")]
+    Damaged {
+        /// The object.
+        key: String,
+        /// Where.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An object that must be there is not.
+    #[error("{key} is missing from {place}")]
+    Missing {
+        /// The object.
+        key: String,
+        /// Where.
+        place: String,
+    },
+    /// A different object of this name is there: two writers that should not share this place.
+    #[error("{key} in {place} was written by someone else")]
+    Taken {
+        /// The object.
+        key: String,
+        /// Where.
+        place: String,
+    },
+    /// A WAL file of this name but with other content is there already.
+    #[error("ship {file} of source {source_name}: {place} already has a different file of this name")]
+    JournalDiffers {
+        /// The WAL file.
+        file: WalFile,
+        /// Whose.
+        source_name: SourceName,
+        /// Where.
+        place: String,
+    },
+    /// A sweep, or someone else, decided this point before its writer did.
+    #[error("recovery point {point} was {what} before it was committed")]
+    LostDecision {
+        /// The point.
+        point: PointId,
+        /// `revoked by …`, `abandoned`.
+        what: String,
+    },
+    /// No such point.
+    #[error("source {source_name} has no recovery point {point}")]
+    NoSuchPoint {
+        /// Whose.
+        source_name: SourceName,
+        /// Which.
+        point: PointId,
+    },
+    /// The point exists and is not restorable.
+    #[error("recovery point {point} is {state}")]
+    NotCommitted {
+        /// Which.
+        point: PointId,
+        /// `unfinished`, `abandoned`, `revoked`, `expired`.
+        state: &'static str,
+    },
+    /// More pages, files or packs than the format can count.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The user asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}
+
+/// Why an object does not read, in words; newer formats keep their own error.
+pub(crate) fn damaged(key: impl ToString, place: String, error: impl Into<Unreadable>) -> VaultError {
+    match error.into() {
+        Unreadable::Newer(format) => VaultError::Newer { object: key.to_string(), place, format },
+        Unreadable::Damaged(why) => VaultError::Damaged { key: key.to_string(), place, why },
+    }
+}
+
+/// A codec's error, sorted by what the user can do about it.
+pub(crate) enum Unreadable {
+    Newer(u16),
+    Damaged(String),
+}
+
+impl From<HeaderError> for Unreadable {
+    fn from(error: HeaderError) -> Unreadable {
+        match error {
+            HeaderError::Newer(format) => Unreadable::Newer(format),
+            HeaderError::NotOurs | HeaderError::OtherKind => Unreadable::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<StreamError> for Unreadable {
+    fn from(error: StreamError) -> Unreadable {
+        match error {
+            StreamError::Header(header) => header.into(),
+            StreamError::Malformed(_) | StreamError::NotAuthentic(_) => {
+                Unreadable::Damaged(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ManifestError> for Unreadable {
+    fn from(error: ManifestError) -> Unreadable {
+        match error {
+            ManifestError::Stream(stream) => stream.into(),
+            ManifestError::Malformed(_) | ManifestError::Facts(_) => Unreadable::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl From<PackError> for Unreadable {
+    fn from(error: PackError) -> Unreadable {
+        match error {
+            PackError::Header(header) => header.into(),
+            PackError::Malformed(_) | PackError::NotAuthentic(_) | PackError::Fingerprint { .. } => {
+                Unreadable::Damaged(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<String> for Unreadable {
+    fn from(why: String) -> Unreadable {
+        Unreadable::Damaged(why)
+    }
+}
+
+/// A put whose key is taken is, for the vault's own random names, somebody else's object.
+pub(crate) fn written(result: Result<(), PutError>) -> Result<(), VaultError> {
+    result.map_err(|error| match error {
+        PutError::Exists { key, place } => VaultError::Taken { key, place },
+        PutError::Store(error) => error.into(),
+    })
+}

@@ -1,0 +1,133 @@
+//! The journal in the vault: one object per WAL file, under the name PostgreSQL gave it.
+//!
+//! The first chunk of an object is its facts, the others its content in parts of 1 MiB. A name is written once: the
+//! same content again is fine, other content is refused and what is there stays (incidents 14 and 17).
+
+use serde::{Deserialize, Serialize};
+use strongroom_codec::header::Kind;
+use strongroom_codec::stream::{StreamReader, StreamWriter};
+use strongroom_model::{Cx, Lsn, SourceName, SystemId, Timestamp, WalFile};
+use strongroom_store::{Key, PutError};
+
+use crate::error::{VaultError, damaged};
+use crate::layout;
+use crate::open::Vault;
+
+/// Content per chunk: what a reader holds besides the segment itself.
+const PART: usize = 1 << 20;
+
+/// Bytes read to learn a journal file's facts: its first chunk is a few hundred bytes.
+const FACTS_READ: u64 = 4096;
+
+/// What is known of a shipped WAL file besides its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalFacts {
+    /// Its name.
+    pub name: String,
+    /// Bytes of content.
+    pub size: u64,
+    /// When it was shipped, by the shipper's clock.
+    pub shipped_at: Timestamp,
+    /// When its first and last transaction ended, by the server's clock; `None` if none did in this file.
+    pub transactions: Option<(Timestamp, Timestamp)>,
+    /// Where its WAL ends, if the file is a `.partial`: always `None` for whole segments.
+    pub end: Option<Lsn>,
+}
+
+/// What shipping a file came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shipped {
+    /// It is in the vault now.
+    Stored {
+        /// Bytes of the object.
+        bytes: u64,
+    },
+    /// The same content was there, durably.
+    AlreadyThere,
+}
+
+impl Vault {
+    /// Ships a WAL file. `Ok` means that the vault durably holds exactly this content under this name.
+    pub async fn ship(
+        &self,
+        cx: &Cx,
+        source: &SourceName,
+        lineage: SystemId,
+        (file, facts): (WalFile, &JournalFacts),
+        content: &[u8],
+    ) -> Result<Shipped, VaultError> {
+        let key = layout::wal_file(source, lineage, file);
+        let mut writer = StreamWriter::new(self.scope(&key), Kind::Journal, self.suite, cx.random());
+        writer.push(
+            &serde_json::to_vec(facts)
+                .unwrap_or_else(|why| unreachable!("journal facts are not JSON: {why}")),
+        );
+        content.chunks(PART).for_each(|part| writer.push(part));
+        let object = writer.finish();
+        let bytes = object.len() as u64;
+        match self.store.put_new(&key, object.into()).await {
+            Ok(()) => Ok(Shipped::Stored { bytes }),
+            Err(PutError::Store(error)) => Err(error.into()),
+            Err(PutError::Exists { .. }) => match self.fetch_at(&key).await? {
+                Some((_, there)) if there == content => Ok(Shipped::AlreadyThere),
+                Some(_) => {
+                    Err(VaultError::JournalDiffers { file, source_name: source.clone(), place: self.place() })
+                }
+                None => Err(VaultError::Missing { key: key.to_string(), place: self.place() }),
+            },
+        }
+    }
+
+    /// A shipped WAL file, whole and checked; `None` only if the store says with authority that there is none.
+    pub async fn fetch(
+        &self,
+        source: &SourceName,
+        lineage: SystemId,
+        file: WalFile,
+    ) -> Result<Option<(JournalFacts, Vec<u8>)>, VaultError> {
+        self.fetch_at(&layout::wal_file(source, lineage, file)).await
+    }
+
+    /// A shipped WAL file's facts, without its content.
+    pub async fn journal_facts(
+        &self,
+        source: &SourceName,
+        lineage: SystemId,
+        file: WalFile,
+    ) -> Result<JournalFacts, VaultError> {
+        let key = layout::wal_file(source, lineage, file);
+        let size = self.store.head(&key).await?.size;
+        let front = self.store.get_range(&key, 0..size.min(FACTS_READ)).await?;
+        let mut reader = self.open_journal(&key, &front)?;
+        self.read_facts(&key, &mut reader)
+    }
+
+    async fn fetch_at(&self, key: &Key) -> Result<Option<(JournalFacts, Vec<u8>)>, VaultError> {
+        let object = match self.store.get(key).await {
+            Ok(object) => object,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut reader = self.open_journal(key, &object)?;
+        let facts = self.read_facts(key, &mut reader)?;
+        let mut content = Vec::with_capacity(facts.size.min(1 << 30) as usize);
+        while let Some(part) = reader.next_chunk().map_err(|why| damaged(key, self.place(), why))? {
+            content.extend_from_slice(&part);
+        }
+        if content.len() as u64 != facts.size || facts.name != key.last_segment() {
+            return Err(damaged(key, self.place(), "its content is not what its facts say".to_owned()));
+        }
+        Ok(Some((facts, content)))
+    }
+
+    fn open_journal<'a>(&self, key: &Key, object: &'a [u8]) -> Result<StreamReader<'a>, VaultError> {
+        StreamReader::new(self.scope(key), Kind::Journal, object)
+            .map_err(|why| damaged(key, self.place(), why))
+    }
+
+    fn read_facts(&self, key: &Key, reader: &mut StreamReader<'_>) -> Result<JournalFacts, VaultError> {
+        let front = reader.next_chunk().map_err(|why| damaged(key, self.place(), why))?.unwrap_or_default();
+        serde_json::from_slice(&front).map_err(|why| damaged(key, self.place(), why.to_string()))
+    }
+}

@@ -1,0 +1,156 @@
+//! Wrapping the vault key: for a passphrase (Argon2id) or an age recipient. Append-only, one object per recipient.
+//!
+//! The vault key itself never changes and never leaves memory unwrapped: adding a recipient rewrites no data.
+
+use age::armor::{ArmoredReader, ArmoredWriter, Format};
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
+use strongroom_codec::header::{Kind, Suite};
+use strongroom_codec::manifest::{from_hex, to_hex};
+use strongroom_codec::seal::VaultKey;
+use strongroom_codec::stream::{StreamScope, read_record, write_record};
+use strongroom_model::{Cx, VaultId};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::VaultError;
+
+/// For whom the vault key is wrapped.
+pub enum Recipient {
+    /// Whoever knows this passphrase.
+    Passphrase(Zeroizing<String>),
+    /// Whoever holds this age recipient's identity: `age1…`.
+    Age(String),
+}
+
+/// What opens a vault.
+#[derive(Default)]
+pub struct Unlock {
+    /// A passphrase.
+    pub passphrase: Option<Zeroizing<String>>,
+    /// The text of an age identity file.
+    pub identities: Option<Zeroizing<String>>,
+}
+
+/// Memory, passes and lanes of Argon2id: RFC 9106 §4's second recommendation (64 MiB, 3 passes, 4 lanes).
+const ARGON2_MEMORY_KIB: u32 = 64 << 10;
+const ARGON2_PASSES: u32 = 3;
+const ARGON2_LANES: u32 = 4;
+
+/// The most a wrapped key may ask of us, so that a forged one cannot exhaust the host.
+const ARGON2_MEMORY_LIMIT_KIB: u32 = 1 << 20;
+const ARGON2_PASSES_LIMIT: u32 = 64;
+
+/// A wrapped copy of the vault key, as stored (JSON).
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(crate) enum KeySlot {
+    /// Argon2id turns the passphrase into a key; that key seals the vault key.
+    Passphrase { memory_kib: u32, passes: u32, lanes: u32, salt: String, wrapped: String },
+    /// An age file (armoured) for this recipient.
+    Age { recipient: String, wrapped: String },
+}
+
+impl KeySlot {
+    /// Wraps `key` for `recipient`.
+    pub(crate) fn wrap(
+        cx: &Cx,
+        vault: &VaultId,
+        key: &VaultKey,
+        recipient: &Recipient,
+    ) -> Result<KeySlot, VaultError> {
+        match recipient {
+            Recipient::Passphrase(passphrase) if passphrase.is_empty() => {
+                Err(VaultError::Recipient("an empty passphrase protects nothing".into()))
+            }
+            Recipient::Passphrase(passphrase) => {
+                let salt = cx.random::<16>();
+                let cost = (ARGON2_MEMORY_KIB, ARGON2_PASSES, ARGON2_LANES);
+                let wrapping = stretch(passphrase, &salt, cost)?;
+                let scope = StreamScope { key: &wrapping, vault, path: "key" };
+                let wrapped = write_record(scope, Kind::Key, Suite::Aes256Gcm, cx.random(), key.expose());
+                Ok(KeySlot::Passphrase {
+                    memory_kib: cost.0,
+                    passes: cost.1,
+                    lanes: cost.2,
+                    salt: to_hex(&salt),
+                    wrapped: to_hex(&wrapped),
+                })
+            }
+            Recipient::Age(text) => {
+                let recipient: age::x25519::Recipient = text.trim().parse().map_err(|why| {
+                    VaultError::Recipient(format!("'{text}' is not an age recipient: {why}"))
+                })?;
+                let wrapped = age_encrypt(&recipient, key.expose())
+                    .map_err(|why| VaultError::Recipient(format!("wrap the vault key for {text}: {why}")))?;
+                Ok(KeySlot::Age { recipient: recipient.to_string(), wrapped })
+            }
+        }
+    }
+
+    /// The vault key, if this slot is of the kind that `unlock` has something for and it opens.
+    pub(crate) fn unwrap(&self, vault: &VaultId, unlock: &Unlock) -> Option<VaultKey> {
+        let mut opened = match (self, &unlock.passphrase, &unlock.identities) {
+            (KeySlot::Passphrase { memory_kib, passes, lanes, salt, wrapped }, Some(passphrase), _) => {
+                let cheap = *memory_kib <= ARGON2_MEMORY_LIMIT_KIB && *passes <= ARGON2_PASSES_LIMIT;
+                let salt = from_hex::<16>(salt).filter(|_| cheap)?;
+                let wrapping = stretch(passphrase, &salt, (*memory_kib, *passes, *lanes)).ok()?;
+                let wrapped = hex_bytes(wrapped)?;
+                let scope = StreamScope { key: &wrapping, vault, path: "key" };
+                read_record(scope, Kind::Key, &wrapped).ok()?
+            }
+            (KeySlot::Age { wrapped, .. }, _, Some(identities)) => age_decrypt(identities, wrapped)?,
+            _ => return None,
+        };
+        let key = <[u8; 32]>::try_from(&opened[..]).ok().map(VaultKey::new);
+        opened.zeroize();
+        key
+    }
+}
+
+/// A passphrase's 256-bit key by Argon2id (RFC 9106), cost = (memory in KiB, passes, lanes).
+fn stretch(passphrase: &str, salt: &[u8], cost: (u32, u32, u32)) -> Result<VaultKey, VaultError> {
+    let unusable =
+        |why: argon2::Error| VaultError::Recipient(format!("stretch the passphrase by Argon2id: {why}"));
+    let params = argon2::Params::new(cost.0, cost.1, cost.2, Some(32)).map_err(unusable)?;
+    let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let mut key = Zeroizing::new([0; 32]);
+    argon2.hash_password_into(passphrase.as_bytes(), salt, &mut *key).map_err(unusable)?;
+    Ok(VaultKey::new(*key))
+}
+
+fn age_encrypt(recipient: &age::x25519::Recipient, key: &[u8]) -> Result<String, Box<dyn std::error::Error>> {
+    let mut out = Vec::new();
+    let encryptor = age::Encryptor::with_recipients(std::iter::once(recipient as &dyn age::Recipient))?;
+    let mut writer = encryptor.wrap_output(ArmoredWriter::wrap_output(&mut out, Format::AsciiArmor)?)?;
+    writer.write_all(key)?;
+    writer.finish()?.finish()?;
+    Ok(String::from_utf8(out)?)
+}
+
+fn age_decrypt(identities: &str, wrapped: &str) -> Option<Vec<u8>> {
+    let identities = age::IdentityFile::from_buffer(identities.as_bytes()).ok()?.into_identities().ok()?;
+    let decryptor = age::Decryptor::new(ArmoredReader::new(wrapped.as_bytes())).ok()?;
+    let mut reader =
+        decryptor.decrypt(identities.iter().map(|identity| &**identity as &dyn age::Identity)).ok()?;
+    let mut key = Vec::with_capacity(64);
+    // One byte more than a key would already be wrong: a forged file cannot make us read on.
+    reader.by_ref().take(33).read_to_end(&mut key).ok()?;
+    Some(key)
+}
+
+fn hex_bytes(text: &str) -> Option<Vec<u8>> {
+    (text.len() % 2 == 0)
+        .then(|| text.as_bytes().as_chunks::<2>().0)?
+        .iter()
+        .map(|pair| from_hex::<1>(std::str::from_utf8(pair).ok()?).map(|[byte]| byte))
+        .collect()
+}
+
+/// A new age identity: the text of an identity file, and its recipient.
+pub fn generate_identity() -> (Zeroizing<String>, String) {
+    use age::secrecy::ExposeSecret;
+    let identity = age::x25519::Identity::generate();
+    let recipient = identity.to_public().to_string();
+    let text = format!("# recipient: {recipient}\n{}\n", identity.to_string().expose_secret());
+    (Zeroizing::new(text), recipient)
+}

@@ -1,0 +1,138 @@
+//! Where everything lies in the store. The only place that spells a key.
+
+use strongroom_codec::manifest::to_hex;
+use strongroom_model::point::PackRef;
+use strongroom_model::{PointId, SourceName, SystemId, WalFile};
+use strongroom_store::Key;
+
+/// Makes a key of parts that follow the key rule by construction (names, ids, numbers, hexadecimal).
+fn key(text: String) -> Key {
+    match Key::new(text) {
+        Ok(key) => key,
+        Err(error) => unreachable!("the layout spelled a key the store refuses: {error}"),
+    }
+}
+
+/// What the vault is.
+pub fn vault() -> Key {
+    key("vault.json".into())
+}
+
+/// The folder of wrapped copies of the vault key `id`.
+pub fn keys(id: &str) -> String {
+    format!("keys/{id}")
+}
+
+/// Wrapped copy `n` of the vault key `id` (which must be hexadecimal).
+pub fn key_slot(id: &str, n: u32) -> Key {
+    key(format!("keys/{id}/{n}"))
+}
+
+/// The folder of all sources.
+pub const SOURCES: &str = "sources";
+
+/// The folder of a source's lineages.
+pub fn lineages(source: &SourceName) -> String {
+    format!("sources/{source}/lineages")
+}
+
+/// A source's `n`th lineage.
+pub fn lineage(source: &SourceName, n: u32) -> Key {
+    key(format!("sources/{source}/lineages/{n:06}"))
+}
+
+/// The folder of a source's points.
+pub fn points(source: &SourceName) -> String {
+    format!("sources/{source}/points")
+}
+
+/// The folder of one point.
+pub fn point(source: &SourceName, point: &PointId) -> String {
+    format!("sources/{source}/points/{point}")
+}
+
+/// A part of a point: `intent`, `manifest`, `decision`.
+pub fn point_part(source: &SourceName, id: &PointId, part: PointPart) -> Key {
+    key(format!("{}/{}", point(source, id), part.name()))
+}
+
+/// What a point consists of, besides packs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PointPart {
+    /// Written first.
+    Intent,
+    /// Written after all packs.
+    Manifest,
+    /// Written last.
+    Decision,
+    /// The tombstone of a point that retention let go.
+    Expired,
+}
+
+impl PointPart {
+    /// Its file name.
+    pub fn name(self) -> &'static str {
+        match self {
+            PointPart::Intent => "intent",
+            PointPart::Manifest => "manifest",
+            PointPart::Decision => "decision",
+            PointPart::Expired => "expired",
+        }
+    }
+}
+
+/// The folder of a point's packs.
+pub fn packs(source: &SourceName, id: &PointId) -> String {
+    format!("{}/packs", point(source, id))
+}
+
+/// A pack. Its nonce is in its name, so that two writers can never mean the same object.
+pub fn pack(source: &SourceName, pack: &PackRef) -> Key {
+    key(format!("{}/{:06}-{}", packs(source, &pack.owner), pack.number, to_hex(&pack.nonce)))
+}
+
+/// The folder of a lineage's WAL.
+pub fn wal(source: &SourceName, lineage: SystemId) -> String {
+    format!("sources/{source}/wal/{lineage}")
+}
+
+/// A WAL file.
+pub fn wal_file(source: &SourceName, lineage: SystemId, file: WalFile) -> Key {
+    let folder = wal(source, lineage);
+    key(match file {
+        WalFile::History(_) => format!("{folder}/{file}"),
+        WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::BackupLabel(segment, _) => {
+            format!("{folder}/{:08X}/{}/{file}", segment.timeline.get(), segment.stretch())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_as_the_format_says() {
+        let source: SourceName = "orders".parse().unwrap();
+        let id: PointId = "20261120T120000Z-1f2e3d4c".parse().unwrap();
+        let packed = PackRef { owner: id.clone(), number: 7, nonce: [0xab; 16], size: 0, hash: [0; 16] };
+        let wal_of = |name| wal_file(&source, SystemId(42), WalFile::parse(name).unwrap()).to_string();
+        assert_eq!(
+            pack(&source, &packed).as_str(),
+            "sources/orders/points/20261120T120000Z-1f2e3d4c/packs/000007-abababababababababababababababab"
+        );
+        assert_eq!(
+            point_part(&source, &id, PointPart::Decision).as_str(),
+            "sources/orders/points/20261120T120000Z-1f2e3d4c/decision"
+        );
+        assert_eq!(
+            wal_of("0000000A0000001600000003"),
+            "sources/orders/wal/42/0000000A/00000016/0000000A0000001600000003"
+        );
+        assert_eq!(wal_of("00000002.history"), "sources/orders/wal/42/00000002.history");
+        assert_eq!(
+            wal_of("000000010000001600000003.partial"),
+            "sources/orders/wal/42/00000001/00000016/000000010000001600000003.partial"
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! Making and opening a vault.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use strongroom_codec::fingerprint::FingerprintKey;
+use strongroom_codec::header::{FORMAT, Suite};
+use strongroom_codec::manifest::to_hex;
+use strongroom_codec::seal::VaultKey;
+use strongroom_model::{Cx, Timestamp, VaultId};
+use strongroom_store::{Head, Key, PutError, Store, StoreError};
+
+use crate::error::{VaultError, written};
+use crate::keys::{KeySlot, Recipient, Unlock};
+use crate::layout;
+
+/// `vault.json`: what a vault is. The nonce makes its bytes its writer's own.
+#[derive(Serialize, Deserialize)]
+struct VaultFile {
+    format: u16,
+    vault: VaultId,
+    suite: Suite,
+    key: String,
+    created_at: Timestamp,
+    tool: String,
+    nonce: String,
+}
+
+/// The front of `vault.json` that every later format keeps.
+#[derive(Deserialize)]
+struct AnyVaultFile {
+    format: u16,
+}
+
+/// An open vault.
+pub struct Vault {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) id: VaultId,
+    pub(crate) suite: Suite,
+    pub(crate) key: VaultKey,
+    pub(crate) fingerprints: FingerprintKey,
+    key_id: String,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vault({} in {})", self.id, self.store.place())
+    }
+}
+
+impl Vault {
+    /// Makes a vault where there is none. The key is wrapped for every recipient before `vault.json` is written: of
+    /// two that try at once one wins, and the loser leaves only wrapped keys nobody refers to.
+    pub async fn create(
+        cx: &Cx,
+        store: Arc<dyn Store>,
+        suite: Suite,
+        recipients: &[Recipient],
+        tool: &str,
+    ) -> Result<Vault, VaultError> {
+        let place = store.place();
+        match store.head(&layout::vault()).await {
+            Ok(_) => return Err(VaultError::AlreadyAVault { place }),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        if suite != Suite::Plain && recipients.is_empty() {
+            return Err(VaultError::Recipient(
+                "a vault needs a passphrase or an age recipient to keep its key for".into(),
+            ));
+        }
+        let (id, key_id) = (VaultId::new(cx.random()), to_hex(&cx.random::<4>()));
+        let key = if suite == Suite::Plain { VaultKey::public() } else { VaultKey::new(cx.random()) };
+        for (n, recipient) in (1..).zip(recipients) {
+            let slot = KeySlot::wrap(cx, &id, &key, recipient)?;
+            let slot =
+                serde_json::to_vec_pretty(&slot).map_err(|why| VaultError::Recipient(why.to_string()))?;
+            written(store.put_new(&layout::key_slot(&key_id, n), slot.into()).await)?;
+        }
+        let file = VaultFile {
+            format: FORMAT,
+            vault: id.clone(),
+            suite,
+            key: key_id.clone(),
+            created_at: cx.now(),
+            tool: tool.to_owned(),
+            nonce: to_hex(&cx.random::<16>()),
+        };
+        let file = serde_json::to_vec_pretty(&file)
+            .map_err(|why| VaultError::VaultFile { place: place.clone(), why: why.to_string() })?;
+        match store.put_new(&layout::vault(), file.into()).await {
+            Ok(()) => Ok(Vault { fingerprints: key.fingerprint_key(), store, id, suite, key, key_id }),
+            Err(PutError::Exists { .. }) => Err(VaultError::AlreadyAVault { place }),
+            Err(PutError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Opens the vault in `store`.
+    pub async fn open(store: Arc<dyn Store>, unlock: &Unlock) -> Result<Vault, VaultError> {
+        let place = store.place();
+        let file = match store.get(&layout::vault()).await {
+            Ok(bytes) => read_vault_file(&bytes, &place)?,
+            Err(error) if error.is_not_found() => return Err(VaultError::NotAVault { place }),
+            Err(error) => return Err(error.into()),
+        };
+        let key = match file.suite {
+            Suite::Plain => VaultKey::public(),
+            Suite::Aes256Gcm => unlock_key(&*store, &file, unlock).await?,
+        };
+        let (id, suite, key_id) = (file.vault, file.suite, file.key);
+        Ok(Vault { fingerprints: key.fingerprint_key(), store, id, suite, key, key_id })
+    }
+
+    /// The vault's id.
+    pub fn id(&self) -> &VaultId {
+        &self.id
+    }
+
+    /// How its objects are protected.
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> String {
+        self.store.place()
+    }
+
+    /// How many wrapped copies of its key there are.
+    pub async fn key_slots(&self) -> Result<usize, VaultError> {
+        Ok(list_all(&*self.store, &layout::keys(&self.key_id)).await?.len())
+    }
+
+    /// Every object below `prefix`, in order of key.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Head>, VaultError> {
+        Ok(list_all(&*self.store, prefix).await?)
+    }
+}
+
+fn read_vault_file(bytes: &[u8], place: &str) -> Result<VaultFile, VaultError> {
+    let wrong = |why: String| VaultError::VaultFile { place: place.to_owned(), why };
+    let any: AnyVaultFile = serde_json::from_slice(bytes).map_err(|why| wrong(why.to_string()))?;
+    if any.format > FORMAT {
+        return Err(VaultError::Newer {
+            object: "vault.json".into(),
+            place: place.to_owned(),
+            format: any.format,
+        });
+    }
+    let file: VaultFile = serde_json::from_slice(bytes).map_err(|why| wrong(why.to_string()))?;
+    if file.key.is_empty() || !file.key.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return Err(wrong("the key id is not hexadecimal".into()));
+    }
+    Ok(file)
+}
+
+async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Result<VaultKey, VaultError> {
+    let place = store.place();
+    let what = match unlock {
+        Unlock { passphrase: None, identities: None } => return Err(VaultError::Locked { place }),
+        Unlock { passphrase: Some(_), identities: None } => "this passphrase",
+        Unlock { passphrase: None, identities: Some(_) } => "none of these age identities",
+        Unlock { passphrase: Some(_), identities: Some(_) } => {
+            "neither this passphrase nor any of these age identities"
+        }
+    };
+    let slots = list_all(store, &layout::keys(&file.key)).await?;
+    if slots.is_empty() {
+        return Err(VaultError::Missing { key: layout::keys(&file.key), place });
+    }
+    let mut unreadable = None;
+    for slot in slots {
+        let bytes = store.get(&slot.key).await?;
+        match serde_json::from_slice::<KeySlot>(&bytes) {
+            Ok(slot) => {
+                if let Some(key) = slot.unwrap(&file.vault, unlock) {
+                    return Ok(key);
+                }
+            }
+            Err(why) => {
+                unreadable = Some(VaultError::Damaged {
+                    key: slot.key.to_string(),
+                    place: place.clone(),
+                    why: why.to_string(),
+                })
+            }
+        }
+    }
+    Err(unreadable.unwrap_or(VaultError::WrongKey { what, place }))
+}
+
+/// A whole listing. Any error fails it: a listing cut short must never look like a small one (I6).
+pub(crate) async fn list_all(store: &dyn Store, prefix: &str) -> Result<Vec<Head>, StoreError> {
+    let (mut all, mut after): (Vec<Head>, Option<Key>) = (Vec::new(), None);
+    loop {
+        let page = store.list(prefix, after.as_ref()).await?;
+        all.extend(page.objects);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(all),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Reading a recovery point back: its manifest, and its pages.
+//!
+//! Pages are read per batch of rows: their places are sorted by pack and frame, neighbouring frames fetched in one
+//! range while the ones before are decoded, each frame opened once, every page checked against its fingerprint and
+//! handed to the caller with its file and number. Memory: one batch's runs and a few ranges, whatever the
+//! database's size.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use strongroom_codec::manifest::{ManifestReader, to_hex};
+use strongroom_codec::pack::{PackReader, object_hash};
+use strongroom_model::page::{PAGE_SIZE, Place};
+use strongroom_model::point::{Decision, FileRow, PointFacts, Summary};
+use strongroom_model::{Cx, PointId, SourceName};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::error::{VaultError, damaged};
+use crate::layout::{self, PointPart};
+use crate::open::Vault;
+use crate::pack_reader::Packs;
+
+/// Bytes fetched in one request at most, and ranges fetched ahead of the one being decoded.
+const FETCH: u64 = 4 << 20;
+const AHEAD: usize = 2;
+
+/// Bytes between two wanted frames that are cheaper to read over than to ask for again.
+const GAP: u64 = 64 << 10;
+
+/// A committed point, open for reading.
+pub struct Point {
+    summary: Summary,
+    manifest: Bytes,
+    path: String,
+    facts: PointFacts,
+    packs: Packs,
+}
+
+/// Pages of one file that lie side by side in a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Piece {
+    pack: u32,
+    page: u32,
+    count: u32,
+    row: usize,
+    first: u32,
+}
+
+/// What takes the pages of a batch: `(index of the row in the batch, first page, bytes)`.
+pub type Take<'a, E> = dyn FnMut(usize, u32, &[u8]) -> Result<(), E> + 'a;
+
+impl Vault {
+    /// Opens a committed point: reads its decision and its manifest, and checks the one against the other.
+    pub async fn open_point(
+        self: &Arc<Self>,
+        source: &SourceName,
+        point: &PointId,
+    ) -> Result<Point, VaultError> {
+        let not_committed = |state| VaultError::NotCommitted { point: point.clone(), state };
+        let (hash, size, summary) = match self.decision(source, point).await? {
+            Some(Decision::Commit { manifest_hash, manifest_size, summary }) => {
+                (manifest_hash, manifest_size, summary)
+            }
+            Some(Decision::Abandoned { .. }) => return Err(not_committed("abandoned")),
+            Some(Decision::Revoked { .. }) => return Err(not_committed("revoked")),
+            None => return Err(self.why_undecided(source, point).await?),
+        };
+        let path = layout::point_part(source, point, PointPart::Manifest);
+        let manifest = self.store.get(&path).await.map_err(|error| match error.is_not_found() {
+            true => VaultError::Missing { key: path.to_string(), place: self.place() },
+            false => error.into(),
+        })?;
+        if manifest.len() as u64 != size || to_hex(&object_hash(&manifest)) != hash {
+            return Err(damaged(path, self.place(), "it is not the manifest that was committed".to_owned()));
+        }
+        let reader = ManifestReader::new(&self.key, &self.id, path.as_str(), &manifest)
+            .map_err(|why| damaged(&path, self.place(), why))?;
+        let facts = reader.facts().clone();
+        let packs =
+            Packs::new(Arc::clone(self), source.clone(), reader.owners().to_vec(), reader.packs().to_vec());
+        drop(reader);
+        Ok(Point { summary: *summary, manifest, path: path.to_string(), facts, packs })
+    }
+
+    async fn why_undecided(&self, source: &SourceName, point: &PointId) -> Result<VaultError, VaultError> {
+        let there = !self.list(&layout::point(source, point)).await?.is_empty();
+        Ok(match there {
+            true => VaultError::NotCommitted { point: point.clone(), state: "unfinished" },
+            false => VaultError::NoSuchPoint { source_name: source.clone(), point: point.clone() },
+        })
+    }
+}
+
+impl Point {
+    /// The point in a few lines.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Its facts, with what its engine needs.
+    pub fn facts(&self) -> &PointFacts {
+        &self.facts
+    }
+
+    /// Its packs.
+    pub fn packs(&self) -> &Packs {
+        &self.packs
+    }
+
+    /// Calls `each` with every row, in order.
+    pub fn rows<E: From<VaultError>>(&self, mut each: impl FnMut(FileRow) -> Result<(), E>) -> Result<(), E> {
+        let vault = self.packs.vault();
+        let unreadable = |why| E::from(damaged(&self.path, vault.place(), why));
+        let mut reader =
+            ManifestReader::new(&vault.key, &vault.id, &self.path, &self.manifest).map_err(unreadable)?;
+        while let Some(row) = reader.next_row().map_err(unreadable)? {
+            each(row)?;
+        }
+        Ok(())
+    }
+
+    /// Reads every stored page of `rows` and gives it to `take`, in the order of the packs. All-zero pages are not
+    /// given. Blocks: call it on a worker thread, with the runtime that fetches.
+    pub fn read_pages<E: From<VaultError>>(
+        &self,
+        cx: &Cx,
+        runtime: &Handle,
+        rows: &[FileRow],
+        take: &mut Take<'_, E>,
+    ) -> Result<(), E> {
+        let pieces = pieces(rows);
+        let mut raw = Vec::new();
+        let mut given = 0u64;
+        for of_pack in pieces.chunk_by(|left, right| left.pack == right.pack) {
+            let reader = runtime.block_on(self.packs.open(of_pack[0].pack))?;
+            let key = self.packs.all().get(of_pack[0].pack as usize).map(|pack| self.packs.key(pack));
+            // `open` has just found it.
+            let Some(key) = key else { continue };
+            let unreadable = |why| E::from(damaged(&key, self.packs.vault().place(), why));
+            let spans = spans(&reader, of_pack).ok_or_else(|| {
+                E::from(damaged(
+                    &key,
+                    self.packs.vault().place(),
+                    "it has fewer pages than its manifest says".to_owned(),
+                ))
+            })?;
+            let mut fetched = self.fetch(runtime, &key, &spans);
+            let mut pieces = of_pack;
+            for span in &spans {
+                cx.check().map_err(VaultError::from)?;
+                let mut bytes = fetched
+                    .blocking_recv()
+                    .unwrap_or_else(|| unreachable!("a fetch ended without an answer"))?;
+                for index in span.frames.clone() {
+                    let frame = &reader.frames()[index];
+                    let start = (frame.range().start - span.bytes.start) as usize;
+                    let stored =
+                        &mut bytes[start..start + (frame.range().end - frame.range().start) as usize];
+                    if !wants(frame.first_page, frame.prints.len() as u32, pieces) {
+                        continue;
+                    }
+                    reader.read_frame(index, stored, &mut raw).map_err(unreadable)?;
+                    let mut count = |row, first, bytes: &[u8]| {
+                        given += bytes.len().div_ceil(PAGE_SIZE) as u64;
+                        take(row, first, bytes)
+                    };
+                    pieces = give(&reader, index, &raw, pieces, &mut count)?;
+                }
+            }
+        }
+        // Count in = count out (incident 4): a map whose pieces overlap would leave pages ungiven.
+        let wanted: u64 = pieces.iter().map(|piece| u64::from(piece.count)).sum();
+        if given == wanted {
+            return Ok(());
+        }
+        let why = format!("its page maps name {wanted} pages and its packs gave {given}");
+        Err(damaged(&self.path, self.packs.vault().place(), why).into())
+    }
+
+    /// Fetches spans one after the other, a few ahead of the reader.
+    fn fetch(
+        &self,
+        runtime: &Handle,
+        key: &strongroom_store::Key,
+        spans: &[Span],
+    ) -> mpsc::Receiver<Result<Vec<u8>, VaultError>> {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let (store, key, place) =
+            (Arc::clone(&self.packs.vault().store), key.clone(), self.packs.vault().place());
+        let ranges: Vec<_> = spans.iter().map(|span| span.bytes.clone()).collect();
+        runtime.spawn(async move {
+            for range in ranges {
+                let bytes =
+                    store.get_range(&key, range).await.map(|bytes| bytes.into()).map_err(|error| match error
+                        .is_not_found()
+                    {
+                        true => VaultError::Missing { key: key.to_string(), place: place.clone() },
+                        false => error.into(),
+                    });
+                let failed = bytes.is_err();
+                // The reader hung up: it failed or was cancelled, and wants no more.
+                if sender.send(bytes).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+}
+
+/// Frames fetched together.
+#[derive(Debug, PartialEq, Eq)]
+struct Span {
+    frames: std::ops::Range<usize>,
+    bytes: std::ops::Range<u64>,
+}
+
+/// Where the rows' stored pages are, in the order of the packs.
+fn pieces(rows: &[FileRow]) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for (row, file) in rows.iter().enumerate() {
+        pieces.extend(file.map.iter().filter_map(|run| match run.place {
+            Place::Zero => None,
+            Place::Pack { pack, page } => Some(Piece { pack, page, count: run.count, row, first: run.first }),
+        }));
+    }
+    pieces.sort_unstable();
+    pieces
+}
+
+/// The ranges of a pack to fetch for these pieces of it. `None` if a piece lies beyond the pack's end.
+fn spans(reader: &PackReader, pieces: &[Piece]) -> Option<Vec<Span>> {
+    let mut spans: Vec<Span> = Vec::new();
+    for piece in pieces {
+        let last = piece.page.checked_add(piece.count - 1)?;
+        for index in reader.frame_of(piece.page)?..=reader.frame_of(last)? {
+            let bytes = reader.frames()[index].range();
+            match spans.last_mut() {
+                Some(span) if index < span.frames.end => {}
+                Some(span)
+                    if bytes.start - span.bytes.end <= GAP && bytes.end - span.bytes.start <= FETCH =>
+                {
+                    span.frames.end = index + 1;
+                    span.bytes.end = bytes.end;
+                }
+                _ => spans.push(Span { frames: index..index + 1, bytes }),
+            }
+        }
+    }
+    Some(spans)
+}
+
+/// Whether any of `pieces` (sorted, those behind done with) has pages in `first..first + count` of the pack.
+fn wants(first: u32, count: u32, pieces: &[Piece]) -> bool {
+    pieces.first().is_some_and(|piece| piece.page < first + count)
+}
+
+/// Gives the pages of a decoded frame to `take`; returns the pieces that later frames go on with.
+fn give<'p, E>(
+    reader: &PackReader,
+    index: usize,
+    raw: &[u8],
+    mut pieces: &'p [Piece],
+    take: &mut Take<'_, E>,
+) -> Result<&'p [Piece], E> {
+    let frame = &reader.frames()[index];
+    let frame_end = frame.first_page + frame.prints.len() as u32;
+    while let Some(piece) = pieces.first().filter(|piece| piece.page < frame_end) {
+        let from = piece.page.max(frame.first_page);
+        let to = (piece.page + piece.count).min(frame_end);
+        // Pages of one piece are neighbours in a file, so only the last can be short and the bytes are contiguous.
+        let (start, end) =
+            match (frame.page_range(from - frame.first_page), frame.page_range(to - 1 - frame.first_page)) {
+                (Some(start), Some(end)) => (start.start, end.end),
+                _ => unreachable!("frame {index} has fewer pages than it says"),
+            };
+        take(piece.row, piece.first + (from - piece.page), &raw[start..end])?;
+        if piece.page + piece.count > frame_end {
+            break;
+        }
+        pieces = &pieces[1..];
+    }
+    Ok(pieces)
+}
+
+/// Bytes of stored (not all-zero) pages in a row's map, at most.
+pub fn stored_bytes(row: &FileRow) -> u64 {
+    let stored = row.map.iter().filter(|run| run.place != Place::Zero);
+    stored.map(|run| u64::from(run.count) * PAGE_SIZE as u64).sum()
+}

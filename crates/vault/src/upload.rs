@@ -1,0 +1,340 @@
+//! Making a recovery point: intent, packs, manifest, decision.
+//!
+//! ```text
+//! worker thread ── Packer ─┐                          ┌─▶ put_new pack      at most `uploads` at a time
+//! worker thread ── Packer ─┴─▶ full pack, wait for ───┴─▶ put_new pack
+//!                                                        commit: all packs there ▶ manifest ▶ decision
+//! ```
+//!
+//! Memory: (workers + uploads) × pack size, see [`memory_ceiling`]. A worker that has a full pack waits for an upload
+//! to end before it goes on.
+//!
+//! On a crash at any place the point is undecided: invisible, its packs garbage for a later sweep. `Drop` publishes
+//! nothing (incident 3).
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use strongroom_codec::compress::Compression;
+use strongroom_codec::header::Kind;
+use strongroom_codec::manifest::{ManifestWriter, to_hex};
+use strongroom_codec::pack::{PackScope, PackWriter, object_hash, pack_header};
+use strongroom_codec::seal::PointKey;
+use strongroom_model::Cx;
+use strongroom_model::page::Run;
+use strongroom_model::point::{Decision, FileRow, Intent, PackRef, PointFacts, Summary};
+use strongroom_store::PutError;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::error::{VaultError, damaged, written};
+use crate::layout::{self, PointPart};
+use crate::open::Vault;
+
+/// A pack is closed once it is this long, in bytes (docs/decisions/0001).
+pub const PACK_TARGET: usize = 32 << 20;
+
+/// Room for what a pack grows beyond its target: the last frame and the footer.
+const PACK_SLACK: usize = 1 << 20;
+
+/// Bytes of packs in memory at most.
+pub fn memory_ceiling(workers: usize, uploads: usize) -> u64 {
+    ((workers + uploads) * (PACK_TARGET + PACK_SLACK)) as u64
+}
+
+/// An intent as stored: with the point's own key.
+#[derive(Serialize, Deserialize)]
+struct IntentRecord {
+    #[serde(flatten)]
+    intent: Intent,
+    point_key: String,
+}
+
+/// How to store a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadOptions {
+    /// Compression of pages.
+    pub compression: Compression,
+    /// Packs under way to the store at a time.
+    pub uploads: usize,
+}
+
+impl Default for UploadOptions {
+    fn default() -> Self {
+        UploadOptions { compression: Compression::default(), uploads: 4 }
+    }
+}
+
+/// A recovery point being written. Dropped without [`Upload::commit`] it stays undecided.
+#[must_use = "an upload that is not committed is no recovery point"]
+pub struct Upload {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    vault: Arc<Vault>,
+    cx: Cx,
+    intent: Intent,
+    key: PointKey,
+    options: UploadOptions,
+    permits: Arc<Semaphore>,
+    next: AtomicU32,
+    stored: AtomicU64,
+    outcome: Mutex<Outcome>,
+}
+
+/// What became of the packs so far.
+#[derive(Default)]
+struct Outcome {
+    packs: Vec<Option<PackRef>>,
+    failed: Option<VaultError>,
+}
+
+impl Shared {
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Vault {
+    /// Begins a recovery point: writes its intent.
+    pub async fn begin(
+        self: &Arc<Self>,
+        cx: &Cx,
+        intent: Intent,
+        options: UploadOptions,
+    ) -> Result<Upload, VaultError> {
+        let key = PointKey::new(cx.random());
+        let record = IntentRecord { intent: intent.clone(), point_key: to_hex(key.expose()) };
+        let path = layout::point_part(&intent.source, &intent.point, PointPart::Intent);
+        written(self.put_record(cx, &path, Kind::Intent, &record).await)?;
+        let shared = Shared {
+            vault: Arc::clone(self),
+            cx: cx.clone(),
+            intent,
+            key,
+            options,
+            permits: Arc::new(Semaphore::new(options.uploads.max(1))),
+            next: AtomicU32::new(0),
+            stored: AtomicU64::new(0),
+            outcome: Mutex::default(),
+        };
+        Ok(Upload { shared: Arc::new(shared) })
+    }
+}
+
+impl Upload {
+    /// The intent it began with.
+    pub fn intent(&self) -> &Intent {
+        &self.shared.intent
+    }
+
+    /// A packer for one worker thread. Its methods block: never call them on an async thread.
+    pub fn packer(&self, runtime: Handle) -> Packer {
+        Packer { shared: Arc::clone(&self.shared), runtime, pack: None }
+    }
+
+    /// Waits for all packs, writes the manifest and the decision. All packers must have finished.
+    pub async fn commit(
+        self,
+        facts: PointFacts,
+        rows: &[FileRow],
+        damaged_pages: u64,
+    ) -> Result<Summary, VaultError> {
+        let Shared { vault, cx, intent, .. } = &*self.shared;
+        let packs = self.settle().await?;
+        self.check_packs(&packs).await?;
+        let manifest = self.write_manifest(&facts, &packs, rows)?;
+        let (manifest_hash, manifest_size) = (to_hex(&object_hash(&manifest)), manifest.len() as u64);
+        let path = layout::point_part(&intent.source, &intent.point, PointPart::Manifest);
+        written(vault.store.put_new(&path, manifest.into()).await)?;
+        cx.check()?;
+        let summary = Summary {
+            point: facts.point,
+            source: facts.source,
+            engine: facts.engine,
+            product: facts.product,
+            parent: facts.parent,
+            started_at: facts.started_at,
+            stopped_at: facts.stopped_at,
+            committed_at: cx.now(),
+            journal: facts.journal,
+            entries: rows.len() as u64,
+            bytes: rows.iter().map(|row| row.entry.size()).sum(),
+            stored: self.shared.stored.load(Ordering::Relaxed) + manifest_size,
+            packs: packs.len() as u32,
+            damaged_pages,
+        };
+        self.decide(Decision::Commit { manifest_hash, manifest_size, summary: Box::new(summary.clone()) })
+            .await?;
+        Ok(summary)
+    }
+
+    /// Gives up: says so in the vault, so that nobody waits for this point.
+    pub async fn abandon(self, why: &str) -> Result<(), VaultError> {
+        let all = self.shared.options.uploads.max(1) as u32;
+        // The semaphore is never closed; when all permits are ours no upload is under way.
+        let _all = self.shared.permits.acquire_many(all).await;
+        self.decide(Decision::Abandoned { why: why.to_owned() }).await
+    }
+
+    async fn decide(&self, decision: Decision) -> Result<(), VaultError> {
+        let Shared { vault, cx, intent, .. } = &*self.shared;
+        let path = layout::point_part(&intent.source, &intent.point, PointPart::Decision);
+        match vault.put_record(cx, &path, Kind::Decision, &decision).await {
+            Ok(()) => Ok(()),
+            Err(PutError::Store(error)) => Err(error.into()),
+            Err(PutError::Exists { key, place }) => {
+                let what = match vault.decision(&intent.source, &intent.point).await? {
+                    Some(Decision::Revoked { by }) => format!("revoked by {by}"),
+                    Some(Decision::Abandoned { why }) => format!("abandoned ({why})"),
+                    Some(Decision::Commit { .. }) | None => return Err(VaultError::Taken { key, place }),
+                };
+                Err(VaultError::LostDecision { point: intent.point.clone(), what })
+            }
+        }
+    }
+
+    /// Waits until no upload is under way; the packs in order of number, or the first upload's error.
+    async fn settle(&self) -> Result<Vec<PackRef>, VaultError> {
+        let all = self.shared.options.uploads.max(1) as u32;
+        let _all = self.shared.permits.acquire_many(all).await;
+        let mut outcome = self.shared.outcome();
+        if let Some(error) = outcome.failed.take() {
+            return Err(error);
+        }
+        let packs: Option<Vec<PackRef>> = outcome.packs.drain(..).collect();
+        let packs = packs.filter(|packs| packs.len() == self.shared.next.load(Ordering::Relaxed) as usize);
+        // A packer dropped without `finish` would leave a number without a pack: our own mistake, not the user's.
+        packs.ok_or_else(|| {
+            unreachable!("a packer of {} was not finished before commit", self.shared.intent.point)
+        })
+    }
+
+    /// Reads back that every pack is there in its full size (I1): a store that lost one is found out before commit.
+    async fn check_packs(&self, packs: &[PackRef]) -> Result<(), VaultError> {
+        let Shared { vault, intent, .. } = &*self.shared;
+        let there = vault.list(&layout::packs(&intent.source, &intent.point)).await?;
+        for pack in packs {
+            let key = layout::pack(&intent.source, pack);
+            let found = there.binary_search_by(|head| head.key.cmp(&key)).ok().and_then(|at| there.get(at));
+            match found {
+                Some(head) if head.size == pack.size => {}
+                Some(head) => {
+                    let why = format!("{} bytes were written and {} are there", pack.size, head.size);
+                    return Err(damaged(key, vault.place(), why));
+                }
+                None => return Err(VaultError::Missing { key: key.to_string(), place: vault.place() }),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_manifest(
+        &self,
+        facts: &PointFacts,
+        packs: &[PackRef],
+        rows: &[FileRow],
+    ) -> Result<Vec<u8>, VaultError> {
+        let Shared { vault, cx, intent, key, .. } = &*self.shared;
+        let path = layout::point_part(&intent.source, &intent.point, PointPart::Manifest);
+        let owners = [(intent.point.clone(), key.clone())];
+        let too_large = |why: &dyn std::fmt::Display| {
+            VaultError::TooLarge(format!("write the manifest of {}: {why}", intent.point))
+        };
+        let mut writer = ManifestWriter::new(vault.scope(&path), vault.suite, cx.random(), facts, &owners)
+            .map_err(|why| too_large(&why))?;
+        for pack in packs {
+            writer.pack(pack).map_err(|why| too_large(&why))?;
+        }
+        for row in rows {
+            writer.row(row).map_err(|why| too_large(&why))?;
+        }
+        Ok(writer.finish())
+    }
+}
+
+/// Packs pages for one worker thread.
+pub struct Packer {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    pack: Option<(PackWriter, PackRef)>,
+}
+
+impl Packer {
+    /// Adds pages of manifest row `file` from page `first` on, and appends to `map` where they will be. Blocks while
+    /// the store is busy with earlier packs. Fails as soon as any upload failed.
+    pub fn add(&mut self, file: u32, first: u32, pages: &[u8], map: &mut Vec<Run>) -> Result<(), VaultError> {
+        let shared = Arc::clone(&self.shared);
+        let (writer, _) = self.pack.get_or_insert_with(|| open_pack(&shared));
+        writer.add(file, first, pages, map);
+        if writer.len() >= PACK_TARGET { self.hand_over() } else { Ok(()) }
+    }
+
+    /// Hands over the last pack. To be called once, after the last page.
+    pub fn finish(mut self) -> Result<(), VaultError> {
+        self.hand_over()
+    }
+
+    fn hand_over(&mut self) -> Result<(), VaultError> {
+        let Some((writer, pack)) = self.pack.take() else { return Ok(()) };
+        self.shared.cx.check()?;
+        if let Some(error) = self.shared.outcome().failed.take() {
+            return Err(error);
+        }
+        // The semaphore is never closed.
+        let permit = self.runtime.block_on(Arc::clone(&self.shared.permits).acquire_owned()).ok();
+        let (object, digest) = writer.finish();
+        let pack = PackRef { size: digest.size, hash: digest.hash, ..pack };
+        let shared = Arc::clone(&self.shared);
+        self.runtime.spawn(async move {
+            let key = layout::pack(&shared.intent.source, &pack);
+            let result = written(shared.vault.store.put_new(&key, object.into()).await);
+            shared.settle_one(pack, result);
+            drop(permit);
+        });
+        Ok(())
+    }
+}
+
+fn open_pack(shared: &Shared) -> (PackWriter, PackRef) {
+    let number = shared.next.fetch_add(1, Ordering::Relaxed);
+    let pack = PackRef {
+        owner: shared.intent.point.clone(),
+        number,
+        nonce: shared.cx.random(),
+        size: 0,
+        hash: [0; 16],
+    };
+    let path = layout::pack(&shared.intent.source, &pack);
+    let scope = PackScope {
+        key: &shared.key,
+        fingerprints: &shared.vault.fingerprints,
+        vault: &shared.vault.id,
+        path: path.as_str(),
+    };
+    let header = pack_header(shared.vault.suite, pack.nonce);
+    let writer = PackWriter::new(scope, header, shared.options.compression, number, PACK_TARGET + PACK_SLACK);
+    (writer, pack)
+}
+
+impl Shared {
+    fn settle_one(&self, pack: PackRef, result: Result<(), VaultError>) {
+        let mut outcome = self.outcome();
+        match result {
+            Ok(()) => {
+                self.stored.fetch_add(pack.size, Ordering::Relaxed);
+                self.cx.progress.store(pack.size);
+                let number = pack.number as usize;
+                if outcome.packs.len() <= number {
+                    outcome.packs.resize(number + 1, None);
+                }
+                outcome.packs[number] = Some(pack);
+            }
+            Err(error) => {
+                outcome.failed.get_or_insert(error);
+            }
+        }
+    }
+}
