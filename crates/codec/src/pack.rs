@@ -59,7 +59,8 @@ pub enum PackError {
 /// Pages of one file that lie side by side in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRun {
-    /// The file: its row number in the manifest.
+    /// The file: the number its writer gave it. Pages of one file share it, so that a pack without its manifest
+    /// still shows which pages belong together.
     pub file: u32,
     /// First page of the file.
     pub first: u32,

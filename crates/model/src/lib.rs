@@ -13,9 +13,13 @@ pub mod cx;
 pub mod name;
 pub mod position;
 pub mod segment;
+pub mod history;
 pub mod page;
 pub mod entry;
 pub mod point;
+pub mod journal;
+pub mod target;
+pub mod restore_plan;
 
 pub use cx::{Cancelled, Clock, Cx, Entropy, Progress};
 pub use name::{NameError, PointId, SourceName, VaultId};

@@ -11,10 +11,14 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Not a source name.
-    #[error("'{0}' cannot name a source: use 1 to 63 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit")]
+    #[error(
+        "'{0}' cannot name a source: use 1 to 63 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit"
+    )]
     Source(String),
     /// Not a recovery point's id.
-    #[error("'{0}' is not a recovery point: its id looks like 20261120T120000Z-1f2e3d4c (see `strongroom list`)")]
+    #[error(
+        "'{0}' is not a recovery point: its id looks like 20261120T120000Z-1f2e3d4c (see `strongroom list`)"
+    )]
     Point(String),
     /// Not a vault id.
     #[error("'{0}' is not a vault id: it is a UUID")]

@@ -158,7 +158,9 @@ impl WalFile {
     /// The timeline in the name.
     pub fn timeline(self) -> Timeline {
         match self {
-            WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::BackupLabel(segment, _) => segment.timeline,
+            WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::BackupLabel(segment, _) => {
+                segment.timeline
+            }
             WalFile::History(timeline) => timeline,
         }
     }
@@ -202,9 +204,18 @@ mod tests {
     fn other_names_are_refused() {
         let long = "0".repeat(64);
         for name in [
-            "", "00000000.history", "000000000000000000000001", "00000001000000160000000g", "00000001000000160000000a",
-            "000000010000001600000003.gz", "000000010000001600000003.backup", "00000002.history.gz", "archive_status",
-            "000000010000001600000003.partial.gz", "é00000010000001600000003", &long,
+            "",
+            "00000000.history",
+            "000000000000000000000001",
+            "00000001000000160000000g",
+            "00000001000000160000000a",
+            "000000010000001600000003.gz",
+            "000000010000001600000003.backup",
+            "00000002.history.gz",
+            "archive_status",
+            "000000010000001600000003.partial.gz",
+            "é00000010000001600000003",
+            &long,
         ] {
             assert_eq!(WalFile::parse(name), Err(NotAWalFile(name.to_owned())));
         }

@@ -76,7 +76,14 @@ mod tests {
         ] {
             assert_eq!(ByteSize(bytes).to_string(), text);
         }
-        for (text, bytes) in [("512", Some(512)), ("64MiB", Some(64 << 20)), ("10 GB", Some(10_000_000_000)), ("", None), ("8 parsecs", None), ("99999999TiB", None)] {
+        for (text, bytes) in [
+            ("512", Some(512)),
+            ("64MiB", Some(64 << 20)),
+            ("10 GB", Some(10_000_000_000)),
+            ("", None),
+            ("8 parsecs", None),
+            ("99999999TiB", None),
+        ] {
             assert_eq!(text.parse::<ByteSize>().ok(), bytes.map(ByteSize), "{text}");
         }
     }

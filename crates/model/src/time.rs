@@ -74,7 +74,8 @@ impl TypedTime {
         match self {
             TypedTime::Zoned(instant) => Ok(*instant),
             TypedTime::Local(civil) => {
-                let zone = jiff::tz::TimeZone::get(zone).map_err(|_| TimeError::UnknownZone(zone.to_owned()))?;
+                let zone =
+                    jiff::tz::TimeZone::get(zone).map_err(|_| TimeError::UnknownZone(zone.to_owned()))?;
                 match zone.to_ambiguous_zoned(*civil).unambiguous() {
                     Ok(zoned) => Ok(Timestamp(zoned.timestamp())),
                     Err(_) => Err(TimeError::Ambiguous(civil.to_string())),
@@ -94,7 +95,9 @@ pub enum TimeError {
     #[error("time zone '{0}' is not known here: give the time with an offset, such as 12:00:00+00")]
     UnknownZone(String),
     /// Falls into a daylight-saving fold or gap.
-    #[error("'{0}' happens twice or never in the server's time zone (daylight saving): give it with an offset, such as +00")]
+    #[error(
+        "'{0}' happens twice or never in the server's time zone (daylight saving): give it with an offset, such as +00"
+    )]
     Ambiguous(String),
 }
 
@@ -106,7 +109,10 @@ impl FromStr for TypedTime {
     fn from_str(text: &str) -> Result<Self, TimeError> {
         let wrong = || TimeError::NotATime(text.to_owned());
         let trimmed = text.trim();
-        let trimmed = trimmed.strip_suffix("UTC").map(|rest| format!("{}Z", rest.trim_end())).unwrap_or_else(|| trimmed.to_owned());
+        let trimmed = trimmed
+            .strip_suffix("UTC")
+            .map(|rest| format!("{}Z", rest.trim_end()))
+            .unwrap_or_else(|| trimmed.to_owned());
         if let Ok(instant) = trimmed.parse::<jiff::Timestamp>() {
             return Ok(TypedTime::Zoned(Timestamp(instant)));
         }

@@ -1,1 +1,24 @@
-//! Placeholder.
+//! Strongroom's verbs. The only crate that sees an engine and a vault.
+//!
+//! One file per verb, each read like its page in `docs/runbook/`: a stranger at three in the morning can follow it.
+//! Nothing here prints; every verb returns a value.
+//!
+//! Modules are in flow order; each may name only those above it.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should stop"))]
+
+pub mod error;
+pub mod lineage;
+pub mod journal;
+pub mod copy;
+pub mod init;
+pub mod backup;
+pub mod wal_push;
+pub mod wal_fetch;
+pub mod wal_status;
+pub mod list;
+pub mod status;
+pub mod restore;
+pub mod verify;
+
+pub use error::OpsError;

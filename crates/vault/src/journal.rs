@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use strongroom_codec::header::Kind;
 use strongroom_codec::stream::{StreamReader, StreamWriter};
-use strongroom_model::{Cx, Lsn, SourceName, SystemId, Timestamp, WalFile};
+use strongroom_model::{Cx, SourceName, SystemId, Timestamp, WalFile};
 use strongroom_store::{Key, PutError};
 
 use crate::error::{VaultError, damaged};
@@ -30,8 +30,6 @@ pub struct JournalFacts {
     pub shipped_at: Timestamp,
     /// When its first and last transaction ended, by the server's clock; `None` if none did in this file.
     pub transactions: Option<(Timestamp, Timestamp)>,
-    /// Where its WAL ends, if the file is a `.partial`: always `None` for whole segments.
-    pub end: Option<Lsn>,
 }
 
 /// What shipping a file came to.
@@ -87,6 +85,20 @@ impl Vault {
         file: WalFile,
     ) -> Result<Option<(JournalFacts, Vec<u8>)>, VaultError> {
         self.fetch_at(&layout::wal_file(source, lineage, file)).await
+    }
+
+    /// Whether the vault has this WAL file. `false` only if the store says so with authority.
+    pub async fn has_journal(
+        &self,
+        source: &SourceName,
+        lineage: SystemId,
+        file: WalFile,
+    ) -> Result<bool, VaultError> {
+        match self.store.head(&layout::wal_file(source, lineage, file)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A shipped WAL file's facts, without its content.

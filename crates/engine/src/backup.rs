@@ -1,0 +1,138 @@
+//! Reading a source: inspect it, start, copy pages in parallel, stop.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use strongroom_model::entry::Entry;
+use strongroom_model::{Cx, Lsn, SegmentSize, SystemId, Timeline, Timestamp};
+
+use crate::error::EngineError;
+
+/// What a source is, as its server says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// For people: `PostgreSQL 17.4`.
+    pub product: String,
+    /// Names the lineage.
+    pub lineage: SystemId,
+    /// Where the server writes now.
+    pub timeline: Timeline,
+    /// Size of its WAL segments.
+    pub segment_size: SegmentSize,
+    /// The server's time zone (IANA), in which zoneless restore targets are read.
+    pub time_zone: String,
+    /// Everything else the engine found, in the engine's own shape.
+    pub facts: serde_json::Value,
+}
+
+/// How to start a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartOptions {
+    /// The label the server keeps for it: the recovery point's id.
+    pub label: String,
+    /// Checkpoint now instead of waiting for the next one (`fast` of `pg_backup_start`).
+    pub fast: bool,
+}
+
+/// Where a backup starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Which history this belongs to.
+    pub lineage: SystemId,
+    /// The timeline it starts on.
+    pub timeline: Timeline,
+    /// Where replay will begin.
+    pub lsn: Lsn,
+    /// Server's clock at start.
+    pub at: Timestamp,
+}
+
+/// A file whose content is known only at the end: the backup label, the control file. Stored after all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateFile {
+    /// Path, mode, owner; its size is the content's.
+    pub entry: Entry,
+    /// The whole content.
+    pub content: Bytes,
+}
+
+/// Where the copy becomes consistent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Replay must reach this position (exclusive end) before the copy is consistent.
+    pub lsn: Lsn,
+    /// Still the start's timeline, or the backup would have failed.
+    pub timeline: Timeline,
+    /// Server's clock at stop: the earliest time this point can be restored to.
+    pub at: Timestamp,
+    /// Files to store last.
+    pub late: Vec<LateFile>,
+    /// The engine's facts about this point, for the manifest.
+    pub facts: serde_json::Value,
+}
+
+/// A kind of source.
+#[async_trait::async_trait]
+pub trait Engine: Send + Sync {
+    /// `postgres`. Written into every point; a restore picks the engine by it.
+    fn name(&self) -> &'static str;
+
+    /// Asks the source what it is.
+    async fn inspect(&self, cx: &Cx) -> Result<Inspection, EngineError>;
+
+    /// Brings the source into a state that can be copied and lists what to copy.
+    async fn start(&self, cx: &Cx, options: &StartOptions) -> Result<Box<dyn BackupSession>, EngineError>;
+
+    /// Asks the source to close and ship its open journal file, where it would otherwise wait for more to write.
+    async fn nudge_journal(&self, _cx: &Cx) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// What the source says is wrong with its shipping, for a message to a person; `None` if nothing.
+    async fn journal_trouble(&self, _cx: &Cx) -> Option<String> {
+        None
+    }
+}
+
+/// A backup under way. Dropped without `stop`, the source forgets it and nothing was taken.
+#[async_trait::async_trait]
+pub trait BackupSession: Send {
+    /// Where it started.
+    fn started(&self) -> &Started;
+
+    /// What to copy; folders before what is in them. Files in [`Stopped::late`] are not among these.
+    fn entries(&self) -> &[Entry];
+
+    /// Opens entries for reading, from any thread.
+    fn reader(&self) -> Arc<dyn Reader>;
+
+    /// Fails if the session with the server was lost, so that a doomed copy stops early.
+    async fn check(&mut self) -> Result<(), EngineError>;
+
+    /// Ends the backup. To be called after every page was read.
+    async fn stop(self: Box<Self>, cx: &Cx) -> Result<Stopped, EngineError>;
+}
+
+/// Opens files for copying.
+pub trait Reader: Send + Sync {
+    /// Opens the entry with this index in [`BackupSession::entries`]; `None` if it is gone (the journal tells
+    /// replay that it went).
+    fn open(&self, entry: usize) -> Result<Option<Box<dyn PageSource>>, EngineError>;
+}
+
+/// An open file of the source.
+pub trait PageSource: Send {
+    /// Reads pages from `first` (a page number) into `buf` (a whole number of pages). Fewer bytes than asked for
+    /// means the file ends there. Pages are checked where the source has checksums; a torn one was read again.
+    fn read(&mut self, first: u32, buf: &mut [u8]) -> Result<PageRead, EngineError>;
+}
+
+/// What a read gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageRead {
+    /// Bytes read.
+    pub bytes: usize,
+    /// Page numbers in the file whose checksum is wrong for good: damaged on the source's disk.
+    pub damaged: Vec<u32>,
+}

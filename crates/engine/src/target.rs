@@ -1,0 +1,29 @@
+//! Writing a restored source.
+
+use strongroom_model::entry::Entry;
+
+use crate::error::EngineError;
+
+/// A place being restored into. Methods are called from several threads; each file by one thread at a time.
+pub trait Target: Send + Sync {
+    /// Makes a folder, a link, or an empty file of its final size (all zeros, sparse). Called once per entry,
+    /// folders before what is in them, before any `open`.
+    fn prepare(&self, entry: &Entry) -> Result<(), EngineError>;
+
+    /// Opens a prepared file for writing pages.
+    fn open(&self, entry: &Entry) -> Result<Box<dyn PageSink>, EngineError>;
+
+    /// Makes everything durable and startable: whatever marks the place as complete comes last. Until then a
+    /// crash leaves a place that the server refuses to start.
+    fn finish(&self) -> Result<(), EngineError>;
+}
+
+/// A file being written.
+pub trait PageSink: Send {
+    /// Writes pages from page number `first`. `bytes` is a whole number of pages, except at the end of the file.
+    /// Pages never written stay zero.
+    fn write(&mut self, first: u32, bytes: &[u8]) -> Result<(), EngineError>;
+
+    /// Everything written is handed to the disk (durable after [`Target::finish`]).
+    fn close(self: Box<Self>) -> Result<(), EngineError>;
+}

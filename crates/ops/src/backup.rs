@@ -1,0 +1,154 @@
+//! `strongroom backup`: take a recovery point.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use strongroom_engine::{BackupSession, Engine, Inspection, StartOptions};
+use strongroom_model::point::{FileRow, Intent, JournalRange, PointFacts, Summary};
+use strongroom_model::{Cx, PointId, SourceName, WalFile, WalSegment};
+use strongroom_vault::Vault;
+use strongroom_vault::upload::{Upload, UploadOptions};
+
+use crate::copy::{copy, copy_late};
+use crate::error::OpsError;
+use crate::lineage::{self, NewLineage};
+
+/// A backup as the user asked for it.
+#[derive(Clone, Debug)]
+pub struct BackupRequest {
+    /// What to back up.
+    pub source: SourceName,
+    /// Threads that read, compress and seal.
+    pub workers: usize,
+    /// How to store.
+    pub upload: UploadOptions,
+    /// Checkpoint now instead of waiting for the next one.
+    pub fast: bool,
+    /// How long to wait for the last WAL to arrive in the vault.
+    pub journal_timeout: Duration,
+    /// What to do about a cluster that the source has not been so far.
+    pub new_lineage: NewLineage,
+    /// This host's name.
+    pub host: String,
+    /// This build: `strongroom 0.1.0`.
+    pub tool: String,
+}
+
+/// Takes a full recovery point. When this returns `Ok`, the point and all WAL it needs are durably in the vault.
+pub async fn backup(
+    cx: &Cx,
+    vault: &Arc<Vault>,
+    engine: &dyn Engine,
+    request: &BackupRequest,
+) -> Result<Summary, OpsError> {
+    let inspection = engine.inspect(cx).await?;
+    let lineage = lineage::of_inspection(cx, &inspection);
+    lineage::settle(cx, vault, &request.source, &lineage, request.new_lineage).await?;
+    let point = PointId::new(cx.now(), cx.random());
+    cx.progress.begin("starting", 0);
+    let session = engine.start(cx, &StartOptions { label: point.to_string(), fast: request.fast }).await?;
+    let intent = Intent {
+        point,
+        source: request.source.clone(),
+        engine: engine.name().to_owned(),
+        parent: None,
+        began_at: cx.now(),
+        host: request.host.clone(),
+        tool: request.tool.clone(),
+    };
+    let upload = vault.begin(cx, intent, request.upload).await?;
+    match take(cx, vault, (engine, session), &upload, (request, &inspection)).await {
+        Ok((facts, rows)) => {
+            cx.progress.begin("committing", 0);
+            let damaged = rows.iter().map(|row| row.damaged.len() as u64).sum();
+            Ok(upload.commit(facts, &rows, damaged).await?)
+        }
+        Err(error) => {
+            // Best effort: undecided is as invisible as abandoned, only less telling. The first error is the answer.
+            if let Err(second) = upload.abandon(&error.to_string()).await {
+                tracing::warn!("the unfinished recovery point could not be marked as abandoned: {second}");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Everything between the intent and the commit.
+async fn take(
+    cx: &Cx,
+    vault: &Arc<Vault>,
+    (engine, mut session): (&dyn Engine, Box<dyn BackupSession>),
+    upload: &Upload,
+    (request, inspection): (&BackupRequest, &Inspection),
+) -> Result<(PointFacts, Vec<FileRow>), OpsError> {
+    let started = session.started().clone();
+    let listed = session.entries().len();
+    let mut rows = copy(cx, &mut *session, upload, request.workers).await?;
+    cx.progress.begin("stopping", 0);
+    let stopped = session.stop(cx).await?;
+    rows.extend(copy_late(upload, listed, stopped.late).await?);
+    let journal = JournalRange {
+        lineage: started.lineage,
+        timeline: started.timeline,
+        segment_size: inspection.segment_size,
+        start: started.lsn,
+        stop: stopped.lsn,
+    };
+    await_journal(cx, vault, engine, request, &journal).await?;
+    let intent = upload.intent();
+    let facts = PointFacts {
+        point: intent.point.clone(),
+        source: request.source.clone(),
+        engine: intent.engine.clone(),
+        product: inspection.product.clone(),
+        parent: None,
+        started_at: started.at,
+        stopped_at: stopped.at,
+        journal,
+        engine_facts: stopped.facts,
+    };
+    Ok((facts, rows))
+}
+
+/// Waits until every segment the copy needs is in the vault: without this stretch it is not consistent. The server's
+/// own word that it archived is not enough; the vault is asked.
+async fn await_journal(
+    cx: &Cx,
+    vault: &Vault,
+    engine: &dyn Engine,
+    request: &BackupRequest,
+    range: &JournalRange,
+) -> Result<(), OpsError> {
+    cx.progress.begin("waiting for WAL", 0);
+    let (first, last) = range.segments();
+    let number = |segment: WalSegment| segment.number(range.segment_size).unwrap_or_default();
+    let began = tokio::time::Instant::now();
+    let mut next = number(first);
+    let mut nudged = false;
+    while next <= number(last) {
+        let segment = WalSegment::numbered(range.timeline, next, range.segment_size);
+        if vault.has_journal(&request.source, range.lineage, WalFile::Segment(segment)).await? {
+            next += 1;
+            continue;
+        }
+        cx.check()?;
+        let waited = began.elapsed();
+        if waited > request.journal_timeout {
+            let trouble =
+                engine.journal_trouble(cx).await.map(|trouble| format!("; {trouble}")).unwrap_or_default();
+            return Err(OpsError::JournalMissing {
+                source_name: request.source.clone(),
+                missing: segment,
+                waited_s: waited.as_secs(),
+                trouble,
+            });
+        }
+        // An idle server may keep its last segment open for hours (PostgreSQL 17 no longer switches then).
+        if !nudged && waited > Duration::from_secs(2) {
+            engine.nudge_journal(cx).await?;
+            nudged = true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}

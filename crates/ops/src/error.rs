@@ -1,0 +1,63 @@
+//! Why a verb did not do what it was asked.
+
+use strongroom_engine::EngineError;
+use strongroom_model::restore_plan::PlanError;
+use strongroom_model::{Cancelled, SourceName, SystemId, Timeline, WalSegment};
+use strongroom_vault::VaultError;
+
+/// What stopped a verb.
+#[derive(Debug, thiserror::Error)]
+pub enum OpsError {
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The source, or the place restored into.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Nothing can be restored as asked.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The source has been another cluster so far.
+    #[error("source {source_name} is registered as system {registered}, and this is system {found}")]
+    OtherLineage {
+        /// The source.
+        source_name: SourceName,
+        /// The newest registered lineage.
+        registered: SystemId,
+        /// What was found.
+        found: SystemId,
+    },
+    /// The journal a copy needs did not arrive.
+    #[error(
+        "wait for WAL of source {source_name}: {missing} did not reach the vault within {waited_s} s{trouble}"
+    )]
+    JournalMissing {
+        /// The source.
+        source_name: SourceName,
+        /// The first missing segment.
+        missing: WalSegment,
+        /// How long was waited, in seconds.
+        waited_s: u64,
+        /// What the server says, with a leading `; `, or empty.
+        trouble: String,
+    },
+    /// A timeline's history was lost: the server must not take that for the end of history.
+    #[error(
+        "source {source_name}: the history of timeline {timeline} is missing from the vault, and what came after it is there"
+    )]
+    HistoryMissing {
+        /// The source.
+        source_name: SourceName,
+        /// The timeline.
+        timeline: Timeline,
+    },
+    /// The source was never backed up nor shipped anything into this vault.
+    #[error("the vault holds nothing of source {0}")]
+    UnknownSource(SourceName),
+    /// A worker thread panicked: a broken invariant of ours.
+    #[error("a worker stopped on a broken invariant: {0}")]
+    Worker(String),
+    /// The user asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+}

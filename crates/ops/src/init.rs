@@ -1,0 +1,35 @@
+//! `strongroom init`: make a vault.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use strongroom_model::{Cx, VaultId};
+use strongroom_store::Store;
+use strongroom_vault::{Recipient, Suite, Vault};
+
+use crate::error::OpsError;
+
+/// A vault that was made.
+#[derive(Debug, Serialize)]
+pub struct Made {
+    /// Its id.
+    pub vault: VaultId,
+    /// Where it is.
+    pub place: String,
+    /// How its objects are protected.
+    pub suite: Suite,
+    /// Wrapped copies of its key.
+    pub key_copies: usize,
+}
+
+/// Makes a vault in `store`; the key is wrapped for every recipient. Refuses a place that holds one.
+pub async fn init(
+    cx: &Cx,
+    store: Arc<dyn Store>,
+    suite: Suite,
+    recipients: &[Recipient],
+    tool: &str,
+) -> Result<Made, OpsError> {
+    let vault = Vault::create(cx, store, suite, recipients, tool).await?;
+    Ok(Made { vault: vault.id().clone(), place: vault.place(), suite, key_copies: vault.key_slots().await? })
+}

@@ -1,0 +1,87 @@
+//! The vault's journals, read into values that plans can be made of.
+
+use std::collections::BTreeMap;
+
+use strongroom_model::history::TimelineHistory;
+use strongroom_model::journal::{Journal, Reach};
+use strongroom_model::{SourceName, Timestamp, WalFile, WalSegment};
+use strongroom_vault::lineage::Lineage;
+use strongroom_vault::{Vault, VaultError};
+
+/// Segments looked back through for the last transaction before a window's end.
+const LOOK_BACK: usize = 32;
+
+/// A lineage's journal: its windows and the histories among its files.
+pub async fn load(vault: &Vault, source: &SourceName, lineage: &Lineage) -> Result<Journal, VaultError> {
+    let files = vault.journal_files(source, lineage.system_id).await?;
+    let mut histories = Vec::new();
+    for file in &files {
+        if let WalFile::History(timeline) = file {
+            let (_, content) = vault
+                .fetch(source, lineage.system_id, *file)
+                .await?
+                .ok_or_else(|| VaultError::Missing { key: file.to_string(), place: vault.place() })?;
+            let history = TimelineHistory::parse(*timeline, &String::from_utf8_lossy(&content));
+            histories.push(history.map_err(|why| VaultError::Damaged {
+                key: file.to_string(),
+                place: vault.place(),
+                why: why.to_string(),
+            })?);
+        }
+    }
+    Ok(Journal::new(lineage.system_id, lineage.segment_size, files, histories))
+}
+
+/// When the last transactions before the ends of a journal's windows ended, by the windows' last segments.
+#[derive(Clone, Debug, Default)]
+pub struct LastTransactions(BTreeMap<WalSegment, Timestamp>);
+
+impl LastTransactions {
+    /// Reads them from the facts of the windows' last segments; a window without any in its last segments has none.
+    pub async fn load(
+        vault: &Vault,
+        source: &SourceName,
+        journal: &Journal,
+    ) -> Result<LastTransactions, VaultError> {
+        let mut found = BTreeMap::new();
+        for window in journal.windows() {
+            let size = journal.segment_size;
+            let last = window.last_segment(size);
+            let number = |segment: WalSegment| segment.number(size).unwrap_or_default();
+            let (low, high) = (number(window.first_segment(size)), number(last));
+            for number in (low..=high).rev().take(LOOK_BACK) {
+                let segment = WalFile::Segment(WalSegment::numbered(window.timeline, number, size));
+                let facts = vault.journal_facts(source, journal.lineage, segment).await?;
+                if let Some((_, ended)) = facts.transactions {
+                    found.insert(last, ended);
+                    break;
+                }
+            }
+        }
+        Ok(LastTransactions(found))
+    }
+
+    /// The last transaction before the end of `reach`, if known.
+    pub fn before(&self, reach: &Reach) -> Option<Timestamp> {
+        self.at(reach.last?)
+    }
+
+    /// The last transaction before the end of the window that this segment ends, if known.
+    pub fn at(&self, last: WalSegment) -> Option<Timestamp> {
+        self.0.get(&last).copied()
+    }
+}
+
+/// Every lineage of a source with its journal and what is known of its transactions.
+pub async fn load_all(
+    vault: &Vault,
+    source: &SourceName,
+) -> Result<Vec<(Journal, LastTransactions)>, VaultError> {
+    let mut all = Vec::new();
+    for lineage in vault.lineages(source).await? {
+        let journal = load(vault, source, &lineage).await?;
+        let transactions = LastTransactions::load(vault, source, &journal).await?;
+        all.push((journal, transactions));
+    }
+    Ok(all)
+}

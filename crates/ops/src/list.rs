@@ -1,0 +1,103 @@
+//! `strongroom list` and `show`: what can be restored.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use strongroom_model::point::{PointFacts, Summary};
+use strongroom_model::restore_plan::{Candidate, PitrWindow, pitr_windows};
+use strongroom_model::{PointId, SourceName};
+use strongroom_vault::catalog::PointRow;
+use strongroom_vault::{Vault, VaultError};
+
+use crate::error::OpsError;
+use crate::journal;
+
+/// A source, as a listing shows it.
+#[derive(Debug, Serialize)]
+pub struct SourceListing {
+    /// The source.
+    pub source: SourceName,
+    /// Its points, oldest first, whatever their state.
+    pub points: Vec<PointRow>,
+    /// What the restorable ones lead to.
+    pub windows: Vec<PitrWindow>,
+}
+
+/// Lists `source`, or every source in the vault.
+pub async fn list(vault: &Vault, source: Option<&SourceName>) -> Result<Vec<SourceListing>, OpsError> {
+    let known = vault.sources().await?;
+    let wanted = match source {
+        Some(source) if known.contains(source) => vec![source.clone()],
+        Some(source) => return Err(OpsError::UnknownSource(source.clone())),
+        None => known,
+    };
+    let mut listings = Vec::new();
+    for source in wanted {
+        listings.push(list_source(vault, source).await?);
+    }
+    Ok(listings)
+}
+
+async fn list_source(vault: &Vault, source: SourceName) -> Result<SourceListing, OpsError> {
+    let points = vault.points(&source).await?;
+    let journals = journal::load_all(vault, &source).await?;
+    let mut windows = Vec::new();
+    for (journal, transactions) in &journals {
+        let of_lineage =
+            points.iter().filter_map(PointRow::restorable).filter(|s| s.journal.lineage == journal.lineage);
+        let candidates: Vec<Candidate<'_>> =
+            of_lineage.map(|summary| Candidate { summary, journal }).collect();
+        windows.extend(pitr_windows(&candidates, &|reach| transactions.before(reach)));
+    }
+    windows.sort_by_key(|window| window.from);
+    Ok(SourceListing { source, points, windows })
+}
+
+/// A point in full.
+#[derive(Debug, Serialize)]
+pub struct PointView {
+    /// In a few lines.
+    pub summary: Summary,
+    /// What its engine knows.
+    pub facts: PointFacts,
+    /// The first and last WAL segment it needs.
+    pub wal: (String, String),
+    /// Pages damaged on the source, by file.
+    pub damaged: Vec<(String, Vec<u32>)>,
+}
+
+/// Shows one point, of whichever source has it.
+pub async fn show(vault: &Arc<Vault>, point: &PointId) -> Result<PointView, OpsError> {
+    let source = source_of(vault, point).await?;
+    let opened = vault.open_point(&source, point).await?;
+    let mut damaged = Vec::new();
+    opened.rows(|row| {
+        if !row.damaged.is_empty() {
+            damaged.push((row.entry.path.to_string(), row.damaged));
+        }
+        Ok::<(), VaultError>(())
+    })?;
+    let (first, last) = opened.summary().journal.segments();
+    Ok(PointView {
+        summary: opened.summary().clone(),
+        facts: opened.facts().clone(),
+        wal: (first.to_string(), last.to_string()),
+        damaged,
+    })
+}
+
+/// The source that has this point.
+pub async fn source_of(vault: &Vault, point: &PointId) -> Result<SourceName, OpsError> {
+    let sources = vault.sources().await?;
+    for source in &sources {
+        if vault.points(source).await?.iter().any(|row| row.point == *point) {
+            return Ok(source.clone());
+        }
+    }
+    match sources.into_iter().next() {
+        Some(source_name) => Err(VaultError::NoSuchPoint { source_name, point: point.clone() }.into()),
+        None => {
+            Err(VaultError::NotCommitted { point: point.clone(), state: "in no source of this vault" }.into())
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `strongroom restore`: plan it, then do exactly that.
+//!
+//! ```text
+//! manifest rows ▶ prepare every folder, link and empty file ▶ batches of rows ▶ workers: fetch, open, check, write
+//!                                                              ▶ finish: durable, pg_control last
+//! ```
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use serde::Serialize;
+use strongroom_engine::{PageSink, Target};
+use strongroom_model::entry::EntryKind;
+use strongroom_model::page::{PAGE_SIZE, Place, Run};
+use strongroom_model::point::FileRow;
+use strongroom_model::restore_plan::{Candidate, RestorePlan, plan_restore};
+use strongroom_model::target::RestoreRequest;
+use strongroom_model::{Cx, PointId, SourceName};
+use strongroom_vault::Vault;
+use strongroom_vault::catalog::PointRow;
+use strongroom_vault::point::{Point, stored_bytes};
+use tokio::runtime::Handle;
+
+use crate::error::OpsError;
+use crate::journal;
+
+/// Bytes of stored pages in a batch: enough to read packs in long stretches, small enough to share among workers.
+const BATCH: u64 = 128 << 20;
+
+/// A restore that was done.
+#[derive(Debug, Serialize)]
+pub struct Restored {
+    /// From which point.
+    pub point: PointId,
+    /// Files, folders and links.
+    pub entries: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// How long it took, in seconds; durable on disk at the end.
+    pub seconds: f64,
+}
+
+/// Chooses the point and checks that the journal leads to the target. Touches nothing.
+pub async fn plan(
+    vault: &Vault,
+    source: &SourceName,
+    request: &RestoreRequest,
+    only: Option<&PointId>,
+) -> Result<RestorePlan, OpsError> {
+    let points = vault.points(source).await?;
+    let journals = journal::load_all(vault, source).await?;
+    if points.is_empty() && journals.is_empty() {
+        return Err(OpsError::UnknownSource(source.clone()));
+    }
+    let mut candidates = Vec::new();
+    for summary in points.iter().filter_map(PointRow::restorable) {
+        let journal =
+            journals.iter().map(|(journal, _)| journal).find(|j| j.lineage == summary.journal.lineage);
+        candidates.extend(journal.map(|journal| Candidate { summary, journal }));
+    }
+    let last_transaction =
+        |reach: &_| journals.iter().find_map(|(_, transactions)| transactions.before(reach));
+    Ok(plan_restore(&candidates, request, only, &last_transaction)?)
+}
+
+/// Restores the plan's point into `target`, durably.
+pub async fn restore(
+    cx: &Cx,
+    vault: &Arc<Vault>,
+    plan: &RestorePlan,
+    target: Arc<dyn Target>,
+    workers: usize,
+) -> Result<Restored, OpsError> {
+    let began = tokio::time::Instant::now();
+    let point = vault.open_point(&plan.point.source, &plan.point.point).await?;
+    let (cx, runtime) = (cx.clone(), Handle::current());
+    let work = move || {
+        cx.progress.begin("preparing", 0);
+        let mut entries = 0;
+        point.rows(|row| {
+            entries += 1;
+            cx.check()?;
+            target.prepare(&row.entry).map_err(OpsError::from)
+        })?;
+        cx.progress.begin("restoring", point.summary().bytes);
+        write_pages(&cx, &runtime, &point, &*target, workers)?;
+        cx.check()?;
+        cx.progress.begin("making durable", 0);
+        target.finish()?;
+        Ok::<_, OpsError>((entries, point.summary().bytes))
+    };
+    let (entries, bytes) =
+        tokio::task::spawn_blocking(work).await.map_err(|why| OpsError::Worker(why.to_string()))??;
+    let seconds = Duration::as_secs_f64(&began.elapsed());
+    Ok(Restored { point: plan.point.point.clone(), entries, bytes, seconds })
+}
+
+/// Hands batches of rows to workers, in the manifest's order; memory is a few batches' page maps.
+fn write_pages(
+    cx: &Cx,
+    runtime: &Handle,
+    point: &Point,
+    target: &dyn Target,
+    workers: usize,
+) -> Result<(), OpsError> {
+    let (sender, receiver) = mpsc::sync_channel::<Vec<FileRow>>(workers.max(1));
+    let (receiver, failed) = (Mutex::new(receiver), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let worker = || loop {
+            let batch = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(batch) = batch else { return Ok(()) };
+            if failed.load(Ordering::Relaxed) {
+                // Keep taking batches, so that the sender is not left waiting; another worker has the reason.
+                continue;
+            }
+            if let Err(error) = write_batch(cx, runtime, point, target, &batch) {
+                failed.store(true, Ordering::Relaxed);
+                return Err(error);
+            }
+        };
+        let threads: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(worker)).collect();
+        let sent = send_batches(cx, point, sender, &failed);
+        let mut result = Ok(());
+        for thread in threads {
+            let outcome = thread.join().unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>().cloned();
+                Err(OpsError::Worker(text.unwrap_or_else(|| "no message".into())))
+            });
+            result = result.and(outcome);
+        }
+        result.and(sent)
+    })
+}
+
+fn send_batches(
+    cx: &Cx,
+    point: &Point,
+    sender: mpsc::SyncSender<Vec<FileRow>>,
+    failed: &AtomicBool,
+) -> Result<(), OpsError> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    point.rows(|row| {
+        cx.check()?;
+        if !matches!(row.entry.kind, EntryKind::File(_)) {
+            return Ok(());
+        }
+        bytes += stored_bytes(&row);
+        batch.push(row);
+        if bytes >= BATCH && !failed.load(Ordering::Relaxed) {
+            bytes = 0;
+            // The receivers live as long as the workers do, and those outlive us.
+            let _ = sender.send(std::mem::take(&mut batch));
+        }
+        Ok::<(), OpsError>(())
+    })?;
+    if !batch.is_empty() {
+        let _ = sender.send(batch);
+    }
+    Ok(())
+}
+
+fn write_batch(
+    cx: &Cx,
+    runtime: &Handle,
+    point: &Point,
+    target: &dyn Target,
+    batch: &[FileRow],
+) -> Result<(), OpsError> {
+    let mut sinks: Vec<Option<Box<dyn PageSink>>> = batch.iter().map(|_| None).collect();
+    point.read_pages::<OpsError>(cx, runtime, batch, &mut |row, first, bytes| {
+        let sink = match &mut sinks[row] {
+            Some(sink) => sink,
+            empty => empty.insert(target.open(&batch[row].entry)?),
+        };
+        cx.progress.advance(bytes.len() as u64);
+        Ok(sink.write(first, bytes)?)
+    })?;
+    for sink in sinks.into_iter().flatten() {
+        sink.close()?;
+    }
+    let zeros = |run: &&Run| matches!(run.place, Place::Zero);
+    let skipped: u64 =
+        batch.iter().flat_map(|row| row.map.iter().filter(zeros)).map(|run| u64::from(run.count)).sum();
+    cx.progress.advance(skipped * PAGE_SIZE as u64);
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! `strongroom wal push`: ship one finished WAL file. Called by the server's `archive_command`.
+
+use strongroom_model::{Cx, SourceName, Timestamp, WalFile};
+use strongroom_vault::Vault;
+use strongroom_vault::journal::{JournalFacts, Shipped};
+use strongroom_vault::lineage::Lineage;
+
+use crate::error::OpsError;
+use crate::lineage::{self, NewLineage};
+
+/// A WAL file, read and checked by its engine.
+#[derive(Debug)]
+pub struct WalInput {
+    /// Its name.
+    pub file: WalFile,
+    /// Its whole content.
+    pub content: Vec<u8>,
+    /// The cluster it is of.
+    pub lineage: Lineage,
+    /// When its first and last transaction ended.
+    pub transactions: Option<(Timestamp, Timestamp)>,
+}
+
+/// Ships `input`. `Ok` only when the vault durably holds exactly this content under this name (semantics §7.1): the
+/// server removes its copy then.
+pub async fn wal_push(
+    cx: &Cx,
+    vault: &Vault,
+    source: &SourceName,
+    input: &WalInput,
+) -> Result<Shipped, OpsError> {
+    lineage::settle(cx, vault, source, &input.lineage, NewLineage::Refuse).await?;
+    let facts = JournalFacts {
+        name: input.file.to_string(),
+        size: input.content.len() as u64,
+        shipped_at: cx.now(),
+        transactions: input.transactions,
+    };
+    Ok(vault.ship(cx, source, input.lineage.system_id, (input.file, &facts), &input.content).await?)
+}
