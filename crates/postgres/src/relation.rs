@@ -1,0 +1,139 @@
+//! Names of relations' files (PostgreSQL `common/relpath.c`, `storage/file/reinit.c`).
+//!
+//! ```text
+//! 16384        main fork           16384_fsm  16384_vm  16384_init     the other forks
+//! 16384.1      its second file     t3_16384   of a temporary relation of backend 3
+//! ```
+
+use strongroom_model::entry::EntryPath;
+
+/// A part of a relation that has files of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fork {
+    /// Rows or index entries.
+    Main,
+    /// Where room is.
+    FreeSpace,
+    /// Which pages all can see.
+    Visibility,
+    /// What an unlogged relation is reset to after a crash.
+    Init,
+}
+
+/// The file of a permanent or unlogged relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelationFile {
+    /// The relation's file number.
+    pub number: u32,
+    /// Of which fork.
+    pub fork: Fork,
+    /// Which of the fork's files, from 0.
+    pub segment: u32,
+}
+
+impl RelationFile {
+    /// Reads a file name.
+    pub fn parse(name: &[u8]) -> Option<RelationFile> {
+        let name = str::from_utf8(name).ok()?;
+        let (name, segment) = match name.split_once('.') {
+            Some((name, segment)) => (name, number(segment).filter(|segment| *segment > 0)?),
+            None => (name, 0),
+        };
+        let (relation, fork) = match name.split_once('_') {
+            None => (name, Fork::Main),
+            Some((relation, "fsm")) => (relation, Fork::FreeSpace),
+            Some((relation, "vm")) => (relation, Fork::Visibility),
+            Some((relation, "init")) => (relation, Fork::Init),
+            Some(_) => return None,
+        };
+        Some(RelationFile { number: number(relation)?, fork, segment })
+    }
+
+    /// The relation file at `path` in a data directory: in `global`, in a database's folder of `base`, or in one of a
+    /// tablespace.
+    pub fn at(path: &EntryPath) -> Option<RelationFile> {
+        let mut segments = path.as_bytes().split(|byte| *byte == b'/');
+        let is_number =
+            |segment: Option<&[u8]>| segment.is_some_and(|segment| folder_number(segment).is_some());
+        let in_database = match segments.next()? {
+            b"global" => true,
+            b"base" => is_number(segments.next()),
+            b"pg_tblspc" => {
+                is_number(segments.next())
+                    && segments.next().is_some_and(|folder| folder.starts_with(b"PG_"))
+                    && is_number(segments.next())
+            }
+            _ => false,
+        };
+        let name = segments.next().filter(|_| in_database)?;
+        if segments.next().is_some() { None } else { RelationFile::parse(name) }
+    }
+}
+
+/// Whether a file belongs to a temporary relation: `t`, the backend, `_`, then as for any other.
+pub fn is_temporary(name: &[u8]) -> bool {
+    let Some(rest) = name.strip_prefix(b"t") else { return false };
+    let mut parts = rest.splitn(2, |byte| *byte == b'_');
+    let backend = parts.next().and_then(folder_number);
+    backend.is_some() && parts.next().and_then(RelationFile::parse).is_some()
+}
+
+/// A folder named by an OID: a database or a tablespace.
+pub fn folder_number(name: &[u8]) -> Option<u32> {
+    str::from_utf8(name).ok().and_then(number)
+}
+
+/// Digits alone: `parse` would take a sign, too.
+fn number(digits: &str) -> Option<u32> {
+    // An empty string does not parse.
+    if digits.bytes().all(|digit| digit.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relation_files_are_told_from_others() {
+        let file = |number, fork, segment| Some(RelationFile { number, fork, segment });
+        for (path, expected) in [
+            ("base/5/16384", file(16384, Fork::Main, 0)),
+            ("base/5/16384.12", file(16384, Fork::Main, 12)),
+            ("base/5/16384_fsm", file(16384, Fork::FreeSpace, 0)),
+            ("base/5/16384_vm.1", file(16384, Fork::Visibility, 1)),
+            ("base/5/4294967295_init", file(4_294_967_295, Fork::Init, 0)),
+            ("global/1262", file(1262, Fork::Main, 0)),
+            ("pg_tblspc/16401/PG_15_202209061/5/16384", file(16384, Fork::Main, 0)),
+            ("base/5/PG_VERSION", None),
+            ("base/5/pg_filenode.map", None),
+            ("base/5/t3_16384", None),
+            ("base/5/16384_old", None),
+            ("base/5/16384.", None),
+            ("base/5/16384.0", None),
+            ("base/5/+16384", None),
+            ("base/5/4294967296", None),
+            ("base/x/16384", None),
+            ("base/5/6/16384", None),
+            ("pg_xact/0000", None),
+            ("pg_tblspc/16401/other/5/16384", None),
+        ] {
+            assert_eq!(RelationFile::at(&EntryPath::new(path).unwrap()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn temporary_relations_are_told_from_others() {
+        for (name, temporary) in [
+            ("t3_16384", true),
+            ("t12_16384_fsm", true),
+            ("t3_16384.1", true),
+            ("t_16384", false),
+            ("t3_", false),
+            ("t3", false),
+            ("16384", false),
+            ("table", false),
+        ] {
+            assert_eq!(is_temporary(name.as_bytes()), temporary, "{name}");
+        }
+    }
+}
