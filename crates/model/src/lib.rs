@@ -7,6 +7,8 @@
 //!
 //! Modules are in flow order; each may name only those above it.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should stop"))]
+
 pub mod size;
 pub mod time;
 pub mod cx;

@@ -182,7 +182,7 @@ fn copy_item(work: &Work, item: &Item, packer: &mut Packer, buffer: &mut [u8]) -
         if bytes < wanted {
             return Ok(part);
         }
-        first += (bytes / PAGE_SIZE) as u32;
+        first += bytes.div_ceil(PAGE_SIZE) as u32;
     }
 }
 

@@ -99,7 +99,8 @@ impl Vault {
         self.get_record(&layout::point_part(source, point, PointPart::Decision), Kind::Decision).await
     }
 
-    async fn intent(&self, source: &SourceName, point: &PointId) -> Result<Option<Intent>, VaultError> {
+    /// What the point's writer said before it stored anything; `None` if it is not there.
+    pub async fn intent(&self, source: &SourceName, point: &PointId) -> Result<Option<Intent>, VaultError> {
         self.get_record(&layout::point_part(source, point, PointPart::Intent), Kind::Intent).await
     }
 

@@ -139,11 +139,9 @@ fn age_decrypt(identities: &str, wrapped: &str) -> Option<Vec<u8>> {
 }
 
 fn hex_bytes(text: &str) -> Option<Vec<u8>> {
-    (text.len() % 2 == 0)
-        .then(|| text.as_bytes().as_chunks::<2>().0)?
-        .iter()
-        .map(|pair| from_hex::<1>(std::str::from_utf8(pair).ok()?).map(|[byte]| byte))
-        .collect()
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let byte = |pair: &[u8; 2]| from_hex::<1>(std::str::from_utf8(pair).ok()?).map(|[byte]| byte);
+    pairs.iter().map(byte).collect()
 }
 
 /// A new age identity: the text of an identity file, and its recipient.

@@ -24,7 +24,7 @@ use strongroom_codec::seal::PointKey;
 use strongroom_model::Cx;
 use strongroom_model::page::Run;
 use strongroom_model::point::{Decision, FileRow, Intent, PackRef, PointFacts, Summary};
-use strongroom_store::PutError;
+use strongroom_store::{Key, PutError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -149,6 +149,7 @@ impl Upload {
         let (manifest_hash, manifest_size) = (to_hex(&object_hash(&manifest)), manifest.len() as u64);
         let path = layout::point_part(&intent.source, &intent.point, PointPart::Manifest);
         written(vault.store.put_new(&path, manifest.into()).await)?;
+        self.check_object(&path, manifest_size).await?;
         cx.check()?;
         let summary = Summary {
             point: facts.point,
@@ -166,9 +167,32 @@ impl Upload {
             packs: packs.len() as u32,
             damaged_pages,
         };
-        self.decide(Decision::Commit { manifest_hash, manifest_size, summary: Box::new(summary.clone()) })
-            .await?;
-        Ok(summary)
+        let decision = Decision::Commit { manifest_hash, manifest_size, summary: Box::new(summary.clone()) };
+        self.decide(decision.clone()).await?;
+        // Success is what the store gives back, not what it acknowledged (I2).
+        match vault.decision(&intent.source, &intent.point).await? {
+            Some(there) if there == decision => Ok(summary),
+            _ => {
+                let key = layout::point_part(&intent.source, &intent.point, PointPart::Decision);
+                Err(VaultError::Missing { key: key.to_string(), place: vault.place() })
+            }
+        }
+    }
+
+    async fn check_object(&self, key: &Key, size: u64) -> Result<(), VaultError> {
+        let vault = &self.shared.vault;
+        match vault.store.head(key).await {
+            Ok(head) if head.size == size => Ok(()),
+            Ok(head) => Err(damaged(
+                key,
+                vault.place(),
+                format!("{size} bytes were written and {} are there", head.size),
+            )),
+            Err(error) if error.is_not_found() => {
+                Err(VaultError::Missing { key: key.to_string(), place: vault.place() })
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Gives up: says so in the vault, so that nobody waits for this point.

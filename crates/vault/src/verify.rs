@@ -20,6 +20,7 @@ use strongroom_model::{Cx, PointId, SourceName};
 use tokio::runtime::Handle;
 
 use crate::error::VaultError;
+use crate::layout::{self, PointPart};
 use crate::open::Vault;
 use crate::point::Point;
 
@@ -92,6 +93,15 @@ impl Vault {
                 return Ok(verdict);
             }
         };
+        match runtime.block_on(self.intent(source, id)) {
+            Ok(Some(_)) => {}
+            Ok(None) => verdict.damage.push(Damage {
+                object: layout::point_part(source, id, PointPart::Intent).to_string(),
+                why: "it is missing".into(),
+                lost: Vec::new(),
+            }),
+            Err(error) => verdict.damage.push(as_damage(error)?),
+        }
         let packs = point.packs().all();
         cx.progress.begin("verifying", packs.iter().map(|pack| pack.size).sum());
         let bad = check_packs(cx, runtime, &point, depth, workers)?;
@@ -175,7 +185,7 @@ fn check_pack(
     depth: Depth,
 ) -> Result<Option<Bad>, VaultError> {
     cx.check()?;
-    let everything = || vec![0..u32::MAX];
+    let everything = || Vec::from([0..u32::MAX]);
     let whole = |error: VaultError| as_damage(error).map(|damage| Some((damage.why, everything())));
     let (store, key) = (&point.packs().vault().store, point.packs().key(pack));
     let size = match runtime.block_on(store.head(&key)) {

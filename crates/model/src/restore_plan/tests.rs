@@ -1,1 +1,191 @@
-//! Plans, drawn.
+//! Which point a restore starts from, drawn.
+
+use super::*;
+use crate::journal::Journal;
+use crate::point::JournalRange;
+use crate::segment::{SegmentSize, WalFile};
+use crate::target::TargetAction;
+use crate::{SourceName, SystemId};
+
+const SIZE: u64 = 16 << 20;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_unix_seconds(1_800_000_000 + second).unwrap()
+}
+
+/// A point that started in segment `from` of timeline `timeline` and became consistent in segment `to`, at second `to`.
+fn point(timeline: u32, from: u64, to: u64) -> Summary {
+    let source: SourceName = "orders".parse().unwrap();
+    Summary {
+        point: PointId::new(at(to as i64), [timeline as u8; 4]),
+        source,
+        engine: "postgres".into(),
+        product: "PostgreSQL 17".into(),
+        parent: None,
+        started_at: at(from as i64),
+        stopped_at: at(to as i64),
+        committed_at: at(to as i64),
+        journal: JournalRange {
+            lineage: SystemId(1),
+            timeline: Timeline::new(timeline).unwrap(),
+            segment_size: SegmentSize::DEFAULT,
+            start: Lsn(from * SIZE + 40),
+            stop: Lsn(to * SIZE + 400),
+        },
+        entries: 1,
+        bytes: 1,
+        stored: 1,
+        packs: 1,
+        damaged_pages: 0,
+    }
+}
+
+fn journal(picture: &[&str], histories: &[(u32, &[(u32, u64)])]) -> Journal {
+    let mut files = Vec::new();
+    for (id, line) in (1..).zip(picture) {
+        let timeline = Timeline::new(id).unwrap();
+        let there = line.chars().enumerate().filter(|(_, c)| *c == '#');
+        files.extend(
+            there.map(|(n, _)| {
+                WalFile::Segment(WalSegment::numbered(timeline, n as u64, SegmentSize::DEFAULT))
+            }),
+        );
+    }
+    let histories = histories.iter().map(|(id, ancestors)| TimelineHistory {
+        timeline: Timeline::new(*id).unwrap(),
+        ancestors: ancestors.iter().map(|(id, lsn)| (Timeline::new(*id).unwrap(), Lsn(*lsn))).collect(),
+    });
+    Journal::new(SystemId(1), SegmentSize::DEFAULT, files, histories)
+}
+
+fn to(target: RecoveryTarget) -> RestoreRequest {
+    RestoreRequest {
+        target,
+        inclusive: true,
+        timeline: TimelineChoice::Latest,
+        action: TargetAction::Promote,
+    }
+}
+
+/// The second of the chosen point's end, or the error's text.
+fn chosen(
+    points: &[Summary],
+    journal: &Journal,
+    request: &RestoreRequest,
+    last: Option<Timestamp>,
+) -> Result<i64, String> {
+    let candidates: Vec<Candidate<'_>> =
+        points.iter().map(|summary| Candidate { summary, journal }).collect();
+    let plan = plan_restore(&candidates, request, None, &|_| last).map_err(|error| error.to_string())?;
+    Ok(plan.point.stopped_at.unix_seconds() - 1_800_000_000)
+}
+
+#[test]
+fn the_newest_point_before_the_target_is_chosen() {
+    let points = [point(1, 1, 2), point(1, 4, 5), point(1, 7, 8)];
+    let journal = journal(&["##########"], &[]);
+    let lsn = |segment: u64| RecoveryTarget::Lsn(Lsn(segment * SIZE + 1000));
+    for (target, second) in [
+        (RecoveryTarget::Latest, Ok(8)),
+        (RecoveryTarget::Immediate, Ok(8)),
+        (RecoveryTarget::Time(at(8)), Ok(8)),
+        (RecoveryTarget::Time(at(7)), Ok(5)),
+        (RecoveryTarget::Time(at(3)), Ok(2)),
+        (lsn(9), Ok(8)),
+        (lsn(6), Ok(5)),
+        (RecoveryTarget::Xid(7), Ok(8)),
+        (RecoveryTarget::Name("before".into()), Ok(8)),
+    ] {
+        assert_eq!(chosen(&points, &journal, &to(target.clone()), Some(at(9))), second, "{target}");
+    }
+}
+
+#[test]
+fn a_target_outside_every_window_is_refused() {
+    let points = [point(1, 1, 2)];
+    let journal = journal(&["#####"], &[]);
+    let refused = |target| chosen(&points, &journal, &to(target), Some(at(4))).unwrap_err();
+    assert!(refused(RecoveryTarget::Time(at(1))).contains("before every recovery point"));
+    assert!(refused(RecoveryTarget::Time(at(5))).contains("behind the end of the journal"));
+    assert!(refused(RecoveryTarget::Lsn(Lsn(5 * SIZE + 1))).contains("behind the end of the journal"));
+    assert!(refused(RecoveryTarget::Lsn(Lsn(8))).contains("before every recovery point"));
+    assert!(
+        chosen(&[], &journal, &to(RecoveryTarget::Latest), None).unwrap_err().contains("no recovery point")
+    );
+}
+
+#[test]
+fn a_point_whose_own_journal_has_a_gap_is_passed_over() {
+    let points = [point(1, 1, 2), point(1, 4, 6)];
+    let journal = journal(&["##### ####"], &[]);
+    assert_eq!(chosen(&points, &journal, &to(RecoveryTarget::Immediate), None), Ok(2));
+    let alone = chosen(&points[1..], &journal, &to(RecoveryTarget::Immediate), None).unwrap_err();
+    assert!(alone.contains("needs WAL segment 000000010000000000000005"), "{alone}");
+}
+
+#[test]
+fn a_gap_between_point_and_target_is_refused_and_reported() {
+    let points = [point(1, 1, 2)];
+    let journal = journal(&["#### ####"], &[]);
+    let error = chosen(&points, &journal, &to(RecoveryTarget::Lsn(Lsn(6 * SIZE))), None).unwrap_err();
+    assert!(error.contains("it ends at 0/4000000"), "{error}");
+    let candidates = [Candidate { summary: &points[0], journal: &journal }];
+    let plan = plan_restore(&candidates, &to(RecoveryTarget::Latest), None, &|_| None).unwrap();
+    assert!(
+        plan.notes.iter().any(|note| note.contains("000000010000000000000004 is missing")),
+        "{:?}",
+        plan.notes
+    );
+    assert_eq!(pitr_windows(&candidates, &|_| None)[0].gap.as_deref(), Some("000000010000000000000004"));
+}
+
+#[test]
+fn the_timeline_is_resolved_before_anything_is_touched() {
+    let points = [point(1, 1, 2)];
+    let branched = journal(&["#####  ", "   ####"], &[(2, &[(1, 3 * SIZE + 8)])]);
+    let plan = |choice| {
+        let candidates = [Candidate { summary: &points[0], journal: &branched }];
+        let request = RestoreRequest { timeline: choice, ..to(RecoveryTarget::Latest) };
+        plan_restore(&candidates, &request, None, &|_| None)
+            .map(|plan| (plan.timeline.get(), plan.reach.end.0 / SIZE))
+    };
+    let id = |id| TimelineChoice::Id(Timeline::new(id).unwrap());
+    assert_eq!(plan(TimelineChoice::Latest), Ok((2, 7)));
+    assert_eq!(plan(TimelineChoice::Current), Ok((1, 5)));
+    assert_eq!(plan(id(1)), Ok((1, 5)));
+    assert!(matches!(plan(id(3)), Err(PlanError::Timeline { .. })), "no history of timeline 3");
+    // A point that became consistent after timeline 2 branched off cannot lead to it.
+    let late = [point(1, 3, 4)];
+    let candidates = [Candidate { summary: &late[0], journal: &branched }];
+    let error = plan_restore(&candidates, &to(RecoveryTarget::Latest), None, &|_| None).unwrap_err();
+    assert!(matches!(error, PlanError::Timeline { .. }), "{error}");
+}
+
+#[test]
+fn an_unrestorable_point_asked_for_by_name_is_an_error() {
+    let points = [point(1, 1, 2)];
+    let journal = journal(&["#####"], &[]);
+    let candidates = [Candidate { summary: &points[0], journal: &journal }];
+    let other = PointId::new(at(99), [9; 4]);
+    let error = plan_restore(&candidates, &to(RecoveryTarget::Latest), Some(&other), &|_| None).unwrap_err();
+    assert_eq!(error, PlanError::NotRestorable(other));
+}
+
+proptest::proptest! {
+    /// Whatever is there and asked for: a plan's point precedes the target, and its journal reaches beyond its end.
+    #[test]
+    fn a_plan_never_promises_what_is_not_there(
+        line in "[# ]{12}", ends in proptest::collection::vec((0u64..10, 1u64..3), 0..5), target in 0i64..14,
+    ) {
+        let points: Vec<Summary> = ends.iter().map(|(from, length)| point(1, *from, from + length)).collect();
+        let journal = journal(&[&line], &[]);
+        let candidates: Vec<Candidate<'_>> = points.iter().map(|summary| Candidate { summary, journal: &journal }).collect();
+        if let Ok(plan) = plan_restore(&candidates, &to(RecoveryTarget::Time(at(target))), None, &|_| None) {
+            proptest::prop_assert!(plan.point.stopped_at <= at(target));
+            let (first, last) = plan.point.journal.segments();
+            for number in first.number(SegmentSize::DEFAULT).unwrap()..=last.number(SegmentSize::DEFAULT).unwrap() {
+                proptest::prop_assert_eq!(line.as_bytes()[number as usize], b'#');
+            }
+        }
+    }
+}

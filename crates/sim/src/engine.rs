@@ -1,0 +1,199 @@
+//! A source in memory: a few files, a journal position, no server. And a place to restore it into.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use strongroom_engine::{
+    BackupSession, Engine, EngineError, Inspection, LateFile, PageRead, PageSink, PageSource, Reader,
+    StartOptions, Started, Stopped, Target,
+};
+use strongroom_model::entry::{Entry, EntryKind, EntryPath, Owner};
+use strongroom_model::page::PAGE_SIZE;
+use strongroom_model::{Cx, Lsn, SegmentSize, SystemId, Timeline};
+
+/// Files by path.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// A source in memory.
+#[derive(Clone, Debug)]
+pub struct ToyEngine {
+    /// Its system identifier.
+    pub lineage: SystemId,
+    /// Its files.
+    pub files: Files,
+    /// Files that vanish between the listing and the reading.
+    pub vanishing: Vec<String>,
+    /// Files that are cut to this many bytes between the listing and the reading.
+    pub shrinking: BTreeMap<String, usize>,
+}
+
+impl ToyEngine {
+    /// A source with these files.
+    pub fn new(lineage: u64, files: Files) -> ToyEngine {
+        ToyEngine { lineage: SystemId(lineage), files, vanishing: Vec::new(), shrinking: BTreeMap::new() }
+    }
+
+    /// What a restore of a backup taken now must give.
+    pub fn expected(&self) -> Files {
+        let mut files = self.files.clone();
+        files.retain(|path, _| !self.vanishing.contains(path));
+        for (path, size) in &self.shrinking {
+            if let Some(content) = files.get_mut(path) {
+                content.truncate(*size);
+            }
+        }
+        files.insert("label".into(), b"late".to_vec());
+        files
+    }
+}
+
+fn entry(path: &str, size: u64) -> Result<Entry, EngineError> {
+    let unfit = |why: strongroom_model::entry::PathError| EngineError::Unfit {
+        what: why.to_string(),
+        hint: String::new(),
+    };
+    Ok(Entry {
+        path: EntryPath::new(path).map_err(unfit)?,
+        kind: EntryKind::File(size),
+        mode: 0o600,
+        owner: Owner::default(),
+        modified: 0,
+    })
+}
+
+#[async_trait::async_trait]
+impl Engine for ToyEngine {
+    fn name(&self) -> &'static str {
+        "toy"
+    }
+
+    async fn inspect(&self, _cx: &Cx) -> Result<Inspection, EngineError> {
+        Ok(Inspection {
+            product: "Toy 1".into(),
+            lineage: self.lineage,
+            timeline: Timeline::FIRST,
+            segment_size: SegmentSize::DEFAULT,
+            time_zone: "UTC".into(),
+            facts: serde_json::Value::Null,
+        })
+    }
+
+    async fn start(&self, cx: &Cx, _options: &StartOptions) -> Result<Box<dyn BackupSession>, EngineError> {
+        let entries = self.files.iter().map(|(path, content)| entry(path, content.len() as u64));
+        let started =
+            Started { lineage: self.lineage, timeline: Timeline::FIRST, lsn: Lsn(1 << 24), at: cx.now() };
+        Ok(Box::new(ToySession {
+            engine: self.clone(),
+            started,
+            entries: entries.collect::<Result<_, _>>()?,
+        }))
+    }
+}
+
+struct ToySession {
+    engine: ToyEngine,
+    started: Started,
+    entries: Vec<Entry>,
+}
+
+#[async_trait::async_trait]
+impl BackupSession for ToySession {
+    fn started(&self) -> &Started {
+        &self.started
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        let content = |path: &String, content: &Vec<u8>| {
+            let size = self.engine.shrinking.get(path).copied().unwrap_or(content.len());
+            let there = !self.engine.vanishing.contains(path);
+            there.then(|| content[..size.min(content.len())].to_vec())
+        };
+        Arc::new(ToyReader(self.engine.files.iter().map(|(path, bytes)| content(path, bytes)).collect()))
+    }
+
+    async fn check(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn stop(self: Box<Self>, cx: &Cx) -> Result<Stopped, EngineError> {
+        let content = bytes::Bytes::from_static(b"late");
+        let late = vec![LateFile { entry: entry("label", content.len() as u64)?, content }];
+        let lsn = Lsn((1 << 24) + 100);
+        Ok(Stopped { lsn, timeline: Timeline::FIRST, at: cx.now(), late, facts: serde_json::Value::Null })
+    }
+}
+
+struct ToyReader(Vec<Option<Vec<u8>>>);
+
+impl Reader for ToyReader {
+    fn open(&self, entry: usize) -> Result<Option<Box<dyn PageSource>>, EngineError> {
+        let content = self.0.get(entry).cloned().flatten();
+        Ok(content.map(|content| Box::new(ToySource(content)) as Box<dyn PageSource>))
+    }
+}
+
+struct ToySource(Vec<u8>);
+
+impl PageSource for ToySource {
+    fn read(&mut self, first: u32, buf: &mut [u8]) -> Result<PageRead, EngineError> {
+        let rest = self.0.get(first as usize * PAGE_SIZE..).unwrap_or_default();
+        let bytes = rest.len().min(buf.len());
+        buf[..bytes].copy_from_slice(&rest[..bytes]);
+        Ok(PageRead { bytes, damaged: Vec::new() })
+    }
+}
+
+/// A place in memory to restore into.
+#[derive(Clone, Debug, Default)]
+pub struct ToyTarget {
+    files: Arc<Mutex<Files>>,
+}
+
+impl ToyTarget {
+    /// What was restored.
+    pub fn files(&self) -> Files {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Target for ToyTarget {
+    fn prepare(&self, entry: &Entry) -> Result<(), EngineError> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.insert(entry.path.to_string(), vec![0; entry.size() as usize]);
+        Ok(())
+    }
+
+    fn open(&self, entry: &Entry) -> Result<Box<dyn PageSink>, EngineError> {
+        Ok(Box::new(ToySink { path: entry.path.to_string(), files: Arc::clone(&self.files) }))
+    }
+
+    fn finish(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+struct ToySink {
+    path: String,
+    files: Arc<Mutex<Files>>,
+}
+
+impl PageSink for ToySink {
+    fn write(&mut self, first: u32, bytes: &[u8]) -> Result<(), EngineError> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = first as usize * PAGE_SIZE;
+        let room = files.get_mut(&self.path).and_then(|file| file.get_mut(at..at + bytes.len()));
+        match room {
+            Some(room) => room.copy_from_slice(bytes),
+            None => unreachable!("{} was given pages beyond its end", self.path),
+        }
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<(), EngineError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! What the tests of this crate share: a vault in a simulated store, a toy source, one backup.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use strongroom_model::point::Summary;
+use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
+use strongroom_model::{Cx, SegmentSize, SourceName, SystemId, WalFile};
+use strongroom_ops::OpsError;
+use strongroom_ops::backup::{BackupRequest, backup};
+use strongroom_ops::lineage::NewLineage;
+use strongroom_ops::wal_push::{WalInput, wal_push};
+use strongroom_sim::engine::Files;
+use strongroom_sim::{SimStore, ToyEngine, ToyTarget};
+use strongroom_vault::lineage::Lineage;
+use strongroom_vault::upload::UploadOptions;
+use strongroom_vault::{Recipient, Suite, Unlock, Vault, VaultError};
+
+/// A real age identity, for tests only.
+pub struct Keys {
+    pub recipient: Recipient,
+    pub unlock: Unlock,
+}
+
+pub fn keys() -> Keys {
+    let (identities, recipient) = strongroom_vault::keys::generate_identity();
+    Keys {
+        recipient: Recipient::Age(recipient),
+        unlock: Unlock { passphrase: None, identities: Some(identities) },
+    }
+}
+
+pub fn source() -> SourceName {
+    "toy".parse().unwrap()
+}
+
+/// Files of every shape: empty, short, page-sized, all zeros, many small ones, one with a hole.
+pub fn files(seed: u8) -> Files {
+    let mut files = BTreeMap::new();
+    let noise = |page: usize| {
+        (0..8192).map(move |at| (at * 31 + page * 7 + seed as usize * 13) as u8 ^ (at >> 5) as u8)
+    };
+    files.insert("empty".into(), vec![]);
+    files.insert("short".into(), vec![seed; 17]);
+    files.insert("zeros".into(), vec![0; 3 * 8192 + 5]);
+    files.insert("big".into(), (0..40).flat_map(noise).collect());
+    let mut hole: Vec<u8> = (0..6).flat_map(noise).collect();
+    hole[8192..4 * 8192].fill(0);
+    files.insert("hole".into(), hole);
+    for n in 0..20 {
+        files.insert(format!("small{n:02}"), vec![n + seed; 100 + n as usize]);
+    }
+    files
+}
+
+pub fn request() -> BackupRequest {
+    BackupRequest {
+        source: source(),
+        workers: 1,
+        upload: UploadOptions { uploads: 1, ..UploadOptions::default() },
+        fast: true,
+        journal_timeout: Duration::ZERO,
+        new_lineage: NewLineage::Refuse,
+        host: "sim".into(),
+        tool: "strongroom test".into(),
+    }
+}
+
+pub async fn create(cx: &Cx, store: &Arc<SimStore>, keys: &Keys) -> Result<Vault, VaultError> {
+    Vault::create(cx, store.clone(), Suite::Aes256Gcm, std::slice::from_ref(&keys.recipient), "test").await
+}
+
+pub async fn open(store: &Arc<SimStore>, keys: &Keys) -> Result<Arc<Vault>, VaultError> {
+    Vault::open(store.clone(), &keys.unlock).await.map(Arc::new)
+}
+
+/// Ships the one segment a toy backup needs.
+pub async fn ship(cx: &Cx, vault: &Vault, engine: &ToyEngine) -> Result<(), OpsError> {
+    let lineage = Lineage {
+        system_id: engine.lineage,
+        segment_size: SegmentSize::DEFAULT,
+        product: "Toy 1".into(),
+        registered_at: cx.now(),
+    };
+    let file = WalFile::parse("000000010000000000000001").unwrap();
+    let input = WalInput { file, content: vec![7; 1 << 16], lineage, transactions: None };
+    wal_push(cx, vault, &source(), &input).await.map(|_| ())
+}
+
+/// Journal first, then the point: a toy source has no archiver of its own.
+pub async fn take(cx: &Cx, vault: &Arc<Vault>, engine: &ToyEngine) -> Result<Summary, OpsError> {
+    ship(cx, vault, engine).await?;
+    backup(cx, vault, engine, &request()).await
+}
+
+pub async fn restore(cx: &Cx, vault: &Arc<Vault>, point: &Summary) -> Result<Files, OpsError> {
+    let request = RestoreRequest {
+        target: RecoveryTarget::Immediate,
+        inclusive: true,
+        timeline: TimelineChoice::Latest,
+        action: TargetAction::Promote,
+    };
+    let plan = strongroom_ops::restore::plan(vault, &source(), &request, Some(&point.point)).await?;
+    let target = ToyTarget::default();
+    strongroom_ops::restore::restore(cx, vault, &plan, Arc::new(target.clone()), 2).await?;
+    Ok(target.files())
+}
+
+pub fn toy() -> ToyEngine {
+    ToyEngine::new(SystemId(42).0, files(1))
+}
