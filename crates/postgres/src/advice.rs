@@ -12,8 +12,11 @@ use serde::Serialize;
 use strongroom_engine::EngineError;
 use strongroom_model::time::human_duration;
 
-use crate::connect::{Client, SqlError, quoted_name, quoted_string};
+use crate::connect::Client;
 use crate::inspect::{PostgresInspection, Tablespace, backup_functions};
+use crate::quote::{quoted_name, quoted_string};
+use crate::refusal::SqlError;
+use crate::version::Major;
 
 /// What the server should be set to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +109,7 @@ pub fn advise(server: &PostgresInspection, wanted: &Wanted) -> Vec<Advice> {
 
 /// The statements that give a role all that Strongroom needs and nothing else. Rights to call functions are kept in
 /// each database, so the statements must be run in the one that Strongroom connects to.
-pub fn grants(major: u32, role: &str) -> Vec<String> {
+pub fn grants(major: Major, role: &str) -> Vec<String> {
     let role = quoted_name(role);
     let (start, stop) = backup_functions(major);
     let functions =
@@ -372,7 +375,7 @@ fn wal_compression(server: &PostgresInspection) -> Advice {
     if server.is_off(CHECK) {
         advice.found = "off: less WAL would be written and shipped with it".into();
         // Since 15 there is a choice of methods, of which lz4 costs least.
-        advice.mend = Some(set(server, CHECK, if server.major() < 15 { "on" } else { "lz4" }));
+        advice.mend = Some(set(server, CHECK, if server.major.number() < 15 { "on" } else { "lz4" }));
     }
     advice
 }
@@ -391,7 +394,7 @@ fn wal_senders(server: &PostgresInspection) -> Advice {
 
 fn all_grants(server: &PostgresInspection) -> String {
     let database = quoted_name(&server.rights.database);
-    let statements = grants(server.major(), &server.rights.role).join("\n");
+    let statements = grants(server.major, &server.rights.role).join("\n");
     format!("-- as a superuser, in database {database}:\n{statements}")
 }
 
@@ -408,7 +411,7 @@ fn backup_rights(server: &PostgresInspection) -> Advice {
             let mut advice = ok(CHECK, format!("{role} is a superuser, which is more than backups need"));
             advice.mend = Some(Mend::Sql(format!(
                 "CREATE ROLE strongroom LOGIN;\n{}",
-                grants(server.major(), "strongroom").join("\n")
+                grants(server.major, "strongroom").join("\n")
             )));
             advice
         }
@@ -444,14 +447,14 @@ fn settings_right(server: &PostgresInspection) -> Advice {
     }
 }
 
-/// A tablespace inside the data directory would be copied twice and restored into itself.
+/// A tablespace inside the data directory would be copied twice: listing refuses it.
 fn inside(server: &PostgresInspection, tablespace: &Tablespace) -> Option<Advice> {
     let folder = server.data_directory.as_deref()?;
     if !Path::new(&tablespace.location).starts_with(folder) {
         return None;
     }
     let (name, location) = (&tablespace.name, &tablespace.location);
-    Some(warning(
+    Some(wrong(
         "tablespace",
         format!("{name} lies inside the data directory, at {location}"),
         Mend::Sql(format!(

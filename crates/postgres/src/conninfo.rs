@@ -16,12 +16,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
 use zeroize::Zeroizing;
+
+use crate::passfile::{self, Password};
 
 /// Looks a variable up, as `std::env::var` does.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -103,23 +104,6 @@ impl ConninfoError {
             ConninfoError::File { .. } => "does the file exist, and may this user read it?".to_owned(),
             ConninfoError::NoUser => "add user=… to the connection string".to_owned(),
         }
-    }
-}
-
-/// A password. Wiped when dropped, never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(Zeroizing<String>);
-
-impl Password {
-    /// The password itself.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
     }
 }
 
@@ -284,7 +268,7 @@ impl Conninfo {
                 .take("passfile")
                 .map(PathBuf::from)
                 .or_else(|| home.map(|home| home.join(".pgpass"))),
-            password: given.0.remove("password").map(Password),
+            password: given.0.remove("password").map(Password::new),
         })
     }
 
@@ -295,13 +279,7 @@ impl Conninfo {
             return self.password.clone();
         }
         let path = self.passfile.as_deref()?;
-        let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-        if metadata.permissions().mode() & 0o077 != 0 {
-            tracing::warn!(path = %path.display(), "password file not used: others may read it; run chmod 600 on it");
-            return None;
-        }
-        let text = Zeroizing::new(std::fs::read_to_string(path).ok()?);
-        passfile_password(&text, [&host.passfile_name(), &host.port.to_string(), &self.database, &self.user])
+        passfile::find(path, [&host.passfile_name(), &host.port.to_string(), &self.database, &self.user])
     }
 }
 
@@ -590,39 +568,6 @@ fn parse_service(text: &str, service: &str) -> Result<Option<Parameters>, Connin
         }
     }
     Ok(found)
-}
-
-/// The password of the first line whose host, port, database and user all match (`*` matches all).
-fn passfile_password(text: &str, wanted: [&str; 4]) -> Option<Password> {
-    text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let mut rest = line;
-        for wanted in wanted {
-            let (field, escaped, after) = passfile_field(rest);
-            if after.is_none() || !(field == wanted || field == "*" && !escaped) {
-                return None;
-            }
-            rest = after.unwrap_or_default();
-        }
-        // The password ends with the line; only what precedes a further ':' is it, as in libpq.
-        let (password, _, _) = passfile_field(rest);
-        (!password.is_empty()).then(|| Password(Zeroizing::new(password)))
-    })
-}
-
-/// A field up to the next unescaped `:`, whether an escape was in it, and what follows the `:`.
-fn passfile_field(text: &str) -> (String, bool, Option<&str>) {
-    let (mut field, mut escaped, mut characters) = (String::new(), false, text.char_indices());
-    while let Some((at, character)) = characters.next() {
-        match character {
-            ':' => return (field, escaped, Some(&text[at + 1..])),
-            '\\' => {
-                escaped = true;
-                field.extend(characters.next().map(|(_, next)| next));
-            }
-            _ => field.push(character),
-        }
-    }
-    (field, escaped, None)
 }
 
 #[cfg(test)]

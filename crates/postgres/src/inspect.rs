@@ -4,7 +4,6 @@
 //! not see it, and [`crate::advice`] says which right is missing. Nothing is read from the server's disk.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -12,10 +11,9 @@ use strongroom_engine::{EngineError, Inspection};
 use strongroom_model::{Cx, Lsn, SegmentSize, SystemId, Timeline, Timestamp};
 use tokio_postgres::Row;
 
-use crate::connect::{Client, SqlError};
-
-/// The major versions whose files and functions Strongroom knows.
-pub const SUPPORTED: RangeInclusive<u32> = 13..=18;
+use crate::connect::Client;
+use crate::refusal::SqlError;
+use crate::version::Major;
 
 /// Why a server could not be inspected.
 #[derive(Debug, thiserror::Error)]
@@ -37,10 +35,13 @@ impl From<InspectError> for EngineError {
     fn from(error: InspectError) -> EngineError {
         match error {
             InspectError::Sql(error) => error.into(),
-            InspectError::UnknownVersion { .. } => EngineError::Unfit {
-                what: error.to_string(),
-                hint: format!("it knows the major versions {} to {}", SUPPORTED.start(), SUPPORTED.end()),
-            },
+            InspectError::UnknownVersion { .. } => {
+                let known: Vec<String> = Major::all().map(|major| major.to_string()).collect();
+                EngineError::Unfit {
+                    what: error.to_string(),
+                    hint: format!("it knows the major versions {}", known.join(", ")),
+                }
+            }
         }
     }
 }
@@ -117,6 +118,8 @@ impl Archiver {
 /// Everything asked of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PostgresInspection {
+    /// 15 of 15.4.
+    pub major: Major,
     /// `server_version_num`: 150004 is 15.4.
     pub version_num: u32,
     /// `server_version`, with what the packager added: `15.4 (Debian 15.4-1)`.
@@ -180,11 +183,6 @@ pub const SETTINGS: [&str; 22] = [
 ];
 
 impl PostgresInspection {
-    /// 15 of 15.4.
-    pub fn major(&self) -> u32 {
-        self.version_num / 10_000
-    }
-
     /// A setting's value, if the version has it and the role may see it.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.settings.get(name).map(|setting| setting.value.as_str())
@@ -196,15 +194,15 @@ impl PostgresInspection {
     }
 
     /// As the engine's port has it.
-    pub fn to_port(&self) -> Result<Inspection, serde_json::Error> {
-        Ok(Inspection {
+    pub fn to_port(&self) -> Inspection {
+        Inspection {
             product: format!("PostgreSQL {}", self.version),
             lineage: self.system_id,
             timeline: self.timeline,
             segment_size: self.segment_size,
             time_zone: self.setting("TimeZone").unwrap_or("UTC").to_owned(),
-            facts: serde_json::to_value(self)?,
-        })
+            facts: serde_json::json!(self),
+        }
     }
 }
 
@@ -240,8 +238,8 @@ SELECT archived_count, last_archived_wal, failed_count, last_failed_wal,
   FROM pg_catalog.pg_stat_archiver";
 
 /// The functions that begin and end a backup, as this major version has them.
-pub fn backup_functions(major: u32) -> (&'static str, &'static str) {
-    match major {
+pub fn backup_functions(major: Major) -> (&'static str, &'static str) {
+    match major.number() {
         ..15 => (
             "pg_catalog.pg_start_backup(text, boolean, boolean)",
             "pg_catalog.pg_stop_backup(boolean, boolean)",
@@ -252,7 +250,7 @@ pub fn backup_functions(major: u32) -> (&'static str, &'static str) {
 
 /// Asks the server what it is.
 pub async fn inspect(cx: &Cx, client: &Client) -> Result<PostgresInspection, InspectError> {
-    let (version_num, version) = version(client).await?;
+    let (major, version_num, version) = version(client).await?;
     let row = client.row(OPERATION, IDENTITY, &[]).await?;
     let get = Cells { client, row: &row };
     let in_recovery: bool = get.of("in_recovery")?;
@@ -264,6 +262,7 @@ pub async fn inspect(cx: &Cx, client: &Client) -> Result<PostgresInspection, Ins
     let (server_time, clock_ahead_ms) = clocks(cx, client).await?;
     let settings = settings(client).await?;
     Ok(PostgresInspection {
+        major,
         version_num,
         version,
         // The server shows the 64 bits as a signed number.
@@ -277,7 +276,7 @@ pub async fn inspect(cx: &Cx, client: &Client) -> Result<PostgresInspection, Ins
         data_directory: settings.get("data_directory").map(|setting| PathBuf::from(&setting.value)),
         tablespaces: tablespaces(client).await?,
         settings,
-        rights: rights(client, version_num / 10_000).await?,
+        rights: rights(client, major).await?,
         archiver: archiver(client).await?,
         started_at: get.sensible(Timestamp::from_unix_micros(get.of("started")?), "its start time")?,
         server_time,
@@ -313,16 +312,16 @@ pub async fn switch_wal(client: &Client) -> Result<Lsn, SqlError> {
     })
 }
 
-async fn version(client: &Client) -> Result<(u32, String), InspectError> {
+async fn version(client: &Client) -> Result<(Major, u32, String), InspectError> {
     const SQL: &str = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS num, \
                        pg_catalog.current_setting('server_version') AS version";
     let row = client.row(OPERATION, SQL, &[]).await?;
     let number = client.get::<i32>(OPERATION, &row, "num")?.cast_unsigned();
     let version: String = client.get(OPERATION, &row, "version")?;
-    if !SUPPORTED.contains(&(number / 10_000)) {
-        return Err(InspectError::UnknownVersion { place: client.place().to_owned(), version });
+    match u16::try_from(number / 10_000).ok().and_then(Major::new) {
+        Some(major) => Ok((major, number, version)),
+        None => Err(InspectError::UnknownVersion { place: client.place().to_owned(), version }),
     }
-    Ok((number, version))
 }
 
 /// The server's time, and how far it is ahead of ours at the middle of the question.
@@ -374,7 +373,7 @@ async fn tablespaces(client: &Client) -> Result<Vec<Tablespace>, SqlError> {
         .collect()
 }
 
-async fn rights(client: &Client, major: u32) -> Result<Rights, SqlError> {
+async fn rights(client: &Client, major: Major) -> Result<Rights, SqlError> {
     let (start, stop) = backup_functions(major);
     let row = client.row(OPERATION, RIGHTS, &[&start, &stop]).await?;
     let get = Cells { client, row: &row };

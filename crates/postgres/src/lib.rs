@@ -13,8 +13,12 @@ pub mod files;
 pub mod read;
 #[cfg(feature = "test-cluster")]
 pub mod cluster;
+pub mod quote;
+pub mod passfile;
 pub mod conninfo;
 pub mod tls;
+pub mod refusal;
 pub mod connect;
 pub mod inspect;
 pub mod advice;
+pub mod session;

@@ -8,8 +8,9 @@ use std::process::Command;
 
 use harness::Server;
 use strongroom_engine::EngineError;
-use strongroom_postgres::connect::{self, Client, ConnectError};
+use strongroom_postgres::connect::{self, Client};
 use strongroom_postgres::conninfo::Conninfo;
+use strongroom_postgres::refusal::ConnectError;
 
 fn openssl(folder: &str, arguments: &str) {
     let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
@@ -19,7 +20,7 @@ fn openssl(folder: &str, arguments: &str) {
 /// A server on 127.0.0.1 whose certificate, for `localhost`, is signed by `ca.crt`; `self.crt` is a stranger's. Every
 /// connection but the superuser's own must be encrypted.
 async fn encrypted() -> Server {
-    let server = Server::start("listen_addresses = '127.0.0.1'");
+    let mut server = Server::start("");
     let folder = server.socket();
     let new = "req -x509 -newkey rsa:2048 -nodes -days 2";
     openssl(&folder, &format!("{new} -keyout ca.key -out ca.crt -subj /CN=authority"));
@@ -41,11 +42,11 @@ async fn encrypted() -> Server {
     }
     server.write("pg_hba.conf", "local all postgres trust\nhostnossl all plain 127.0.0.1/32 trust\nhostssl all plain 127.0.0.1/32 reject\nhostssl all all 127.0.0.1/32 scram-sha-256\n");
     server.sql(&["CREATE ROLE backup LOGIN PASSWORD 's3cret'", "CREATE ROLE plain LOGIN"]).await;
-    use_certificate(&server, "server").await;
+    use_certificate(&mut server, "server").await;
     server
 }
 
-async fn use_certificate(server: &Server, name: &str) {
+async fn use_certificate(server: &mut Server, name: &str) {
     let file = |end: &str| format!("{}/{name}.{end}", server.socket());
     server
         .sql(&[
@@ -54,11 +55,11 @@ async fn use_certificate(server: &Server, name: &str) {
             "ALTER SYSTEM SET ssl = on",
         ])
         .await;
-    server.control("restart");
+    server.restart();
 }
 
 async fn connect_to(server: &Server, host: &str, more: &str) -> Result<Client, ConnectError> {
-    let text = format!("host={host} port={} user=backup password=s3cret {more}", server.port);
+    let text = format!("host={host} port={} user=backup password=s3cret {more}", server.cluster.port());
     connect::connect(&Conninfo::read(&text, &|_| None).unwrap()).await
 }
 
@@ -104,8 +105,8 @@ async fn each_sslmode_trusts_what_it_should() {
 
 #[tokio::test]
 async fn a_self_signed_certificate_is_its_own_authority() {
-    let server = encrypted().await;
-    use_certificate(&server, "self").await;
+    let mut server = encrypted().await;
+    use_certificate(&mut server, "self").await;
     let root = |file: &str| format!("sslrootcert={}/{file}", server.socket());
     connect_to(&server, "localhost", &format!("sslmode=verify-full {}", root("self.crt"))).await.unwrap();
     let error = connect_to(&server, "127.0.0.1", &format!("sslmode=verify-full {}", root("self.crt")))
@@ -119,7 +120,7 @@ async fn a_self_signed_certificate_is_its_own_authority() {
 
 #[tokio::test]
 async fn files_and_servers_without_tls_are_named() {
-    let server = Server::start("listen_addresses = '127.0.0.1'");
+    let server = Server::start("");
     let error = connect_to(&server, "127.0.0.1", "sslmode=require user=postgres").await.unwrap_err();
     assert!(
         matches!(&error, ConnectError::Handshake { hint, .. } if hint.contains("switch ssl on")),

@@ -30,6 +30,7 @@ fn good() -> PostgresInspection {
         pending_restart: false,
     };
     PostgresInspection {
+        major: Major::new(17).unwrap(),
         version_num: 170_004,
         version: "17.4".into(),
         system_id: SystemId(7),
@@ -184,7 +185,7 @@ fn state_and_rights() {
     );
     check("clock", |server| server.clock_ahead_ms = -90_000, Warning, "chronyc");
     let inside = |server: &mut PostgresInspection| server.tablespaces[0].location = "/pg/data/fast".into();
-    check("tablespace", inside, Warning, "DROP TABLESPACE \"fast\"");
+    check("tablespace", inside, Wrong, "DROP TABLESPACE \"fast\"");
     let grant = "in database \"postgres\":\nGRANT EXECUTE ON FUNCTION pg_catalog.pg_backup_start(text, boolean) TO \"backup\";";
     check("backup_rights", |server| server.rights.backup_start = false, Wrong, grant);
     check("backup_rights", |server| server.rights.backup_stop = false, Wrong, grant);
@@ -197,7 +198,7 @@ fn state_and_rights() {
     let blind = |server: &mut PostgresInspection| server.data_directory = None;
     check("settings_right", blind, Warning, "GRANT pg_read_all_settings TO \"backup\";");
     let older = |server: &mut PostgresInspection| {
-        server.version_num = 140_010;
+        server.major = Major::new(14).unwrap();
         server.rights.backup_start = false;
     };
     check("backup_rights", older, Wrong, "pg_catalog.pg_start_backup(text, boolean, boolean) TO \"backup\";");
@@ -222,7 +223,7 @@ fn the_archiver_fails_failed_or_works() {
 
 #[test]
 fn odd_names_are_quoted() {
-    assert_eq!(grants(17, "o\"o")[4], "GRANT pg_read_all_settings TO \"o\"\"o\";");
+    assert_eq!(grants(Major::new(17).unwrap(), "o\"o")[4], "GRANT pg_read_all_settings TO \"o\"\"o\";");
     assert_eq!(shell_word("/it's"), r"'/it'\''s'");
     let mend = Mend::Setting {
         name: "archive_command",

@@ -1,5 +1,7 @@
 //! Connection strings as libpq reads them; passwords that stay hidden.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn read(text: &str, environment: &[(&str, &str)]) -> Result<Conninfo, ConninfoError> {
@@ -100,19 +102,6 @@ fn wrong_strings_are_refused_and_never_shown() {
 fn a_password_is_not_printed() {
     let read = read("host=a user=u password=secret", &[]).unwrap();
     assert!(!format!("{read:?}").contains("secret"));
-}
-
-#[test]
-fn the_password_file_is_read_line_by_line() {
-    let text = "# comment:*:*:*:no\nlocalhost:5432:*:backup:socket\ndb1:*:orders:backup:a\\:b\\\\c\n\
-        db1:5433:*:*:any\n\\*:*:*:*:star\nbroken:line\n*:*:*:last:";
-    let find = |wanted| passfile_password(text, wanted).map(|password| password.expose().to_owned());
-    assert_eq!(find(["localhost", "5432", "x", "backup"]).as_deref(), Some("socket"));
-    assert_eq!(find(["db1", "1", "orders", "backup"]).as_deref(), Some("a:b\\c"));
-    assert_eq!(find(["db1", "5433", "x", "y"]).as_deref(), Some("any"));
-    assert_eq!(find(["*", "1", "x", "y"]).as_deref(), Some("star"));
-    assert_eq!(find(["db2", "5432", "orders", "backup"]), None);
-    assert_eq!(find(["db2", "5432", "orders", "last"]), None);
 }
 
 #[test]

@@ -1,130 +1,77 @@
-//! A throw-away PostgreSQL server for tests: own folder, own socket, no TCP unless asked for; gone when dropped.
+//! A running server and connections to it, as these tests want them.
 
 #![allow(clippy::unwrap_used, dead_code)]
 
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_model::{Clock, Cx, Entropy, Timestamp};
-use strongroom_postgres::connect::{self, Client, ConnectError};
+use strongroom_postgres::cluster::{Binaries, Cluster, InitOptions, run};
+use strongroom_postgres::connect::{self, Client};
 use strongroom_postgres::conninfo::Conninfo;
+use strongroom_postgres::refusal::ConnectError;
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
-
-/// A running server.
+/// A server of its own for one test; gone when dropped.
 pub struct Server {
-    folder: tempfile::TempDir,
-    pub port: u16,
-}
-
-/// A command run as whoever may run a server: root may not.
-fn command(program: &str) -> Command {
-    let mut command = Command::new(format!("{BIN}/{program}"));
-    if rustix::process::geteuid().is_root() {
-        let (uid, gid) = postgres_user();
-        command.uid(uid).gid(gid).env("HOME", "/tmp");
-    }
-    command.current_dir("/").env_remove("PGHOST").env_remove("PGUSER");
-    command
-}
-
-fn postgres_user() -> (u32, u32) {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
-    let line = passwd.lines().find(|line| line.starts_with("postgres:")).expect("there is a user postgres");
-    let fields: Vec<&str> = line.split(':').collect();
-    (fields[2].parse().unwrap(), fields[3].parse().unwrap())
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    pub cluster: Cluster,
+    /// Holds the data of a standby.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Server {
     /// Initialises and starts a server with these lines in its configuration.
     pub fn start(settings: &str) -> Server {
-        let folder = tempfile::Builder::new().prefix("strongroom-pg-").tempdir_in("/tmp").unwrap();
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        if rustix::process::geteuid().is_root() {
-            let (uid, gid) = postgres_user();
-            chown(folder.path(), Some(uid), Some(gid)).unwrap();
-        }
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Server { folder, port: free };
-        run(command("initdb").args(["-D", server.data().to_str().unwrap()]).args([
-            "-U",
-            "postgres",
-            "--auth=trust",
-            "--data-checksums",
-            "--no-sync",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-        ]));
-        let socket = server.socket();
-        server.append(
-            "postgresql.conf",
-            &format!("listen_addresses = ''\nssl = off\nunix_socket_directories = '{socket}'\nport = {free}\n{settings}\n"),
-        );
-        server.control("start");
-        server
+        let options = InitOptions { settings: settings.to_owned(), ..InitOptions::default() };
+        let mut cluster = Cluster::init(&Binaries::newest().unwrap(), &options).unwrap();
+        cluster.start().unwrap();
+        Server { cluster, _folder: None }
+    }
+
+    /// A standby of this server, in recovery when this returns.
+    pub fn standby(&self) -> Server {
+        let folder = self.cluster.binaries().folder("strongroom-standby-").unwrap();
+        let data = folder.path().join("data");
+        run(self.cluster.client("pg_basebackup").args(["-R", "-c", "fast", "-D"]).arg(&data)).unwrap();
+        let mut cluster = Cluster::adopt(self.cluster.binaries(), &data).unwrap();
+        cluster.start().unwrap();
+        Server { cluster, _folder: Some(folder) }
     }
 
     /// Where its files are.
-    pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    pub fn data(&self) -> &Path {
+        self.cluster.data()
     }
 
     /// The folder of its socket.
     pub fn socket(&self) -> String {
-        self.folder.path().display().to_string()
+        self.cluster.folder().display().to_string()
     }
 
     /// A folder of its owner, beside its data.
     pub fn make_folder(&self, name: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
+        let path = self.cluster.folder().join(name);
         std::fs::create_dir(&path).unwrap();
-        if rustix::process::geteuid().is_root() {
-            let (uid, gid) = postgres_user();
-            chown(&path, Some(uid), Some(gid)).unwrap();
-        }
+        self.cluster.binaries().give(&path).unwrap();
         path
     }
 
     /// Gives a file beside its data to its owner alone, as keys must be.
     pub fn own(&self, name: &str) {
-        let path = self.folder.path().join(name);
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.cluster.folder().join(name);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        if rustix::process::geteuid().is_root() {
-            let (uid, gid) = postgres_user();
-            chown(&path, Some(uid), Some(gid)).unwrap();
-        }
+        self.cluster.binaries().give(&path).unwrap();
     }
 
-    /// `start`, `restart`, `promote`, or `stop` at once.
-    pub fn control(&self, action: &str) {
-        let log = self.folder.path().join("log");
-        let mut command = command("pg_ctl");
-        command.args([action, "-w", "-D"]).arg(self.data());
-        match action {
-            "start" | "restart" => command.arg("-l").arg(log),
-            "stop" => command.args(["-m", "immediate"]),
-            _ => &mut command,
-        };
-        // The server inherits what pg_ctl was given: with pipes, waiting for their end would wait for the server.
-        let status =
-            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().unwrap();
-        let log = || std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        assert!(status.success(), "pg_ctl {action}: {}", log());
+    /// Ends it at once.
+    pub fn stop(&mut self) {
+        self.cluster.stop("immediate").unwrap();
     }
 
-    /// Adds lines to one of its files.
-    pub fn append(&self, file: &str, text: &str) {
-        use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().append(true).open(self.data().join(file)).unwrap();
-        file.write_all(text.as_bytes()).unwrap();
+    /// Ends it in order and starts it again, on another port.
+    pub fn restart(&mut self) {
+        self.cluster.stop("fast").unwrap();
+        self.cluster.start().unwrap();
     }
 
     /// Replaces one of its files.
@@ -134,8 +81,7 @@ impl Server {
 
     /// A connection string, plus what is given.
     pub fn conninfo(&self, more: &str) -> Conninfo {
-        let socket = self.socket();
-        Conninfo::read(&format!("host={socket} port={} user=postgres {more}", self.port), &|_| None).unwrap()
+        Conninfo::read(&format!("{} {more}", self.cluster.conninfo()), &|_| None).unwrap()
     }
 
     pub async fn try_connect(&self, more: &str) -> Result<Client, ConnectError> {
@@ -148,7 +94,7 @@ impl Server {
 
     /// Runs statements as the superuser, one by one.
     pub async fn sql(&self, statements: &[&str]) {
-        let client = self.connect("").await;
+        let client = self.connect("application_name=test").await;
         for statement in statements {
             client.run("prepare a test", statement).await.unwrap();
         }
@@ -156,17 +102,8 @@ impl Server {
 
     /// One value, as text.
     pub async fn ask(&self, sql: &str) -> String {
-        let client = self.connect("").await;
-        let row = client.row("ask in a test", sql, &[]).await.unwrap();
-        row.get(0)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if self.data().join("postmaster.pid").exists() {
-            let _ = command("pg_ctl").args(["stop", "-m", "immediate", "-w", "-D"]).arg(self.data()).output();
-        }
+        let client = self.connect("application_name=test").await;
+        client.row("ask in a test", sql, &[]).await.unwrap().get(0)
     }
 }
 

@@ -1,0 +1,466 @@
+//! A physical backup: the server is told to begin, its files are copied by others, the server is told to end.
+//!
+//! ```text
+//! start   connect ▶ inspect ▶ fit? ▶ the folder is this server's? ▶ pg_backup_start ▶ still that? ▶ list
+//! check   the same session of the same server process, still primary, on the same timeline
+//! stop    check ▶ read pg_control ▶ pg_backup_stop ▶ label as begun? ▶ pg_control, tablespace_map, backup_label
+//! ```
+//!
+//! **Invariants**
+//! - Begin and end are one session, not exclusive; a session lost in between is [`EngineError::Overtaken`], never a backup.
+//! - `backup_label` and `tablespace_map` are the server's answer, byte for byte, and never come from its disk.
+//! - The folder that is read is the server's own: the same system identifier is not enough (a standby or a clone has
+//!   it too), so after the start's checkpoint its control file must say that it is in production and have reached that
+//!   checkpoint.
+//! - Times are the server's: what the user restores to is written in its WAL.
+//!
+//! Dropped, or killed, at any point before the end: the connection closes and the server forgets the backup.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use strongroom_engine::{
+    BackupSession, Engine, EngineError, Inspection, LateFile, Reader, StartOptions, Started, Stopped,
+};
+use strongroom_model::entry::{Entry, EntryKind, EntryPath};
+use strongroom_model::{Cx, Lsn, SegmentSize, SystemId, Timeline, Timestamp};
+
+use crate::advice::grants;
+use crate::connect::{Client, connect};
+use crate::conninfo::Conninfo;
+use crate::control::{CONTROL_FILE, ClusterState, Control, ReadControlError, read_stable};
+use crate::files::list;
+use crate::inspect::{Archiver, PostgresInspection, Tablespace, archiver, inspect, server_time, switch_wal};
+use crate::label::BackupLabel;
+use crate::quote::quoted_name;
+use crate::read::{Checksums, FolderReader};
+use crate::refusal::SqlError;
+use crate::version::Major;
+
+/// A PostgreSQL cluster whose files can be read here.
+#[derive(Debug)]
+pub struct Physical {
+    conninfo: Conninfo,
+    data_directory: Option<PathBuf>,
+}
+
+/// What a manifest keeps about a PostgreSQL recovery point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostgresFacts {
+    /// `server_version_num`: 150004 is 15.4.
+    pub version_num: u32,
+    /// `server_version`, with what the packager added.
+    pub version: String,
+    /// Names the lineage.
+    pub system_id: SystemId,
+    /// Version of the catalogs' layout, part of the folder names in tablespaces.
+    pub catalog_version: u32,
+    /// Size of pages, bytes.
+    pub block_size: u32,
+    /// Whether pages carry checksums.
+    pub data_checksums: bool,
+    /// Size of WAL segments.
+    pub segment_size: SegmentSize,
+    /// Where the files were.
+    pub data_directory: String,
+    /// The tablespaces, and where they were.
+    pub tablespaces: Vec<Tablespace>,
+    /// What the server named the backup's start and end by.
+    pub backup_label: String,
+    /// Where replay begins.
+    pub start_lsn: Lsn,
+    /// Where the copy is consistent (exclusive).
+    pub stop_lsn: Lsn,
+    /// Server's clock at the end.
+    pub stopped_at: Timestamp,
+    /// What was amiss at the server and did not stand in the way.
+    pub warnings: Vec<String>,
+}
+
+impl Physical {
+    /// The cluster behind `conninfo`. `data_directory` says where its files are, if the role may not see that or they
+    /// are mounted elsewhere here.
+    pub fn new(conninfo: Conninfo, data_directory: Option<PathBuf>) -> Physical {
+        Physical { conninfo, data_directory }
+    }
+
+    /// A new connection.
+    pub async fn connect(&self) -> Result<Client, EngineError> {
+        Ok(connect(&self.conninfo).await?)
+    }
+
+    /// How the server's archiving fares.
+    pub async fn archiver(&self) -> Result<Archiver, EngineError> {
+        Ok(archiver(&self.connect().await?).await?)
+    }
+
+    fn folder(&self, server: &PostgresInspection) -> Result<PathBuf, EngineError> {
+        self.data_directory.clone().or_else(|| server.data_directory.clone()).ok_or_else(|| {
+            EngineError::Unfit {
+                what: format!("find the data directory: role {} may not see where it is", server.rights.role),
+                hint: format!(
+                    "GRANT pg_read_all_settings TO {}; or set data_directory in strongroom.toml",
+                    quoted_name(&server.rights.role)
+                ),
+            }
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl Engine for Physical {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn inspect(&self, cx: &Cx) -> Result<Inspection, EngineError> {
+        let client = self.connect().await?;
+        Ok(inspect(cx, &client).await?.to_port())
+    }
+
+    async fn start(&self, cx: &Cx, options: &StartOptions) -> Result<Box<dyn BackupSession>, EngineError> {
+        let client = self.connect().await?;
+        let server = inspect(cx, &client).await?;
+        let mut warnings = fitness(&server)?;
+        let folder = self.folder(&server)?;
+        belongs(&folder, &server, None).await?;
+        let at = server_time(&client).await?;
+        let lsn = begin(cx, &client, server.major, options).await?;
+        let identity = Identity::of(&client).await?;
+        let started = Started { lineage: server.system_id, timeline: identity.timeline, lsn, at };
+        let (control, _) = belongs(&folder, &server, Some(&started)).await?;
+        let (root, major) = (folder.clone(), server.major);
+        let listing = off_the_runtime(move || list(&root, major)).await?;
+        warnings.extend(listing.notes.iter().map(ToString::to_string));
+        let entries: Arc<[Entry]> = listing.entries.into();
+        let checksums = Checksums { start: lsn, blocks_per_file: control.blocks_per_file };
+        let checksums = server.data_checksums.then_some(checksums);
+        let reader = Arc::new(FolderReader::new(folder.clone(), entries.clone(), checksums));
+        Ok(Box::new(PhysicalSession { client, server, folder, identity, started, warnings, entries, reader }))
+    }
+
+    async fn nudge_journal(&self, _cx: &Cx) -> Result<(), EngineError> {
+        match switch_wal(&self.connect().await?).await {
+            Ok(_) => Ok(()),
+            // The end of a backup completes its segment anyway; the right is a help, not a need.
+            Err(SqlError::Denied { said, .. }) => {
+                tracing::warn!("the open WAL segment is waited for: {said}");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn journal_trouble(&self, _cx: &Cx) -> Option<String> {
+        let archiver = match self.archiver().await {
+            Ok(archiver) => archiver,
+            Err(error) => return Some(format!("the server does not say how archiving fares: {error}")),
+        };
+        let last = archiver.last_archived_wal.as_deref().unwrap_or("none");
+        match &archiver.last_failed_wal {
+            Some(failed) if archiver.is_failing() => Some(format!(
+                "archive_command fails for {failed} ({} failures; last archived: {last}): see the server's log",
+                archiver.failed_count
+            )),
+            _ if archiver.last_archived_wal.is_none() => {
+                Some("the server has archived nothing so far: is archive_command Strongroom's?".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether the server can be backed up at all; what is amiss without standing in the way.
+fn fitness(server: &PostgresInspection) -> Result<Vec<String>, EngineError> {
+    let unfit =
+        |what: &str, hint: String| Err(EngineError::Unfit { what: format!("start a backup: {what}"), hint });
+    let rights = &server.rights;
+    let doctor = || "run `strongroom doctor --fix`, then restart the server".to_owned();
+    if server.in_recovery {
+        let hint = "connect to the primary; backups of standbys are not supported yet".to_owned();
+        return unfit("the server is a standby", hint);
+    }
+    if server.block_size != 8192 {
+        let hint = "Strongroom reads clusters with pages of 8192 bytes only".to_owned();
+        return unfit(&format!("the server's pages have {} bytes", server.block_size), hint);
+    }
+    if !(rights.backup_start && rights.backup_stop) {
+        let grants = grants(server.major, &rights.role).join(" ");
+        let hint = format!("as a superuser in database {}: {grants}", quoted_name(&rights.database));
+        return unfit(&format!("role {} may not begin and end backups", rights.role), hint);
+    }
+    if server.setting("wal_level") == Some("minimal") {
+        return unfit("wal_level is minimal, so the WAL leaves out what a restore needs", doctor());
+    }
+    if server.is_off("archive_mode") {
+        return unfit("archive_mode is off, so the WAL that the copy needs is not shipped", doctor());
+    }
+    let mut warnings = Vec::new();
+    if server.is_off("full_page_writes") {
+        warnings.push("full_page_writes is off: the server switches it on while the backup runs".to_owned());
+    }
+    if server.is_off("fsync") {
+        warnings.push("fsync is off: a crash of the host can damage the cluster beyond repair".to_owned());
+    }
+    Ok(warnings)
+}
+
+/// Whether the folder is the server's own, and its control file. Once a backup has `begun` there is proof: its checkpoint
+/// is in the control file of the server that made it, and no other server is in production with the same history.
+async fn belongs(
+    folder: &Path,
+    server: &PostgresInspection,
+    begun: Option<&Started>,
+) -> Result<(Control, Vec<u8>), EngineError> {
+    let path = folder.join(CONTROL_FILE);
+    let (control, bytes) =
+        off_the_runtime(move || read_stable(&path)).await.map_err(|error| unreadable(folder, error))?;
+    let place = folder.display();
+    let hint = "is data_directory the one of this server, seen from this host?".to_owned();
+    if control.system_id != server.system_id {
+        let (theirs, ours) = (control.system_id, server.system_id);
+        let what = format!(
+            "read {place}: it is another cluster's (system identifier {theirs}, the server's is {ours})"
+        );
+        return Err(EngineError::Unfit { what, hint });
+    }
+    let own = |begun: &Started| {
+        let Control { state, redo, timeline, .. } = &control;
+        *state == ClusterState::InProduction && *redo >= begun.lsn && *timeline == begun.timeline
+    };
+    if begun.is_some_and(|begun| !own(begun)) {
+        let what = format!(
+            "read {place}: it is a copy of the cluster (a standby's or a clone's), not the server's own"
+        );
+        return Err(EngineError::Unfit { what, hint });
+    }
+    Ok((control, bytes))
+}
+
+fn unreadable(folder: &Path, error: ReadControlError) -> EngineError {
+    let ReadControlError::Io { source, .. } = &error else { return error.into() };
+    let hint = match source.kind() {
+        ErrorKind::PermissionDenied => {
+            "run strongroom as the system user that runs the server (often postgres)"
+        }
+        ErrorKind::NotFound => {
+            "is the server on this host? set data_directory in strongroom.toml to where its files are"
+        }
+        _ => return error.into(),
+    };
+    EngineError::Unfit {
+        what: format!("read the data directory {}: {source}", folder.display()),
+        hint: hint.to_owned(),
+    }
+}
+
+/// Runs what reads files where it holds up nobody.
+async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // Its panic is ours; it is never cancelled while someone waits for it.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Tells the server to begin; where replay will begin. Waits for a checkpoint, which may take long if it is not `fast`.
+async fn begin(cx: &Cx, client: &Client, major: Major, options: &StartOptions) -> Result<Lsn, SqlError> {
+    const OPERATION: &str = "begin the backup";
+    let sql = match major.number() {
+        ..15 => "SELECT pg_catalog.pg_start_backup($1, $2, false)::pg_catalog.text AS lsn",
+        _ => "SELECT pg_catalog.pg_backup_start($1, $2)::pg_catalog.text AS lsn",
+    };
+    let row = client.long_row(cx, OPERATION, sql, &[&options.label, &options.fast]).await?;
+    parse_lsn(client, OPERATION, &client.get::<String>(OPERATION, &row, "lsn")?)
+}
+
+/// What the server's answer to the end of a backup holds.
+struct Ended {
+    lsn: Lsn,
+    label: String,
+    tablespace_map: String,
+    at: Timestamp,
+}
+
+/// Tells the server to end, without waiting for its archiver: the vault is asked for the WAL, not the server.
+async fn end(cx: &Cx, client: &Client, major: Major) -> Result<Ended, SqlError> {
+    const OPERATION: &str = "end the backup";
+    let call = match major.number() {
+        ..15 => "pg_catalog.pg_stop_backup(false, false)",
+        _ => "pg_catalog.pg_backup_stop(false)",
+    };
+    let sql = format!(
+        "SELECT lsn::pg_catalog.text AS lsn, labelfile, spcmapfile, \
+         (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8 AS at FROM {call}"
+    );
+    let row = client.long_row(cx, OPERATION, &sql, &[]).await?;
+    let at = Timestamp::from_unix_micros(client.get(OPERATION, &row, "at")?);
+    Ok(Ended {
+        lsn: parse_lsn(client, OPERATION, &client.get::<String>(OPERATION, &row, "lsn")?)?,
+        label: client.get(OPERATION, &row, "labelfile")?,
+        tablespace_map: client.get::<Option<String>>(OPERATION, &row, "spcmapfile")?.unwrap_or_default(),
+        at: at.ok_or_else(|| client.unreadable(OPERATION, "the server's clock is out of range".into()))?,
+    })
+}
+
+fn parse_lsn(client: &Client, operation: &'static str, text: &str) -> Result<Lsn, SqlError> {
+    text.parse().map_err(|error: strongroom_model::position::PositionError| {
+        client.unreadable(operation, error.into())
+    })
+}
+
+/// What must not change between begin and end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    /// The server process of this session: behind a pooler it may become another one.
+    backend: i32,
+    /// When the server was started, microseconds since 1970.
+    started: i64,
+    in_recovery: bool,
+    timeline: Timeline,
+}
+
+impl Identity {
+    async fn of(client: &Client) -> Result<Identity, SqlError> {
+        const OPERATION: &str = "check the backup's session";
+        const SQL: &str = "\
+SELECT pg_catalog.pg_backend_pid() AS backend, pg_catalog.pg_is_in_recovery() AS in_recovery,
+       (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8 AS started,
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN '00000000'
+            ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END AS timeline";
+        let row = client.row(OPERATION, SQL, &[]).await?;
+        let digits: String = client.get(OPERATION, &row, "timeline")?;
+        let timeline = u32::from_str_radix(&digits, 16).ok().and_then(Timeline::new);
+        Ok(Identity {
+            backend: client.get(OPERATION, &row, "backend")?,
+            started: client.get(OPERATION, &row, "started")?,
+            in_recovery: client.get(OPERATION, &row, "in_recovery")?,
+            timeline: timeline
+                .ok_or_else(|| client.unreadable(OPERATION, "the server writes no timeline".into()))?,
+        })
+    }
+}
+
+/// A backup under way.
+struct PhysicalSession {
+    client: Client,
+    server: PostgresInspection,
+    folder: PathBuf,
+    identity: Identity,
+    started: Started,
+    warnings: Vec<String>,
+    entries: Arc<[Entry]>,
+    reader: Arc<dyn Reader>,
+}
+
+fn overtaken(what: String) -> EngineError {
+    let hint =
+        "was the server restarted or the session ended? nothing was taken: run `strongroom backup` again";
+    EngineError::Overtaken { what, hint: hint.to_owned() }
+}
+
+/// A question that the session must be able to answer: if it cannot, the backup is lost.
+fn lost(error: SqlError) -> EngineError {
+    // 55000: the server knows of no backup in this session; something else ended it.
+    let no_backup = matches!(&error, SqlError::Refused { code, .. } if code == "55000");
+    if error.is_end_of_session() || no_backup { overtaken(error.to_string()) } else { error.into() }
+}
+
+#[async_trait::async_trait]
+impl BackupSession for PhysicalSession {
+    fn started(&self) -> &Started {
+        &self.started
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn reader(&self) -> Arc<dyn Reader> {
+        self.reader.clone()
+    }
+
+    async fn check(&mut self) -> Result<(), EngineError> {
+        let now = Identity::of(&self.client).await.map_err(lost)?;
+        if now == self.identity {
+            return Ok(());
+        }
+        let place = self.client.place();
+        Err(overtaken(format!(
+            "check the backup's session at {place}: it is not the one that began (was {:?}, is {now:?})",
+            self.identity
+        )))
+    }
+
+    async fn stop(mut self: Box<Self>, cx: &Cx) -> Result<Stopped, EngineError> {
+        self.check().await?;
+        // Read after all other files and before the end, so that WAL up to the end covers it too.
+        let (_, control) = belongs(&self.folder, &self.server, Some(&self.started)).await?;
+        let ended = end(cx, &self.client, self.server.major).await.map_err(lost)?;
+        self.label_fits(&ended.label)?;
+        let mut late = vec![self.late(CONTROL_FILE, control.into(), ended.at)?];
+        if !ended.tablespace_map.is_empty() {
+            late.push(self.late("tablespace_map", ended.tablespace_map.clone().into(), ended.at)?);
+        }
+        late.push(self.late("backup_label", ended.label.clone().into(), ended.at)?);
+        let timeline = self.started.timeline;
+        let facts = serde_json::json!(self.facts(&ended));
+        Ok(Stopped { lsn: ended.lsn, timeline, at: ended.at, late, facts })
+    }
+}
+
+impl PhysicalSession {
+    /// The label must tell of the backup that this session began.
+    fn label_fits(&self, label: &str) -> Result<(), EngineError> {
+        let Started { lsn, timeline, .. } = &self.started;
+        match BackupLabel::parse(label) {
+            Ok(read) if (read.start, read.timeline) == (*lsn, *timeline) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+        Err(overtaken(format!(
+            "end the backup at {}: its label is not of what began at {lsn} on timeline {timeline}",
+            self.client.place()
+        )))
+    }
+
+    /// A file to be stored last, of the owner of the data directory.
+    fn late(&self, path: &str, content: Bytes, at: Timestamp) -> Result<LateFile, EngineError> {
+        let owner =
+            self.entries().iter().find(|entry| entry.path.is("global")).map(|entry| entry.owner.clone());
+        let owner = owner.ok_or_else(|| EngineError::Unfit {
+            what: format!("list {}: it has no folder 'global'", self.folder.display()),
+            hint: "is this the server's data directory?".to_owned(),
+        })?;
+        let path = EntryPath::new(path).map_err(|error| EngineError::Unfit {
+            what: error.to_string(),
+            hint: "this is a mistake in strongroom".to_owned(),
+        })?;
+        let kind = EntryKind::File(content.len() as u64);
+        let entry = Entry { path, kind, mode: 0o600, owner, modified: at.unix_seconds() };
+        Ok(LateFile { entry, content })
+    }
+
+    fn facts(&self, ended: &Ended) -> PostgresFacts {
+        let server = &self.server;
+        PostgresFacts {
+            version_num: server.version_num,
+            version: server.version.clone(),
+            system_id: server.system_id,
+            catalog_version: server.catalog_version,
+            block_size: server.block_size,
+            data_checksums: server.data_checksums,
+            segment_size: server.segment_size,
+            data_directory: self.folder.display().to_string(),
+            tablespaces: server.tablespaces.clone(),
+            backup_label: ended.label.clone(),
+            start_lsn: self.started.lsn,
+            stop_lsn: ended.lsn,
+            stopped_at: ended.at,
+            warnings: self.warnings.clone(),
+        }
+    }
+}
