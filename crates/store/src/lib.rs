@@ -15,6 +15,12 @@
 
 pub mod key;
 pub mod port;
+pub mod memory;
+pub mod folder;
+pub mod retry;
 
+pub use folder::Folder;
 pub use key::{Key, KeyError};
+pub use memory::Memory;
 pub use port::{Body, Head, Page, PutError, Store, StoreError};
+pub use retry::Retry;
