@@ -6,12 +6,13 @@
 #![allow(clippy::disallowed_methods, reason = "test support starts processes and writes configuration files")]
 
 use std::ffi::OsStr;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
@@ -256,14 +257,28 @@ impl Cluster {
         run(&mut self.control("promote")).map(drop)
     }
 
-    /// Kills the server as a power cut would.
+    /// Kills the server and all its processes as a power cut would, and waits until they are gone.
     pub fn kill(&self) -> Result<(), ClusterError> {
         let file = self.data.join("postmaster.pid");
         let text = std::fs::read_to_string(&file).map_err(|source| io_error("read", &file, source))?;
-        let pid = text.lines().next().and_then(|line| line.parse().ok()).and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| io_error("read", &file, io::ErrorKind::InvalidData.into()))?;
-        rustix::process::kill_process(pid, Signal::KILL)
-            .map_err(|errno| io_error("kill the server of", &self.data, errno.into()))
+        let server: Option<i32> = text.lines().next().and_then(|line| line.parse().ok());
+        let server = server.ok_or_else(|| io_error("read", &file, io::ErrorKind::InvalidData.into()))?;
+        let children =
+            std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
+        let all =
+            || std::iter::once(server).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok()));
+        // The server first, so that it does not see its children die; they may end by themselves before we get there.
+        for pid in all().filter_map(Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        for _ in 0..1000 {
+            if !all().any(is_alive) {
+                // In containers whose first process reaps nobody, the next server would take the dead one for alive.
+                return std::fs::remove_file(&file).map_err(|source| io_error("remove", &file, source));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(io_error("kill the server of", &self.data, io::ErrorKind::TimedOut.into()))
     }
 
     /// Adds lines to `postgresql.conf`; they take effect at the next start.
@@ -274,16 +289,20 @@ impl Cluster {
         written.map_err(|source| io_error("write", &path, source))
     }
 
-    /// Runs SQL in the database `postgres`; the answer as unaligned text, a row a line.
+    /// Runs statements in the database `postgres`, in one session, each its own transaction; the answer as unaligned text, a row a line.
     pub fn sql(&self, sql: &str) -> Result<String, ClusterError> {
         self.sql_in("postgres", sql)
     }
 
-    /// Runs SQL in a database.
+    /// Runs statements in a database.
     pub fn sql_in(&self, database: &str, sql: &str) -> Result<String, ClusterError> {
         let mut command = self.client("psql");
-        command.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql]);
-        let output = run(&mut command)?;
+        command.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", "-"]);
+        // By way of a file: statements given as an argument would be one transaction.
+        let mut script = tempfile::tempfile().map_err(|source| io_error("write", "a script", source))?;
+        let written = script.write_all(sql.as_bytes()).and_then(|()| script.rewind());
+        written.map_err(|source| io_error("write", "a script", source))?;
+        let output = run(command.stdin(script))?;
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
 
@@ -354,6 +373,13 @@ impl Drop for Cluster {
             let _ = self.stop("immediate");
         }
     }
+}
+
+/// Whether a process exists and is not merely waiting to be reaped.
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which is in brackets and may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z') && !rest.starts_with('X'))
 }
 
 /// Runs a command to its end.

@@ -278,13 +278,13 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// A control file of this version, as initdb leaves it.
-    fn control(major: Major) -> Vec<u8> {
+    pub(crate) fn control(major: Major) -> Vec<u8> {
         let mut bytes = vec![0; CONTROL_SIZE];
         let (control, catalog) = match major.number() {
             18 => (1800, 202506291u32),

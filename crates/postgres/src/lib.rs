@@ -1,6 +1,17 @@
-//! Placeholder.
+//! PostgreSQL, versions 13 to 18, as a source: its files, its journal, its server.
+//!
+//! ```text
+//! back up  conninfo ▶ connect ▶ inspect ▶ session ─ start ▶ files (list) ▶ read (pages, checked) ▶ stop ▶ late files
+//! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
+//! restore  vault ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
+//! ```
+//!
+//! What differs between versions is one row each in [`version`]. A source is never written to: its files are opened
+//! for reading only, and only a restore's own target folder is written.
+//!
+//! Modules are in flow order; each may name only those above it.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test stops where something it needs is missing"))]
 
 pub mod version;
 pub mod control;
@@ -11,6 +22,7 @@ pub mod owner;
 pub mod relation;
 pub mod files;
 pub mod read;
+pub mod target;
 #[cfg(feature = "test-cluster")]
 pub mod cluster;
 pub mod quote;

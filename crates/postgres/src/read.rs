@@ -12,9 +12,9 @@
 //!
 //! **Invariant**: files are opened for reading only and links are not followed, but for tablespaces.
 //!
-//! Reads go through the page cache: the server's own dirty pages are there anyway, and direct reads of
-//! the same size gained nothing on a cold file here. The kernel is told that pages will not be needed twice (`POSIX_FADV_NOREUSE`), so that a backup does
-//! not drive the server's own out; nothing is dropped from the cache, for it would be the server's.
+//! Reads go through the page cache: the server's own dirty pages are there anyway, and direct reads of the same size
+//! gained nothing on a cold file here. The kernel is told that pages will not be needed twice (`POSIX_FADV_NOREUSE`),
+//! so that a backup does not drive the server's own out; nothing is dropped from the cache, for it would be the server's.
 
 #![allow(clippy::disallowed_methods, reason = "this module is where a data directory's files are read")]
 
