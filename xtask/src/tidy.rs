@@ -8,6 +8,7 @@ use std::fmt;
 use crate::tree::Tree;
 
 mod edges;
+mod reasons;
 mod order;
 mod names;
 mod words;
@@ -42,6 +43,7 @@ impl fmt::Display for Finding {
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let rules = [
         edges::check,
+        reasons::check,
         order::check,
         names::check,
         words::check,
