@@ -20,5 +20,6 @@ pub mod list;
 pub mod status;
 pub mod restore;
 pub mod verify;
+pub mod doctor;
 
 pub use error::OpsError;

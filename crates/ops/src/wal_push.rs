@@ -1,6 +1,9 @@
 //! `strongroom wal push`: ship one finished WAL file. Called by the server's `archive_command`.
 
+use std::path::Path;
+
 use strongroom_model::{Cx, SourceName, Timestamp, WalFile};
+use strongroom_postgres::archive::{ArchiveError, read_finished};
 use strongroom_vault::Vault;
 use strongroom_vault::journal::{JournalFacts, Shipped};
 use strongroom_vault::lineage::Lineage;
@@ -19,6 +22,25 @@ pub struct WalInput {
     pub lineage: Lineage,
     /// When its first and last transaction ended.
     pub transactions: Option<(Timestamp, Timestamp)>,
+}
+
+impl WalInput {
+    /// Reads and checks the file that PostgreSQL offers as `%p`.
+    pub fn of_postgres(cx: &Cx, path: &Path) -> Result<WalInput, ArchiveError> {
+        let finished = read_finished(path)?;
+        let lineage = Lineage {
+            system_id: finished.system_id,
+            segment_size: finished.segment_size,
+            product: finished.product,
+            registered_at: cx.now(),
+        };
+        Ok(WalInput {
+            file: finished.file,
+            content: finished.content,
+            lineage,
+            transactions: finished.transactions,
+        })
+    }
 }
 
 /// Ships `input`. `Ok` only when the vault durably holds exactly this content under this name (semantics §7.1): the

@@ -26,6 +26,8 @@ pub mod target;
 #[cfg(feature = "test-cluster")]
 pub mod cluster;
 pub mod quote;
+pub mod archive;
+pub mod recovery;
 pub mod passfile;
 pub mod conninfo;
 pub mod tls;

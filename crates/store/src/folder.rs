@@ -175,6 +175,14 @@ impl Folder {
     }
 }
 
+/// Bytes that an ordinary user may still write in the file system of `folder`, or of the nearest folder above it that
+/// exists.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let facts = rustix::fs::statvfs(there)?;
+    Ok(facts.f_bavail * facts.f_frsize)
+}
+
 enum Placed {
     Ours,
     Taken,

@@ -23,7 +23,11 @@ impl Key {
         let text = text.into();
         let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
         let segment = |s: &str| !s.is_empty() && s != "." && s != ".." && s.bytes().all(allowed);
-        if text.len() <= LONGEST && text.split('/').all(segment) { Ok(Key(text)) } else { Err(KeyError(text)) }
+        if text.len() <= LONGEST && text.split('/').all(segment) {
+            Ok(Key(text))
+        } else {
+            Err(KeyError(text))
+        }
     }
 
     /// The key as text.
@@ -52,7 +56,9 @@ mod tests {
         for good in ["a", "vault.json", "sources/orders/points/20261120T120000Z-1f2e3d4c/packs/000001-ab"] {
             assert!(Key::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "/", "/a", "a/", "a//b", "..", "a/../b", "./a", "a b", "ö", "a\\b", "a\0b", &"x".repeat(901)] {
+        for bad in
+            ["", "/", "/a", "a/", "a//b", "..", "a/../b", "./a", "a b", "ö", "a\\b", "a\0b", &"x".repeat(901)]
+        {
             assert!(Key::new(bad).is_err(), "{bad}");
         }
     }

@@ -17,8 +17,13 @@ pub mod key;
 pub mod port;
 pub mod memory;
 pub mod folder;
+mod profile;
+pub mod bucket;
 pub mod retry;
+pub mod address;
+pub mod probe;
 
+pub use bucket::{Bucket, BucketOptions};
 pub use folder::Folder;
 pub use key::{Key, KeyError};
 pub use memory::Memory;

@@ -1,2 +1,93 @@
-//! Placeholder.
-fn main() {}
+//! The `strongroom` command.
+//!
+//! `main` owns the exit code. PostgreSQL reads two commands' codes as a contract (semantics §7.1, §7.2), so those two are
+//! translated here, last, whatever happened before: a usage error, a panic, a signal.
+
+mod surroundings;
+mod settings;
+mod failure;
+mod output;
+mod progress;
+mod context;
+mod cli;
+
+use std::process::ExitCode;
+
+use crate::failure::Code;
+
+/// Who reads the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    /// A person or a script: `docs/exit-codes.md`.
+    Shell,
+    /// The archiver: anything above 125 would kill it, unseen in `pg_stat_archiver`.
+    ArchiveCommand,
+    /// Recovery: 1 to 125 means "there is no such file" and promotes; above 125 stops recovery.
+    RestoreCommand,
+}
+
+/// Recovery stops on this. Not 143, which the server takes for a clean shutdown.
+const RECOVERY_STOPS: u8 = 200;
+
+impl Caller {
+    fn of(arguments: &[String]) -> Caller {
+        let mut words = arguments.iter().skip(1).filter(|word| !word.starts_with('-')).map(String::as_str);
+        // The values of options before the verb are words, too: look for the pair anywhere.
+        let (mut push, mut fetch, mut before) = (false, false, "");
+        for word in &mut words {
+            push |= before == "wal" && word == "push";
+            fetch |= before == "wal" && word == "fetch";
+            before = word;
+        }
+        match (push, fetch) {
+            (_, true) => Caller::RestoreCommand,
+            (true, false) => Caller::ArchiveCommand,
+            (false, false) => Caller::Shell,
+        }
+    }
+
+    fn exit(self, code: Code) -> u8 {
+        match (self, code) {
+            (Caller::RestoreCommand, Code::Ok | Code::Absent) => code as u8,
+            (Caller::RestoreCommand, _) => RECOVERY_STOPS,
+            (Caller::ArchiveCommand, code) if code as u8 > 125 => Code::Failed as u8,
+            (_, code) => code as u8,
+        }
+    }
+}
+
+/// The exit code for whoever called this process.
+fn exit_code(code: Code) -> u8 {
+    let arguments: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    Caller::of(&arguments).exit(code)
+}
+
+fn main() -> ExitCode {
+    let code = std::panic::catch_unwind(cli::run).unwrap_or(Code::Bug);
+    ExitCode::from(exit_code(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_only_ever_hears_absent_when_that_is_known() {
+        let of = |line: &str| Caller::of(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(of("strongroom wal fetch --source a x y"), Caller::RestoreCommand);
+        assert_eq!(of("strongroom --config f wal fetch x y"), Caller::RestoreCommand);
+        assert_eq!(of("strongroom wal push pg_wal/x"), Caller::ArchiveCommand);
+        assert_eq!(of("strongroom wal status"), Caller::Shell);
+        for code in Code::ALL {
+            let fetch = Caller::RestoreCommand.exit(code);
+            match code {
+                Code::Ok => assert_eq!(fetch, 0),
+                Code::Absent => assert_eq!(fetch, 1),
+                _ => assert!(fetch > 125 && fetch != 143, "{code:?}"),
+            }
+            let push = Caller::ArchiveCommand.exit(code);
+            assert!(push <= 125 && (push == 0) == (code == Code::Ok), "{code:?}");
+        }
+    }
+}

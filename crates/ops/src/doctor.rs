@@ -1,0 +1,169 @@
+//! `strongroom doctor`: look at everything that backups, shipping and restores depend on, and say how to mend what is
+//! not as it should be.
+
+use std::path::Path;
+
+use serde::Serialize;
+use strongroom_model::point::Summary;
+use strongroom_model::{ByteSize, Cx, SourceName};
+use strongroom_postgres::advice::{self, Fixed, Verdict, Wanted};
+use strongroom_postgres::inspect::{PostgresInspection, inspect};
+use strongroom_postgres::session::Physical;
+use strongroom_store::Store;
+use strongroom_vault::Vault;
+use strongroom_vault::catalog::PointRow;
+
+use crate::error::OpsError;
+
+/// One finding.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// What was looked at; stable, for scripts.
+    pub check: String,
+    /// How it came out.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// What to do.
+    pub mend: Option<String>,
+}
+
+/// What the doctor found, and did.
+#[derive(Debug, Default, Serialize)]
+pub struct Examination {
+    /// Everything looked at.
+    pub findings: Vec<Finding>,
+    /// Settings written (`--fix`).
+    pub fixed: Vec<Fixed>,
+}
+
+impl Examination {
+    /// The worst verdict.
+    pub fn worst(&self) -> Verdict {
+        self.findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok)
+    }
+
+    /// Adds what a check of the settings or the vault gave.
+    pub fn note(&mut self, check: &str, verdict: Verdict, found: impl Into<String>, mend: Option<&str>) {
+        let mend = mend.map(str::to_owned);
+        self.findings.push(Finding { check: check.to_owned(), verdict, found: found.into(), mend });
+    }
+}
+
+/// Whether the doctor may write settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// Only look.
+    Look,
+    /// Write the PostgreSQL settings that it advises (`ALTER SYSTEM`), and look again.
+    Fix,
+}
+
+/// Examines the server behind `engine`.
+pub async fn examine_server(
+    cx: &Cx,
+    engine: &Physical,
+    wanted: &Wanted,
+    treatment: Treatment,
+    examination: &mut Examination,
+) -> Result<PostgresInspection, OpsError> {
+    let client = engine.connect().await?;
+    let mut server = inspect(cx, &client).await.map_err(strongroom_engine::EngineError::from)?;
+    let mut advices = advice::advise(&server, wanted);
+    if treatment == Treatment::Fix {
+        let fixed = advice::fix(&client, &advices).await;
+        examination.fixed = fixed.map_err(|error| unfit(error.to_string()))?;
+        server = inspect(cx, &client).await.map_err(strongroom_engine::EngineError::from)?;
+        advices = advice::advise(&server, wanted);
+    }
+    examination.note(
+        "server",
+        Verdict::Ok,
+        format!("PostgreSQL {}, system {}", server.version, server.system_id),
+        None,
+    );
+    examination.findings.extend(advices.into_iter().map(|advice| Finding {
+        check: advice.check.to_owned(),
+        verdict: advice.verdict,
+        found: advice.found,
+        mend: advice.mend.map(|mend| mend.to_string()),
+    }));
+    Ok(server)
+}
+
+fn unfit(what: String) -> OpsError {
+    OpsError::Engine(strongroom_engine::EngineError::Unfit { what, hint: String::new() })
+}
+
+/// Tests the store's contract with real objects under `probe/`, which are removed again.
+pub async fn examine_store(cx: &Cx, store: &std::sync::Arc<dyn Store>, examination: &mut Examination) {
+    let nonce: String = cx.random::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+    for finding in strongroom_store::probe::probe(store, &nonce).await {
+        let verdict = if finding.ok { Verdict::Ok } else { Verdict::Wrong };
+        let mend =
+            "a vault needs a store that keeps this promise: use another bucket, endpoint or file system";
+        examination.note(finding.check, verdict, finding.detail, (!finding.ok).then_some(mend));
+    }
+}
+
+/// Whether there is room for another full point in a local vault.
+pub fn examine_space(folder: &Path, last: Option<&Summary>, examination: &mut Examination) {
+    match strongroom_store::folder::free_bytes(folder) {
+        Ok(free) => {
+            let needed = last.map_or(1 << 30, |last| last.stored + (last.stored >> 2));
+            let text = format!("{} free for about {} of the next point", ByteSize(free), ByteSize(needed));
+            let verdict = if free >= needed { Verdict::Ok } else { Verdict::Wrong };
+            let mend = (free < needed).then_some("free space, or move the vault to a larger file system");
+            examination.note("space", verdict, text, mend);
+        }
+        Err(error) => {
+            examination.note(
+                "space",
+                Verdict::Warning,
+                format!("cannot tell how much is free: {error}"),
+                None,
+            );
+        }
+    }
+}
+
+/// Whether the source is this cluster, and what its last point is.
+pub async fn examine_source(
+    vault: &Vault,
+    source: &SourceName,
+    server: &PostgresInspection,
+    examination: &mut Examination,
+) -> Result<Option<Summary>, OpsError> {
+    let lineages = vault.lineages(source).await?;
+    match lineages.last() {
+        None => {
+            let mend = format!("strongroom backup {source}");
+            examination.note(
+                "lineage",
+                Verdict::Warning,
+                "nothing of this source is in the vault yet",
+                Some(&mend),
+            );
+        }
+        Some(last) if last.system_id == server.system_id => {
+            examination.note(
+                "lineage",
+                Verdict::Ok,
+                format!("the vault knows this cluster as {}", last.system_id),
+                None,
+            );
+        }
+        Some(last) => {
+            let found = format!(
+                "the vault knows this source as system {}, the server is {}",
+                last.system_id, server.system_id
+            );
+            let mend = format!(
+                "is this the right server? After pg_upgrade: strongroom backup {source} --new-lineage"
+            );
+            examination.note("lineage", Verdict::Wrong, found, Some(&mend));
+        }
+    }
+    let points = vault.points(source).await?;
+    Ok(points.iter().filter_map(PointRow::restorable).max_by_key(|summary| summary.stopped_at).cloned())
+}

@@ -1,0 +1,169 @@
+//! Telling a restored cluster where to recover to.
+//!
+//! Written after all pages and before the control file is renamed into place: a cluster that can start knows its target.
+//! The settings go to the end of `postgresql.auto.conf`, the last file the server reads, where the last line wins; every
+//! recovery setting is written, also the empty ones, so that none left over from an earlier restore counts (the
+//! server refuses two targets at once).
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use strongroom_engine::{EngineError, PageSink, Target};
+use strongroom_model::entry::{Entry, EntryPath, Owner};
+use strongroom_model::restore_plan::RestorePlan;
+use strongroom_model::target::RecoveryTarget;
+
+use crate::quote::quoted_string;
+use crate::target::FolderTarget;
+
+const AUTO_CONF: &str = "postgresql.auto.conf";
+const SIGNAL: &str = "recovery.signal";
+
+/// What becomes of the restored cluster's own archiving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Archiving {
+    /// As it was: once promoted, it ships its new timeline to wherever its settings say.
+    Keep,
+    /// Off: a copy to look at must not write into anyone's vault.
+    Off,
+}
+
+/// The recovery settings of `plan` as lines of `postgresql.auto.conf`.
+pub fn settings(plan: &RestorePlan, restore_command: &str, archiving: Archiving) -> String {
+    let request = &plan.request;
+    let mut values = [
+        ("recovery_target", String::new()),
+        ("recovery_target_time", String::new()),
+        ("recovery_target_lsn", String::new()),
+        ("recovery_target_xid", String::new()),
+        ("recovery_target_name", String::new()),
+    ];
+    let target = match &request.target {
+        RecoveryTarget::Latest => None,
+        RecoveryTarget::Immediate => Some((0, "immediate".to_owned())),
+        RecoveryTarget::Time(time) => Some((1, time.to_string())),
+        RecoveryTarget::Lsn(lsn) => Some((2, lsn.to_string())),
+        RecoveryTarget::Xid(xid) => Some((3, xid.to_string())),
+        RecoveryTarget::Name(name) => Some((4, name.clone())),
+    };
+    if let Some((at, value)) = target {
+        values[at].1 = value;
+    }
+    let mut lines = format!("\n# Recovery of {} by strongroom to {}\n", plan.point.point, request.target);
+    let mut line = |name: &str, value: &str| lines.push_str(&format!("{name} = {}\n", configured(value)));
+    line("restore_command", restore_command);
+    values.iter().for_each(|(name, value)| line(name, value));
+    line("recovery_target_inclusive", if request.inclusive { "on" } else { "off" });
+    // By number, resolved from what the vault knows: the server's own probing stops at the first missing history.
+    line("recovery_target_timeline", &plan.timeline.to_string());
+    line("recovery_target_action", request.action.as_str());
+    line("archive_cleanup_command", "");
+    line("recovery_end_command", "");
+    if archiving == Archiving::Off {
+        line("archive_mode", "off");
+    }
+    lines
+}
+
+/// A value as configuration files quote it (`guc-file.l`): like an SQL string, and backslashes doubled as well.
+fn configured(value: &str) -> String {
+    quoted_string(&value.replace('\\', "\\\\"))
+}
+
+/// A folder being restored into, with the recovery it is to start with.
+pub struct RecoveringFolder {
+    folder: FolderTarget,
+    lines: String,
+    seen: Mutex<Seen>,
+}
+
+/// What the point itself brought.
+#[derive(Default)]
+struct Seen {
+    owner: Owner,
+    auto_conf: bool,
+}
+
+impl RecoveringFolder {
+    /// Restores into `folder`; recovery will be told `lines` ([`settings`]).
+    pub fn new(folder: FolderTarget, lines: String) -> RecoveringFolder {
+        RecoveringFolder { folder, lines, seen: Mutex::default() }
+    }
+
+    fn path(name: &str) -> Result<EntryPath, EngineError> {
+        EntryPath::new(name).map_err(|why| EngineError::Unfit { what: why.to_string(), hint: String::new() })
+    }
+
+    /// What the user should know of the restored folder.
+    pub fn notes(&self) -> Vec<String> {
+        self.folder.notes()
+    }
+}
+
+impl Target for RecoveringFolder {
+    fn prepare(&self, entry: &Entry) -> Result<(), EngineError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.auto_conf |= entry.path.is(AUTO_CONF);
+        // Every data directory has this one, and it belongs to whom the server runs as.
+        if entry.path.is("PG_VERSION") {
+            seen.owner = entry.owner.clone();
+        }
+        drop(seen);
+        self.folder.prepare(entry)
+    }
+
+    fn open(&self, entry: &Entry) -> Result<Box<dyn PageSink>, EngineError> {
+        self.folder.open(entry)
+    }
+
+    fn finish(&self) -> Result<(), EngineError> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (auto_conf, lines) = (Self::path(AUTO_CONF)?, self.lines.as_bytes());
+        match seen.auto_conf {
+            true => self.folder.append_file(&auto_conf, lines)?,
+            false => self.folder.add_file(&auto_conf, lines, &seen.owner)?,
+        }
+        self.folder.add_file(&Self::path(SIGNAL)?, b"", &seen.owner)?;
+        self.folder.finish()
+    }
+}
+
+/// Quotes a word for the shell that runs `restore_command`. Words of harmless characters stay as they are.
+pub fn shell_word(word: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
+    match !word.is_empty() && word.chars().all(harmless) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// `restore_command` (or, with `push`, `archive_command`) of this binary: paths quoted, percent signs doubled as the
+/// server expands them.
+pub fn command(binary: &Path, arguments: &[&str], placeholders: &str) -> String {
+    let words = std::iter::once(binary.to_string_lossy().into_owned())
+        .chain(arguments.iter().map(ToString::to_string));
+    let words: Vec<String> = words.map(|word| shell_word(&word).replace('%', "%%")).collect();
+    format!("{} {placeholders}", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_survive_odd_paths() {
+        for (binary, argument, command_line) in [
+            ("/usr/bin/strongroom", "orders", "/usr/bin/strongroom orders %f \"%p\""),
+            ("/opt/my tools/strongroom", "it's", r#"'/opt/my tools/strongroom' 'it'\''s' %f "%p""#),
+            ("/opt/50%/strongroom", "$HOME", r#"/opt/50%%/strongroom '$HOME' %f "%p""#),
+        ] {
+            assert_eq!(command(Path::new(binary), &[argument], "%f \"%p\""), command_line);
+        }
+    }
+
+    #[test]
+    fn values_are_quoted_as_configuration_files_want_it() {
+        assert_eq!(configured(""), "''");
+        assert_eq!(configured(r"a'b\c"), r"'a''b\\c'");
+    }
+}

@@ -1,0 +1,104 @@
+//! A vault's address, as a person types it, and the store behind it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::bucket::{Bucket, BucketOptions};
+use crate::folder::Folder;
+use crate::port::{Store, StoreError};
+use crate::retry::Retry;
+
+/// Where a vault is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// A local or mounted folder.
+    Folder(PathBuf),
+    /// `s3://bucket/prefix`
+    Bucket {
+        /// The bucket.
+        bucket: String,
+        /// Before every key; may be empty.
+        prefix: String,
+    },
+}
+
+/// Text that is no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a vault's address: use a folder such as /var/backups/vault, or s3://bucket/prefix")]
+pub struct AddressError(String);
+
+impl StoreAddress {
+    /// Reads `/folder`, `file:///folder` or `s3://bucket/prefix`.
+    pub fn parse(text: &str) -> Result<StoreAddress, AddressError> {
+        let wrong = || AddressError(text.to_owned());
+        match text.split_once("://") {
+            None if text.is_empty() => Err(wrong()),
+            None => Ok(StoreAddress::Folder(text.into())),
+            Some(("file", path)) if path.starts_with('/') => Ok(StoreAddress::Folder(path.into())),
+            Some(("s3", rest)) => {
+                let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+                let prefix = prefix.trim_matches('/');
+                let sound = !bucket.is_empty() && (prefix.is_empty() || crate::key::Key::new(prefix).is_ok());
+                let address = StoreAddress::Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
+                sound.then_some(address).ok_or_else(wrong)
+            }
+            Some(_) => Err(wrong()),
+        }
+    }
+}
+
+/// How to reach an S3-compatible store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Its endpoint; AWS if `None`.
+    pub endpoint: Option<String>,
+    /// The bucket's region.
+    pub region: Option<String>,
+    /// Bucket in the path instead of the host name.
+    pub path_style: bool,
+    /// Plain HTTP.
+    pub allow_http: bool,
+}
+
+/// The store at `address`, which asks again when something passing goes wrong.
+pub fn open(address: &StoreAddress, options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
+    let store: Arc<dyn Store> = match address {
+        StoreAddress::Folder(path) => Arc::new(Folder::open(path)),
+        StoreAddress::Bucket { bucket, prefix } => Arc::new(Bucket::open(BucketOptions {
+            bucket: bucket.clone(),
+            prefix: prefix.clone(),
+            endpoint: options.endpoint.clone(),
+            region: options.region.clone(),
+            path_style: options.path_style,
+            allow_http: options.allow_http,
+        })?),
+    };
+    Ok(Arc::new(Retry::new(store)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read() {
+        let bucket = |bucket: &str, prefix: &str| StoreAddress::Bucket {
+            bucket: bucket.into(),
+            prefix: prefix.into(),
+        };
+        for (text, address) in [
+            ("/var/vault", Some(StoreAddress::Folder("/var/vault".into()))),
+            ("vault", Some(StoreAddress::Folder("vault".into()))),
+            ("file:///var/vault", Some(StoreAddress::Folder("/var/vault".into()))),
+            ("s3://b", Some(bucket("b", ""))),
+            ("s3://b/", Some(bucket("b", ""))),
+            ("s3://b/p/q/", Some(bucket("b", "p/q"))),
+            ("s3:///p", None),
+            ("s3://b/../c", None),
+            ("ftp://b/c", None),
+            ("", None),
+        ] {
+            assert_eq!(StoreAddress::parse(text).ok(), address, "{text}");
+        }
+    }
+}

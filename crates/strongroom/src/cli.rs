@@ -1,0 +1,203 @@
+//! The command line: one file per verb. Doc comments are the help text.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand};
+use strongroom_model::Cx;
+
+use crate::context::Context;
+use crate::failure::{Code, Failure};
+use crate::output::{Color, Format, Outcome, Printer};
+use crate::progress::{ProgressLine, Show};
+use crate::settings::Settings;
+use crate::surroundings;
+
+mod init;
+mod backup;
+mod wal;
+mod list;
+mod show;
+mod status;
+mod restore;
+mod verify;
+mod doctor;
+mod completions;
+
+/// Keeps databases recoverable: backups, journal shipping, restore to any second
+#[derive(Parser)]
+#[command(name = "strongroom", version, max_term_width = 110, after_help = AFTER_HELP)]
+pub struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  strongroom init --vault /var/backups/vault --generate-identity /etc/strongroom/identity.txt
+  strongroom doctor orders --fix
+  strongroom backup orders
+  strongroom list
+  strongroom restore orders --at '2026-11-20 12:00:00+00' --to /var/lib/postgresql/restored
+
+Settings come from flags, then the environment, then strongroom.toml (in the working directory, in
+~/.config/strongroom or in /etc/strongroom). Exit codes are in docs/exit-codes.md.";
+
+/// Flags that every verb has.
+#[derive(clap::Args, Clone)]
+pub struct Global {
+    /// Settings file
+    #[arg(long, short, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The vault: a folder or s3://bucket/prefix
+    #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_VAULT")]
+    pub vault: Option<String>,
+    /// File whose first line is the vault's passphrase (the passphrase itself: STRONGROOM_PASSPHRASE)
+    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_PASSPHRASE_FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// age identity file that opens the vault
+    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_IDENTITY_FILE")]
+    pub identity_file: Option<PathBuf>,
+    /// For people or for scripts
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
+    pub output: Format,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Say more (-v: what is done; -vv: every detail)
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing on the side
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Init(init::Arguments),
+    Backup(backup::Arguments),
+    #[command(subcommand)]
+    Wal(wal::Verb),
+    List(list::Arguments),
+    Show(show::Arguments),
+    Status(status::Arguments),
+    Restore(restore::Arguments),
+    Verify(verify::Arguments),
+    Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+}
+
+/// Runs the command line of this process and gives its exit code.
+pub fn run() -> Code {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come this way, too, and are no failures.
+            let _ = error.print();
+            return if error.use_stderr() { Code::Usage } else { Code::Ok };
+        }
+    };
+    let printer = Printer { format: arguments.global.output, color: arguments.global.color };
+    log(&arguments.global);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return printer.failure(&Failure::new(Code::Failed, format!("start threads: {error}"))),
+    };
+    let result = runtime.block_on(dispatch(arguments, printer));
+    // A fetch or put that nobody waits for any more must not hold the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(outcome) => printer.outcome(&outcome),
+        Err(failure) => printer.failure(&failure),
+    }
+}
+
+async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Failure> {
+    let Arguments { global, verb } = arguments;
+    if let Verb::Completions(arguments) = verb {
+        return Ok(completions::run(&arguments));
+    }
+    let settings = Settings::load(global.config.as_deref())?;
+    let cx = surroundings::real();
+    stop_on_signal(cx.clone(), printer);
+    let quiet = global.quiet || global.no_progress || global.output == Format::Json;
+    let line = ProgressLine::start(&cx, if quiet { Show::Nothing } else { Show::Usual });
+    let context = Context { cx, global, settings, printer };
+    let result = match verb {
+        Verb::Init(arguments) => init::run(&context, &arguments).await,
+        Verb::Backup(arguments) => backup::run(&context, &arguments).await,
+        Verb::Wal(verb) => wal::run(&context, &verb).await,
+        Verb::List(arguments) => list::run(&context, &arguments).await,
+        Verb::Show(arguments) => show::run(&context, &arguments).await,
+        Verb::Status(arguments) => status::run(&context, &arguments).await,
+        Verb::Restore(arguments) => restore::run(&context, &arguments, line).await,
+        Verb::Verify(arguments) => verify::run(&context, &arguments).await,
+        Verb::Doctor(arguments) => doctor::run(&context, &arguments).await,
+        Verb::Completions(arguments) => Ok(completions::run(&arguments)),
+    };
+    // What was stopped on request says so, whatever it stumbled over on the way out.
+    match (result, context.cx.check()) {
+        (Err(failure), Err(cancelled)) if failure.kind != Code::Cancelled => Err(Failure {
+            kind: Code::Cancelled,
+            message: cancelled.to_string(),
+            causes: vec![failure.message],
+            hint: None,
+        }),
+        (result, _) => result,
+    }
+}
+
+fn log(global: &Global) {
+    let default = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "strongroom=info,warn",
+        (false, _) => "strongroom=debug,info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("STRONGROOM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let ansi = global.color == Color::Always;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+/// The first Ctrl-C or SIGTERM asks the operation to stop at its next safe place; the second ends the process.
+fn stop_on_signal(cx: Cx, printer: Printer) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    tokio::spawn(async move {
+        for asked in 0.. {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            if asked > 0 {
+                // Nothing to clean up: what is not committed is invisible.
+                std::process::exit(i32::from(crate::exit_code(Code::Cancelled)));
+            }
+            cx.cancel();
+            printer.note("stopping; once more to stop at once");
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

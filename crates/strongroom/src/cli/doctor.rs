@@ -1,0 +1,98 @@
+//! `strongroom doctor`
+
+use anstyle::AnsiColor;
+use strongroom_model::SourceName;
+use strongroom_ops::doctor::{
+    Examination, Finding, Treatment, examine_server, examine_source, examine_space, examine_store,
+};
+use strongroom_postgres::advice::{Verdict, Wanted};
+
+use crate::context::Context;
+use crate::failure::{Code, Failure};
+use crate::output::{Outcome, tinted};
+
+/// Look at everything backups and restores depend on, and say how to mend it
+#[derive(clap::Args)]
+#[command(after_help = "\
+Looks at the server's settings, rights and archiving, the store's promises, clocks and space. Exits with 4 if anything
+is wrong.
+
+Examples:
+  strongroom doctor orders
+  strongroom doctor orders --fix     writes archive_mode, archive_command and the like; a restart may be needed after
+  strongroom doctor --storage        only the vault and its store")]
+pub struct Arguments {
+    /// The source; may be left out if there is only one
+    source: Option<SourceName>,
+    /// Write the PostgreSQL settings that need to change
+    #[arg(long, conflicts_with = "storage")]
+    fix: bool,
+    /// Only look at the vault and its store
+    #[arg(long)]
+    storage: bool,
+}
+
+pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
+    let mut examination = Examination::default();
+    // One thing that is down must not hide what the others say.
+    let vault = match context.vault().await {
+        Ok(vault) => {
+            examination.note("vault", Verdict::Ok, format!("{} opens ({})", vault.place(), vault.id()), None);
+            Some(vault)
+        }
+        Err(failure) => {
+            note(&mut examination, "vault", failure);
+            None
+        }
+    };
+    if let (Some(_), Ok(store)) = (&vault, context.store()) {
+        examine_store(&context.cx, &store, &mut examination).await;
+    }
+    let mut last = None;
+    if !arguments.storage {
+        let source = context.source(arguments.source.as_ref())?;
+        let engine = context.engine(&source)?;
+        let wanted = Wanted { archive_command: context.command(&["wal", "push"], &source, "\"%p\"")? };
+        let treatment = if arguments.fix { Treatment::Fix } else { Treatment::Look };
+        match examine_server(&context.cx, &engine, &wanted, treatment, &mut examination).await {
+            Ok(server) => {
+                if let Some(vault) = &vault {
+                    last = examine_source(vault, &source, &server, &mut examination).await?;
+                }
+            }
+            Err(error) => note(&mut examination, "server", error.into()),
+        }
+    }
+    if let Some(folder) = context.vault_folder() {
+        examine_space(&folder, last.as_ref(), &mut examination);
+    }
+    let mut lines: Vec<String> = examination.findings.iter().map(line).collect();
+    for fixed in &examination.fixed {
+        let restart = if fixed.restart { "; takes effect when the server restarts" } else { "" };
+        lines.push(format!(
+            "{} set {} = {}{restart}",
+            tinted("fixed", AnsiColor::Green),
+            fixed.name,
+            fixed.value
+        ));
+    }
+    let code = if examination.worst() == Verdict::Wrong { Code::Problems } else { Code::Ok };
+    Ok(Outcome::new(&examination, lines.join("\n")).with_code(code))
+}
+
+fn note(examination: &mut Examination, check: &str, failure: Failure) {
+    let found = std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ");
+    examination.note(check, Verdict::Wrong, found, failure.hint.as_deref());
+}
+
+fn line(finding: &Finding) -> String {
+    let mark = match finding.verdict {
+        Verdict::Ok => tinted("ok     ", AnsiColor::Green),
+        Verdict::Warning => tinted("warning", AnsiColor::Yellow),
+        Verdict::Wrong => tinted("wrong  ", AnsiColor::Red),
+    };
+    let mend = finding.mend.as_ref().filter(|_| finding.verdict != Verdict::Ok);
+    let mend =
+        mend.map(|mend| format!("\n          {}", mend.replace('\n', "\n          "))).unwrap_or_default();
+    format!("{mark}  {}: {}{mend}", finding.check, finding.found)
+}

@@ -1,0 +1,294 @@
+//! `strongroom restore`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+use strongroom_engine::Engine;
+use strongroom_model::restore_plan::{PlanError, RestorePlan};
+use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
+use strongroom_model::time::{TypedTime, human_duration};
+use strongroom_model::{ByteSize, Lsn, PointId, SourceName, Timeline};
+use strongroom_ops::OpsError;
+use strongroom_ops::list::list;
+use strongroom_ops::restore::{plan, restore};
+use strongroom_postgres::recovery::{Archiving, RecoveringFolder, settings};
+use strongroom_postgres::session::PostgresFacts;
+use strongroom_postgres::target::{FolderTarget, TargetOptions};
+use strongroom_vault::Vault;
+
+use crate::context::Context;
+use crate::failure::{Code, Failure};
+use crate::output::Outcome;
+use crate::progress::ProgressLine;
+
+/// Restore a cluster into an empty folder, to any moment the vault can prove
+#[derive(clap::Args)]
+#[command(after_help = "\
+The plan is printed first; nothing is touched before you say yes (or --yes). The folder must be empty or absent.
+A time without a zone is read in the server's time zone and shown in UTC.
+
+Examples:
+  strongroom restore orders --to /var/lib/postgresql/restored
+  strongroom restore orders --at '2026-11-20 12:00:00+00' --to /srv/pg --yes
+  strongroom restore orders --name before_migration --to /srv/pg
+  strongroom restore orders --to /srv/pg --tablespace-map fast=/srv/fast --dry-run")]
+pub struct Arguments {
+    /// The source; may be left out if there is only one
+    source: Option<SourceName>,
+    /// The folder to restore into
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    #[command(flatten)]
+    target: Target,
+    /// Stop just before the target instead of just after it
+    #[arg(long)]
+    exclusive: bool,
+    /// latest, current (the point's own) or a number
+    #[arg(long, value_name = "TIMELINE", default_value = "latest", value_parser = timeline)]
+    timeline: TimelineChoice,
+    /// Start from this recovery point
+    #[arg(long, value_name = "POINT")]
+    point: Option<PointId>,
+    /// Put a tablespace elsewhere; may be repeated
+    #[arg(long, value_name = "NAME_OR_OID=DIR", value_parser = mapping)]
+    tablespace_map: Vec<(String, PathBuf)>,
+    /// When the target is reached: pause, promote or shutdown
+    #[arg(long, value_name = "ACTION", default_value = "promote", value_parser = action)]
+    target_action: TargetAction,
+    /// Switch archiving off in the restored cluster: for a copy to look at
+    #[arg(long)]
+    no_archiving: bool,
+    /// Threads that fetch, check and write
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Print the plan and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(clap::Args)]
+#[group(multiple = false)]
+struct Target {
+    /// To this time: '2026-11-20 12:00:00+00'
+    #[arg(long, value_name = "TIME")]
+    at: Option<TypedTime>,
+    /// To this WAL position: 16/B374D848
+    #[arg(long)]
+    lsn: Option<Lsn>,
+    /// To this transaction
+    #[arg(long)]
+    xid: Option<u32>,
+    /// To this named restore point
+    #[arg(long)]
+    name: Option<String>,
+    /// To the recovery point itself, as soon as it is consistent
+    #[arg(long)]
+    immediate: bool,
+    /// To the end of the journal (this is the default)
+    #[arg(long)]
+    latest: bool,
+}
+
+fn timeline(text: &str) -> Result<TimelineChoice, String> {
+    match text {
+        "latest" => Ok(TimelineChoice::Latest),
+        "current" => Ok(TimelineChoice::Current),
+        number => number.parse::<Timeline>().map(TimelineChoice::Id).map_err(|error| error.to_string()),
+    }
+}
+
+fn action(text: &str) -> Result<TargetAction, String> {
+    let known = [TargetAction::Pause, TargetAction::Promote, TargetAction::Shutdown];
+    known
+        .into_iter()
+        .find(|action| action.as_str() == text)
+        .ok_or_else(|| "choose pause, promote or shutdown".into())
+}
+
+fn mapping(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, folder)) if !name.is_empty() && folder.starts_with('/') => {
+            Ok((name.to_owned(), folder.into()))
+        }
+        _ => Err("write it as NAME=/absolute/folder".into()),
+    }
+}
+
+pub async fn run(
+    context: &Context,
+    arguments: &Arguments,
+    progress: ProgressLine,
+) -> Result<Outcome, Failure> {
+    let source = context.source(arguments.source.as_ref())?;
+    let vault = context.vault().await?;
+    let request = request(context, &source, arguments).await?;
+    let plan = match plan(&vault, &source, &request, arguments.point.as_ref()).await {
+        Ok(plan) => plan,
+        Err(OpsError::Plan(error)) => return Err(refusal(&vault, &source, error).await),
+        Err(error) => return Err(error.into()),
+    };
+    let point = vault.open_point(&source, &plan.point.point).await?;
+    let facts: PostgresFacts = serde_json::from_value(point.facts().engine_facts.clone())
+        .map_err(|error| Failure::new(Code::Damaged, format!("facts of {}: {error}", plan.point.point)))?;
+    let tablespaces = tablespaces(&facts, &arguments.tablespace_map)?;
+    let text = describe(&plan, &facts, &tablespaces, arguments);
+    if arguments.dry_run {
+        return Ok(Outcome::new(&plan, text));
+    }
+    // Before asking: a folder that will be refused is no question.
+    let options = TargetOptions { tablespaces: tablespaces.clone(), ..TargetOptions::default() };
+    let folder = FolderTarget::create(&arguments.to, options).map_err(|error| {
+        Failure::new(Code::Target, error.to_string())
+            .hint("restore into an empty folder: nothing is ever overwritten or removed")
+    })?;
+    context.printer.note(&text);
+    agree(context, arguments)?;
+    drop(point);
+    let restore_command = context.command(&["wal", "fetch"], &source, "%f \"%p\"")?;
+    let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
+    let target = Arc::new(RecoveringFolder::new(folder, settings(&plan, &restore_command, archiving)));
+    let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
+    let restored = restore(&context.cx, &vault, &plan, target.clone(), workers).await?;
+    drop(progress);
+    let rate = ByteSize((restored.bytes as f64 / restored.seconds.max(0.001)) as u64);
+    let mut text = format!(
+        "restored {} of {} to {}\n{} in {} entries in {} ({rate}/s), durable\nstart it: pg_ctl -D {} start",
+        restored.point,
+        source,
+        arguments.to.display(),
+        ByteSize(restored.bytes),
+        restored.entries,
+        human_duration(std::time::Duration::from_secs_f64(restored.seconds)),
+        arguments.to.display(),
+    );
+    target.notes().iter().for_each(|note| text.push_str(&format!("\nnote: {note}")));
+    Ok(Outcome::new(&json!({ "plan": plan, "restored": restored, "notes": target.notes() }), text))
+}
+
+/// The request, with a zoneless time read in the server's zone if it can be asked, else refused.
+async fn request(
+    context: &Context,
+    source: &SourceName,
+    arguments: &Arguments,
+) -> Result<RestoreRequest, Failure> {
+    let target = match &arguments.target {
+        Target { at: Some(TypedTime::Zoned(time)), .. } => RecoveryTarget::Time(*time),
+        Target { at: Some(local), .. } => {
+            let engine = context.engine(source)?;
+            let inspection = engine.inspect(&context.cx).await.map_err(|error| {
+                let failure =
+                    Failure::new(Code::Usage, format!("read {} without a zone: {error}", show(local)));
+                failure.hint("the server is not there to say what zone is meant: add an offset, such as +00")
+            })?;
+            let time = local
+                .in_zone(&inspection.time_zone)
+                .map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
+            context.printer.note(&format!(
+                "{} in the server's zone {} is {time}",
+                show(local),
+                inspection.time_zone
+            ));
+            RecoveryTarget::Time(time)
+        }
+        Target { lsn: Some(lsn), .. } => RecoveryTarget::Lsn(*lsn),
+        Target { xid: Some(xid), .. } => RecoveryTarget::Xid(*xid),
+        Target { name: Some(name), .. } => RecoveryTarget::Name(name.clone()),
+        Target { immediate: true, .. } => RecoveryTarget::Immediate,
+        _ => RecoveryTarget::Latest,
+    };
+    Ok(RestoreRequest {
+        target,
+        inclusive: !arguments.exclusive,
+        timeline: arguments.timeline,
+        action: arguments.target_action,
+    })
+}
+
+fn show(time: &TypedTime) -> String {
+    match time {
+        TypedTime::Zoned(time) => time.to_string(),
+        TypedTime::Local(civil) => civil.to_string().replace('T', " "),
+    }
+}
+
+/// A refusal that shows what could be restored instead.
+async fn refusal(vault: &Vault, source: &SourceName, error: PlanError) -> Failure {
+    let mut failure = Failure::from(error);
+    if let Ok(listings) = list(vault, Some(source)).await {
+        for window in listings.iter().flat_map(|listing| &listing.windows) {
+            let to = window
+                .to
+                .map_or_else(|| window.to_lsn.to_string(), |time| format!("{time} ({})", window.to_lsn));
+            failure.causes.push(format!(
+                "{} restores from {} ({}) to {to} on timeline {}",
+                window.point, window.from, window.from_lsn, window.timeline
+            ));
+        }
+    }
+    failure
+}
+
+fn tablespaces(facts: &PostgresFacts, map: &[(String, PathBuf)]) -> Result<BTreeMap<u32, PathBuf>, Failure> {
+    let mut mapped = BTreeMap::new();
+    for (name, folder) in map {
+        let known =
+            facts.tablespaces.iter().find(|space| space.name == *name || space.oid.to_string() == *name);
+        let unknown = || {
+            let names: Vec<&str> = facts.tablespaces.iter().map(|space| space.name.as_str()).collect();
+            let failure = Failure::new(Code::Usage, format!("the recovery point has no tablespace '{name}'"));
+            failure.hint(if names.is_empty() {
+                "it has none at all".into()
+            } else {
+                format!("it has {}", names.join(", "))
+            })
+        };
+        mapped.insert(known.ok_or_else(unknown)?.oid, folder.clone());
+    }
+    Ok(mapped)
+}
+
+fn describe(
+    plan: &RestorePlan,
+    facts: &PostgresFacts,
+    map: &BTreeMap<u32, PathBuf>,
+    arguments: &Arguments,
+) -> String {
+    let point = &plan.point;
+    let (first, _) = point.journal.segments();
+    let last = plan.reach.last.map_or_else(|| "-".into(), |last| last.to_string());
+    let how = if plan.request.inclusive { "including it" } else { "just before it" };
+    let mut lines = vec![
+        format!("restore {} ({}) to {}", point.source, point.product, arguments.to.display()),
+        format!("  target     {}, {how}, then {}", plan.request.target, plan.request.action.as_str()),
+        format!("  from       {} (consistent at {}, {})", point.point, point.stopped_at, point.journal.stop),
+        format!("  pages      {} in {} entries", ByteSize(point.bytes), point.entries),
+        format!("  WAL        {first} to {last} on timeline {}", plan.timeline),
+    ];
+    for space in &facts.tablespaces {
+        let to = map.get(&space.oid).map_or(space.location.clone(), |folder| folder.display().to_string());
+        lines.push(format!("  tablespace {} to {to}", space.name));
+    }
+    lines.push(match arguments.no_archiving {
+        true => "  archiving  off in the restored cluster".into(),
+        false => "  archiving  as it was (--no-archiving switches it off)".into(),
+    });
+    lines.extend(plan.notes.iter().map(|note| format!("  note       {note}")));
+    lines.join("\n")
+}
+
+fn agree(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.yes {
+        return Ok(());
+    }
+    match context.printer.confirm("Go ahead?") {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::new(Code::Cancelled, "nothing was restored")),
+        None => Err(Failure::new(Code::Usage, "nobody is there to say yes")
+            .hint("add --yes to go ahead, or --dry-run to see the plan")),
+    }
+}

@@ -1,0 +1,55 @@
+//! `strongroom status`
+
+use std::time::Duration;
+
+use anstyle::AnsiColor;
+use strongroom_model::SourceName;
+use strongroom_model::time::human_duration;
+use strongroom_ops::status::status;
+
+use crate::context::Context;
+use crate::failure::{Code, Failure};
+use crate::output::{Outcome, table, tinted};
+
+/// Show how well each source is protected right now
+#[derive(clap::Args)]
+#[command(after_help = "Exits with 4 if anything needs a person's attention.")]
+pub struct Arguments {
+    /// Only this source
+    source: Option<SourceName>,
+}
+
+pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
+    let vault = context.vault().await?;
+    let sources = status(&context.cx, &vault, arguments.source.as_ref()).await?;
+    let ago = |duration: Duration| format!("{} ago", human_duration(duration));
+    let rows: Vec<Vec<String>> = sources
+        .iter()
+        .map(|source| {
+            vec![
+                source.source.to_string(),
+                source.points.to_string(),
+                source.last_point_at.map_or_else(|| "never".into(), |at| ago(context.cx.now().since(at))),
+                source.recoverable_to.map_or_else(|| "-".into(), |at| at.to_string()),
+                source.journal_age_s.map_or_else(|| "never".into(), |age| ago(Duration::from_secs(age))),
+                match source.problems.is_empty() {
+                    true => tinted("ok", AnsiColor::Green),
+                    false => tinted("look below", AnsiColor::Red),
+                },
+            ]
+        })
+        .collect();
+    let mut text = match rows.is_empty() {
+        true => format!("{} protects nothing yet", vault.place()),
+        false => {
+            table(&["source", "points", "last point", "recoverable to", "last WAL", "state"], &rows, &[1])
+        }
+    };
+    for source in &sources {
+        for problem in &source.problems {
+            text.push_str(&format!("\n{} {}: {problem}", tinted("!", AnsiColor::Red), source.source));
+        }
+    }
+    let sound = sources.iter().all(|source| source.problems.is_empty());
+    Ok(Outcome::new(&sources, text).with_code(if sound { Code::Ok } else { Code::Problems }))
+}

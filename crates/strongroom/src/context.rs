@@ -1,0 +1,191 @@
+//! What every verb needs: settings with the flags laid over them, the store, the vault, the source's engine.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module is where secrets are read from files and the environment"
+)]
+
+use std::io::IsTerminal;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use strongroom_model::{Cx, SourceName};
+use strongroom_postgres::conninfo::Conninfo;
+use strongroom_postgres::recovery::command;
+use strongroom_postgres::session::Physical;
+use strongroom_store::Store;
+use strongroom_store::address::{StoreAddress, StoreOptions, open};
+use strongroom_vault::{Unlock, Vault};
+use zeroize::Zeroizing;
+
+use crate::cli::Global;
+use crate::failure::{Code, Failure};
+use crate::output::Printer;
+use crate::settings::{Settings, SettingsError, SourceKind};
+
+/// The surroundings of one command.
+pub struct Context {
+    /// Clock, chance, progress, cancellation.
+    pub cx: Cx,
+    /// The flags that every verb has.
+    pub global: Global,
+    /// The file's settings.
+    pub settings: Settings,
+    /// Where output goes.
+    pub printer: Printer,
+}
+
+impl Context {
+    /// The vault's url: flag or environment, else file.
+    pub fn url(&self) -> Result<String, Failure> {
+        let beside_file = |url: &String| match url.contains("://") {
+            true => url.clone(),
+            false => self.beside_file(Path::new(url)).to_string_lossy().into_owned(),
+        };
+        let url = self.global.vault.clone().or_else(|| self.settings.vault.url.as_ref().map(beside_file));
+        let missing = || SettingsError::Missing("where is the vault? No url is set".into());
+        Ok(url.ok_or_else(missing)?)
+    }
+
+    /// A path in the settings file is relative to the file, so that it means the same from every working directory.
+    fn beside_file(&self, path: &Path) -> PathBuf {
+        let folder = self.settings.path.as_deref().and_then(Path::parent);
+        folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))
+    }
+
+    /// The store that the vault is in.
+    pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
+        let url = self.url()?;
+        let address =
+            StoreAddress::parse(&url).map_err(|error| Failure::new(Code::Settings, error.to_string()))?;
+        let vault = &self.settings.vault;
+        let options = StoreOptions {
+            endpoint: vault.endpoint.clone(),
+            region: vault.region.clone(),
+            path_style: vault.path_style,
+            allow_http: vault.allow_http,
+            ..StoreOptions::default()
+        };
+        open(&address, &options).map_err(Failure::from)
+    }
+
+    /// The folder of a local vault.
+    pub fn vault_folder(&self) -> Option<PathBuf> {
+        match StoreAddress::parse(&self.url().ok()?).ok()? {
+            StoreAddress::Folder(path) => Some(path),
+            StoreAddress::Bucket { .. } => None,
+        }
+    }
+
+    /// The vault, opened with whatever key was given.
+    pub async fn vault(&self) -> Result<Arc<Vault>, Failure> {
+        Ok(Arc::new(Vault::open(self.store()?, &self.unlock()?).await?))
+    }
+
+    /// Passphrase and identities: flag or environment, else file; on a terminal, asked for.
+    pub fn unlock(&self) -> Result<Unlock, Failure> {
+        let vault = &self.settings.vault;
+        let of_file = |path: &Option<PathBuf>| path.as_ref().map(|path| self.beside_file(path));
+        let identity_file = self.global.identity_file.clone().or_else(|| of_file(&vault.identity_file));
+        let passphrase_file = self.global.passphrase_file.clone().or_else(|| of_file(&vault.passphrase_file));
+        let mut unlock = Unlock::default();
+        if let Some(path) = identity_file {
+            unlock.identities = Some(self.secret(&path)?);
+        }
+        if let Ok(passphrase) = std::env::var("STRONGROOM_PASSPHRASE") {
+            unlock.passphrase = Some(Zeroizing::new(passphrase));
+        } else if let Some(path) = passphrase_file {
+            unlock.passphrase = Some(self.passphrase(&path)?);
+        }
+        Ok(unlock)
+    }
+
+    /// A passphrase file's first line.
+    pub fn passphrase(&self, path: &Path) -> Result<Zeroizing<String>, Failure> {
+        let text = self.secret(path)?;
+        Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+    }
+
+    fn secret(&self, path: &Path) -> Result<Zeroizing<String>, Failure> {
+        let read = |source| SettingsError::Read { path: path.display().to_string(), source };
+        let facts = std::fs::metadata(path).map_err(read)?;
+        if facts.is_file() && facts.mode() & 0o077 != 0 {
+            tracing::warn!("{} can be read by others: chmod 600 it", path.display());
+        }
+        Ok(Zeroizing::new(std::fs::read_to_string(path).map_err(read)?))
+    }
+
+    /// A new passphrase, typed twice. `None` if nobody is there to type.
+    pub fn ask_new_passphrase(&self) -> Result<Option<Zeroizing<String>>, Failure> {
+        if !std::io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        let ask = |text: &str| {
+            let typed = rpassword::prompt_password(text).map(Zeroizing::new);
+            typed.map_err(|error| Failure::new(Code::Usage, format!("read the passphrase: {error}")))
+        };
+        let first = ask("Passphrase for the new vault: ")?;
+        let second = ask("The same again: ")?;
+        match *first == *second {
+            true => Ok(Some(first)),
+            false => Err(Failure::new(Code::Usage, "the two passphrases differ")),
+        }
+    }
+
+    /// The source that was named, or the only one.
+    pub fn source(&self, named: Option<&SourceName>) -> Result<SourceName, Failure> {
+        Ok(self.settings.source(named)?)
+    }
+
+    /// The engine of a configured source.
+    pub fn engine(&self, source: &SourceName) -> Result<Physical, Failure> {
+        let missing =
+            || SettingsError::Missing(format!("source {source} is not configured: add [source.{source}]"));
+        let settings = self.settings.sources.get(source).ok_or_else(missing)?;
+        let conninfo =
+            Conninfo::read(&settings.connection, &|name| std::env::var(name).ok()).map_err(|error| {
+                let failure = Failure::new(Code::Settings, format!("connection of source {source}: {error}"));
+                failure.hint(error.hint())
+            })?;
+        match settings.kind {
+            SourceKind::Postgres => Ok(Physical::new(conninfo, settings.data_directory.clone())),
+        }
+    }
+
+    /// This binary, called for `source` with the same settings: for `archive_command` and `restore_command`.
+    pub fn command(&self, verb: &[&str], source: &SourceName, placeholders: &str) -> Result<String, Failure> {
+        let binary = std::env::current_exe()
+            .map_err(|error| Failure::new(Code::Failed, format!("find this binary's own path: {error}")))?;
+        let config = self.settings.path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let mut words: Vec<String> = Vec::new();
+        words.extend(config.into_iter().flat_map(|path| ["--config".to_owned(), path]));
+        // What the file does not say must be on the command line: the server has another environment.
+        let flags = [
+            (
+                "--vault",
+                self.global.vault.as_deref().map(|url| {
+                    if url.contains("://") {
+                        url.to_owned()
+                    } else {
+                        absolute(Some(Path::new(url))).unwrap_or_default()
+                    }
+                }),
+            ),
+            ("--identity-file", absolute(self.global.identity_file.as_deref())),
+            ("--passphrase-file", absolute(self.global.passphrase_file.as_deref())),
+        ];
+        words.extend(
+            flags.into_iter().flat_map(|(flag, value)| value.map(|value| [flag.to_owned(), value])).flatten(),
+        );
+        words.extend(verb.iter().map(ToString::to_string));
+        words.extend(["--source".to_owned(), source.to_string()]);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        Ok(command(&binary, &words, placeholders))
+    }
+}
+
+fn absolute(path: Option<&Path>) -> Option<String> {
+    let path = path?;
+    Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned())
+}

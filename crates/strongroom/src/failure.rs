@@ -1,0 +1,276 @@
+//! From any error to what a person is told and what a script sees. The one table of exit codes and hints.
+
+use serde::Serialize;
+use strongroom_engine::EngineError;
+use strongroom_model::restore_plan::PlanError;
+use strongroom_ops::OpsError;
+use strongroom_postgres::archive::ArchiveError;
+use strongroom_store::StoreError;
+use strongroom_vault::VaultError;
+
+use crate::settings::SettingsError;
+
+/// Exit codes: a promise (`docs/exit-codes.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Code {
+    /// It was done.
+    Ok = 0,
+    /// `wal fetch`: the vault says with authority that there is no such file.
+    Absent = 1,
+    /// Wrong words on the command line.
+    Usage = 2,
+    /// Settings are wrong or missing.
+    Settings = 3,
+    /// Done, and something was found that a person must look at.
+    Problems = 4,
+    /// The source cannot be reached, or something about it stands in the way.
+    Source = 5,
+    /// The store cannot be reached, refuses, or is full.
+    Store = 6,
+    /// Wrong key or passphrase, or no vault.
+    Key = 7,
+    /// An object of the vault is damaged or missing.
+    Damaged = 8,
+    /// Nothing can be restored as asked.
+    NoRestore = 9,
+    /// The target folder cannot be restored into.
+    Target = 10,
+    /// The vault is of a newer format.
+    Newer = 11,
+    /// Another cluster, or another file of the same name.
+    Conflict = 12,
+    /// The journal did not arrive.
+    Journal = 13,
+    /// Not done, for another reason.
+    Failed = 20,
+    /// A broken invariant of Strongroom's own.
+    Bug = 101,
+    /// Stopped on request.
+    Cancelled = 130,
+}
+
+impl Code {
+    /// Every code.
+    #[cfg(test)]
+    pub const ALL: [Code; 17] = [
+        Code::Ok,
+        Code::Absent,
+        Code::Usage,
+        Code::Settings,
+        Code::Problems,
+        Code::Source,
+        Code::Store,
+        Code::Key,
+        Code::Damaged,
+        Code::NoRestore,
+        Code::Target,
+        Code::Newer,
+        Code::Conflict,
+        Code::Journal,
+        Code::Failed,
+        Code::Bug,
+        Code::Cancelled,
+    ];
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// The kind, as exit code and as word.
+    pub kind: Code,
+    /// What happened: operation, object, place.
+    pub message: String,
+    /// What caused it, outermost first.
+    pub causes: Vec<String>,
+    /// The way out.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with neither cause nor hint.
+    pub fn new(kind: Code, message: impl Into<String>) -> Failure {
+        Failure { kind, message: message.into(), causes: Vec::new(), hint: None }
+    }
+
+    /// With a way out.
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hint = Some(hint.into()).filter(|hint: &String| !hint.is_empty());
+        self
+    }
+
+    fn of(kind: Code, error: &dyn std::error::Error) -> Failure {
+        let mut failure = Failure::new(kind, error.to_string());
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if failure.causes.last() != Some(&text) && failure.message != text {
+                failure.causes.push(text);
+            }
+            cause = error.source();
+        }
+        failure
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Failure {
+        let failure = Failure::of(Code::Settings, &error);
+        match error {
+            SettingsError::Missing(_) => {
+                failure.hint("set it in strongroom.toml, or see --help for the flag")
+            }
+            SettingsError::Read { .. } | SettingsError::Wrong { .. } => failure,
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let hint = match &error {
+            StoreError::NotFound { .. } => "",
+            StoreError::Denied { .. } => {
+                "does this user, or these credentials, have the right to do that there?"
+            }
+            StoreError::Full { .. } => {
+                "free space or raise the quota, then run the same command again: nothing is lost"
+            }
+            StoreError::Passing { .. } => {
+                "is the store up and reachable? Run the same command again: nothing is lost"
+            }
+            StoreError::Broken { .. } => {
+                "is the vault's url right, and its disk mounted? `strongroom doctor` tests it"
+            }
+        };
+        Failure::of(Code::Store, &error).hint(hint)
+    }
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Failure {
+        let (kind, hint) = match error {
+            VaultError::Store(store) => return store.into(),
+            VaultError::NotAVault { .. } => {
+                (Code::Key, "is the url right? `strongroom init` makes a vault there")
+            }
+            VaultError::AlreadyAVault { .. } => (Code::Conflict, "use it as it is, or choose another url"),
+            VaultError::VaultFile { .. } => {
+                (Code::Damaged, "restore vault.json from a copy of the vault: nothing else is lost")
+            }
+            VaultError::Newer { .. } => (Code::Newer, "use a newer strongroom for this vault"),
+            VaultError::Locked { .. } => (
+                Code::Key,
+                "set passphrase_file or identity_file in [vault], or STRONGROOM_PASSPHRASE in the environment",
+            ),
+            VaultError::WrongKey { .. } => {
+                (Code::Key, "is this the key of this vault? `strongroom init` said where it was kept")
+            }
+            VaultError::Recipient(_) => (Code::Settings, ""),
+            VaultError::Damaged { .. } => (
+                Code::Damaged,
+                "`strongroom verify --data` names everything that is damaged, by object, file and page",
+            ),
+            VaultError::Missing { .. } => (
+                Code::Damaged,
+                "was something deleted behind Strongroom's back? `strongroom verify` lists what is lost",
+            ),
+            VaultError::Taken { .. } => (Code::Conflict, "do two vaults share this place?"),
+            VaultError::JournalDiffers { .. } => (
+                Code::Conflict,
+                "are two clusters shipping under one source name, or was this one restored and promoted twice?",
+            ),
+            VaultError::LostDecision { .. } => (Code::Failed, "run the backup again"),
+            VaultError::NoSuchPoint { .. } | VaultError::NotCommitted { .. } => {
+                (Code::NoRestore, "`strongroom list` shows what can be restored")
+            }
+            VaultError::TooLarge(_) => (Code::Failed, ""),
+            VaultError::Cancelled(_) => (Code::Cancelled, ""),
+        };
+        Failure::of(kind, &error).hint(hint)
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Failure {
+        let kind = match &error {
+            EngineError::Unreachable { .. } | EngineError::Unfit { .. } | EngineError::Overtaken { .. } => {
+                Code::Source
+            }
+            EngineError::Damaged { .. } => Code::Damaged,
+            EngineError::Io { .. } => Code::Failed,
+            EngineError::Cancelled(_) => Code::Cancelled,
+        };
+        let hint = match &error {
+            EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                "free space there, empty the folder and run the same command again".to_owned()
+            }
+            EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                "does this user have the right? Backups and restores run as the server's own user, or as root"
+                    .to_owned()
+            }
+            other => other.hint().unwrap_or_default().to_owned(),
+        };
+        Failure::of(kind, &error).hint(hint)
+    }
+}
+
+impl From<OpsError> for Failure {
+    fn from(error: OpsError) -> Failure {
+        let (kind, hint) = match error {
+            OpsError::Vault(error) => return error.into(),
+            OpsError::Engine(error) => return error.into(),
+            OpsError::Plan(error) => return error.into(),
+            OpsError::OtherLineage { .. } => (
+                Code::Conflict,
+                "is this the right cluster for this source? After pg_upgrade or a new initdb: strongroom backup SOURCE --new-lineage",
+            ),
+            OpsError::JournalMissing { .. } => (
+                Code::Journal,
+                "is archive_command set to `strongroom wal push` and does it succeed? `strongroom doctor` looks; --wal-timeout waits longer",
+            ),
+            OpsError::HistoryMissing { .. } => (
+                Code::Journal,
+                "ship it from the pg_wal of any server on that timeline: strongroom wal push PATH",
+            ),
+            OpsError::UnknownSource(_) => {
+                (Code::Settings, "`strongroom list` shows the sources of this vault")
+            }
+            OpsError::Worker(_) => (Code::Bug, "please report this, with the message"),
+            OpsError::Cancelled(_) => (Code::Cancelled, ""),
+        };
+        Failure::of(kind, &error).hint(hint)
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Failure {
+        let hint = match &error {
+            PlanError::NoPoint => "take one: strongroom backup",
+            PlanError::Timeline { .. } => {
+                "choose a timeline with --timeline current or --timeline N, or an older point with --point"
+            }
+            PlanError::Inconsistent { .. } => {
+                "ship the missing segment from a server's pg_wal, or choose another point with --point"
+            }
+            PlanError::NotRestorable(_) | PlanError::TooEarly { .. } | PlanError::TooLate { .. } => {
+                "`strongroom list` shows what can be restored"
+            }
+        };
+        Failure::of(Code::NoRestore, &error).hint(hint)
+    }
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Failure {
+        let (kind, hint) = match &error {
+            ArchiveError::Name(_) => (Code::Usage, "archive_command passes %p, restore_command %f and %p"),
+            ArchiveError::Io { .. } => (Code::Failed, ""),
+            ArchiveError::Homeless { .. } => {
+                (Code::Source, "push files from where the server keeps them: DATA_DIRECTORY/pg_wal/…")
+            }
+            ArchiveError::Wrong { .. } | ArchiveError::Size { .. } => (Code::Damaged, ""),
+        };
+        Failure::of(kind, &error).hint(hint)
+    }
+}

@@ -1,0 +1,179 @@
+//! What people and scripts read. The only module that prints.
+
+#![allow(clippy::disallowed_macros, reason = "this module is where printing happens")]
+
+use std::io::{IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::json;
+use tabled::builder::Builder;
+use tabled::settings::object::Rows;
+use tabled::settings::{Alignment, Modify, Padding, Style as TableStyle};
+
+use crate::failure::{Code, Failure};
+
+/// Who reads the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// People.
+    Human,
+    /// Scripts: one JSON document on standard output, also for errors.
+    Json,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What a command came to.
+pub struct Outcome {
+    /// The exit code.
+    pub code: Code,
+    /// For scripts.
+    pub json: serde_json::Value,
+    /// For people.
+    pub human: String,
+}
+
+impl Outcome {
+    /// A success: the value for scripts, the text for people.
+    pub fn new(value: &impl Serialize, human: impl Into<String>) -> Outcome {
+        // Our own values: structs and enums with string keys, which JSON cannot refuse.
+        let json =
+            serde_json::to_value(value).unwrap_or_else(|error| json!({ "unprintable": error.to_string() }));
+        Outcome { code: Code::Ok, json, human: human.into() }
+    }
+
+    /// With another exit code.
+    pub fn with_code(self, code: Code) -> Outcome {
+        Outcome { code, ..self }
+    }
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub struct Printer {
+    /// For whom.
+    pub format: Format,
+    /// In colour?
+    pub color: Color,
+}
+
+impl Printer {
+    /// Prints what a command came to and gives its exit code. A reader that went away is no failure.
+    pub fn outcome(&self, outcome: &Outcome) -> Code {
+        let mut out = anstream(self.color, std::io::stdout().is_terminal(), std::io::stdout());
+        let _ = match self.format {
+            Format::Human if outcome.human.is_empty() => Ok(()),
+            Format::Human => writeln!(out, "{}", outcome.human.trim_end()),
+            Format::Json => writeln!(out, "{:#}", outcome.json),
+        };
+        outcome.code
+    }
+
+    /// Prints why a command failed and gives its exit code.
+    pub fn failure(&self, failure: &Failure) -> Code {
+        if self.format == Format::Json {
+            let error = json!({ "error": failure, "exit_code": failure.kind as u8 });
+            let _ = writeln!(std::io::stdout(), "{error:#}");
+            return failure.kind;
+        }
+        let mut err = anstream(self.color, std::io::stderr().is_terminal(), std::io::stderr());
+        let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+        let cyan = Style::new().bold().fg_color(Some(AnsiColor::Cyan.into()));
+        let _ = writeln!(err, "{red}error:{red:#} {}", failure.message);
+        for cause in &failure.causes {
+            let _ = writeln!(err, "  because: {cause}");
+        }
+        if let Some(hint) = &failure.hint {
+            let _ = writeln!(err, "{cyan}hint:{cyan:#} {hint}");
+        }
+        failure.kind
+    }
+
+    /// Says something on the side, to people only.
+    pub fn note(&self, text: &str) {
+        if self.format == Format::Human {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+    }
+
+    /// Shows a text and asks for `yes`. `None` if nobody is there to answer.
+    pub fn confirm(&self, text: &str) -> Option<bool> {
+        if self.format == Format::Json || !std::io::stdin().is_terminal() {
+            return None;
+        }
+        let _ = write!(std::io::stderr(), "{text} [yes/no] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).ok()?;
+        Some(matches!(answer.trim(), "yes" | "y"))
+    }
+}
+
+/// Prints as it is, for texts that carry their own form (completions).
+pub fn raw(bytes: &[u8]) {
+    let _ = std::io::stdout().write_all(bytes);
+}
+
+/// A writer that drops colours where they are not wanted.
+fn anstream<'a>(color: Color, terminal: bool, inner: impl Write + 'a) -> Box<dyn Write + 'a> {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match color {
+        Color::Always => Box::new(inner),
+        Color::Auto if terminal && !plain => Box::new(inner),
+        Color::Auto | Color::Never => Box::new(Plain(inner)),
+    }
+}
+
+/// Drops escape sequences: they begin with ESC and end with `m` in what we print.
+struct Plain<W>(W);
+
+impl<W: Write> Write for Plain<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut rest = bytes;
+        while let Some(escape) = rest.iter().position(|byte| *byte == 0x1b) {
+            self.0.write_all(&rest[..escape])?;
+            let end = rest[escape..]
+                .iter()
+                .position(|byte| *byte == b'm')
+                .map_or(rest.len(), |end| escape + end + 1);
+            rest = &rest[end..];
+        }
+        self.0.write_all(rest)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Green, yellow or red text.
+pub fn tinted(text: &str, color: AnsiColor) -> String {
+    let style = Style::new().fg_color(Some(color.into()));
+    format!("{style}{text}{style:#}")
+}
+
+/// A table: a head, rows, figures to the right where `right` says so.
+pub fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
+    let mut builder = Builder::new();
+    builder.push_record(head.iter().map(|cell| cell.to_uppercase()));
+    rows.iter().for_each(|row| builder.push_record(row.clone()));
+    let mut table = builder.build();
+    table.with(TableStyle::blank()).with(Padding::new(0, 2, 0, 0));
+    for column in right {
+        table.with(Modify::new(tabled::settings::object::Columns::one(*column)).with(Alignment::right()));
+    }
+    table.with(Modify::new(Rows::first()).with(Alignment::left()));
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
