@@ -5,12 +5,14 @@
 //!                                                              ▶ finish: durable, pg_control last
 //! ```
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use serde::Serialize;
-use strongroom_engine::{PageSink, Target};
+use strongroom_engine::{EngineError, PageSink, Target};
 use strongroom_model::entry::EntryKind;
 use strongroom_model::page::{PAGE_SIZE, Place, Run};
 use strongroom_model::point::FileRow;
@@ -27,6 +29,9 @@ use crate::journal;
 
 /// Bytes of stored pages in a batch: enough to read packs in long stretches, small enough to share among workers.
 const BATCH: u64 = 128 << 20;
+
+/// Files a worker holds open at most: eight workers keep to half of the 1024 that a process usually may open.
+const OPEN_FILES: usize = 64;
 
 /// A restore that was done.
 #[derive(Debug, Serialize)]
@@ -65,6 +70,7 @@ pub async fn plan(
 }
 
 /// Restores the plan's point into `target`, durably.
+#[allow(clippy::disallowed_methods, reason = "measures the restore for its report; nothing is decided by it")]
 pub async fn restore(
     cx: &Cx,
     vault: &Arc<Vault>,
@@ -167,21 +173,40 @@ fn write_batch(
     target: &dyn Target,
     batch: &[FileRow],
 ) -> Result<(), OpsError> {
-    let mut sinks: Vec<Option<Box<dyn PageSink>>> = batch.iter().map(|_| None).collect();
+    let mut files = OpenFiles { target, batch, open: BTreeMap::new() };
     point.read_pages::<OpsError>(cx, runtime, batch, &mut |row, first, bytes| {
-        let sink = match &mut sinks[row] {
-            Some(sink) => sink,
-            empty => empty.insert(target.open(&batch[row].entry)?),
-        };
         cx.progress.advance(bytes.len() as u64);
-        Ok(sink.write(first, bytes)?)
+        Ok(files.get(row)?.write(first, bytes)?)
     })?;
-    for sink in sinks.into_iter().flatten() {
-        sink.close()?;
-    }
+    files.close()?;
     let zeros = |run: &&Run| matches!(run.place, Place::Zero);
     let skipped: u64 =
         batch.iter().flat_map(|row| row.map.iter().filter(zeros)).map(|run| u64::from(run.count)).sum();
     cx.progress.advance(skipped * PAGE_SIZE as u64);
     Ok(())
+}
+
+/// The files a worker holds open. A batch of small files may have more than a process may open: then all are closed,
+/// and those that have pages still to come are opened again.
+struct OpenFiles<'a> {
+    target: &'a dyn Target,
+    batch: &'a [FileRow],
+    open: BTreeMap<usize, Box<dyn PageSink>>,
+}
+
+impl OpenFiles<'_> {
+    /// The file of the batch's row `row`.
+    fn get(&mut self, row: usize) -> Result<&mut dyn PageSink, EngineError> {
+        if self.open.len() >= OPEN_FILES && !self.open.contains_key(&row) {
+            self.close()?;
+        }
+        Ok(match self.open.entry(row) {
+            Entry::Occupied(open) => open.into_mut().as_mut(),
+            Entry::Vacant(place) => place.insert(self.target.open(&self.batch[row].entry)?).as_mut(),
+        })
+    }
+
+    fn close(&mut self) -> Result<(), EngineError> {
+        std::mem::take(&mut self.open).into_values().try_for_each(|file| file.close())
+    }
 }

@@ -1,6 +1,7 @@
 //! A source in memory: a few files, a journal position, no server. And a place to restore it into.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_engine::{
@@ -147,11 +148,15 @@ impl PageSource for ToySource {
     }
 }
 
-/// A place in memory to restore into.
+/// A place in memory to restore into. Like an operating system it lets only so many files be open at a time.
 #[derive(Clone, Debug, Default)]
 pub struct ToyTarget {
     files: Arc<Mutex<Files>>,
+    open: Arc<AtomicUsize>,
 }
+
+/// Files that may be open at a time.
+const OPEN_LIMIT: usize = 256;
 
 impl ToyTarget {
     /// What was restored.
@@ -168,7 +173,13 @@ impl Target for ToyTarget {
     }
 
     fn open(&self, entry: &Entry) -> Result<Box<dyn PageSink>, EngineError> {
-        Ok(Box::new(ToySink { path: entry.path.to_string(), files: Arc::clone(&self.files) }))
+        let path = entry.path.to_string();
+        let sink = ToySink { path, files: Arc::clone(&self.files), open: Arc::clone(&self.open) };
+        // Counted from here on: dropping the sink uncounts it.
+        if self.open.fetch_add(1, Ordering::Relaxed) >= OPEN_LIMIT {
+            return Err(EngineError::io("open", &sink.path, std::io::ErrorKind::QuotaExceeded.into()));
+        }
+        Ok(Box::new(sink))
     }
 
     fn finish(&self) -> Result<(), EngineError> {
@@ -179,6 +190,13 @@ impl Target for ToyTarget {
 struct ToySink {
     path: String,
     files: Arc<Mutex<Files>>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for ToySink {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl PageSink for ToySink {

@@ -33,6 +33,15 @@ async fn behaviour_18_files_vanish_and_shrink_while_they_are_copied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_small_files_are_restored_with_few_open_at_a_time() {
+    let (cx, vault) = vault(8).await;
+    let mut engine = toy();
+    engine.files.extend((0..1500).map(|n| (format!("many{n:04}"), n.to_string().into_bytes())));
+    let point = take(&cx, &vault, &engine).await.unwrap();
+    assert_eq!(restore(&cx, &vault, &point).await.unwrap(), engine.expected());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_point_without_its_journal_is_not_committed() {
     let (cx, vault) = vault(2).await;
     let error = backup(&cx, &vault, &toy(), &request()).await.unwrap_err();
