@@ -33,7 +33,7 @@ pub struct PitrWindow {
     pub from_lsn: Lsn,
     /// The end of the journal that is there.
     pub to_lsn: Lsn,
-    /// The last transaction in it, if known.
+    /// The last transaction in it (or the point's own end, if that is later), if known.
     pub to: Option<Timestamp>,
     /// Journal behind the end that cannot be reached, for this segment is missing.
     pub gap: Option<String>,
@@ -258,7 +258,8 @@ pub fn pitr_windows(
             from: summary.stopped_at,
             from_lsn: summary.journal.stop,
             to_lsn: reach.end,
-            to: last_transaction(&reach),
+            // A quiet server's last transaction may be older than the point, which restores to its own end anyway.
+            to: last_transaction(&reach).map(|last| last.max(summary.stopped_at)),
             gap: reach.gap.map(|gap| gap.to_string()),
         })
     };

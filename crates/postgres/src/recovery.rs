@@ -19,6 +19,15 @@ use crate::target::FolderTarget;
 const AUTO_CONF: &str = "postgresql.auto.conf";
 const SIGNAL: &str = "recovery.signal";
 
+/// Every setting that names a target.
+const TARGETS: [&str; 5] = [
+    "recovery_target",
+    "recovery_target_time",
+    "recovery_target_lsn",
+    "recovery_target_xid",
+    "recovery_target_name",
+];
+
 /// What becomes of the restored cluster's own archiving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Archiving {
@@ -31,28 +40,23 @@ pub enum Archiving {
 /// The recovery settings of `plan` as lines of `postgresql.auto.conf`.
 pub fn settings(plan: &RestorePlan, restore_command: &str, archiving: Archiving) -> String {
     let request = &plan.request;
-    let mut values = [
-        ("recovery_target", String::new()),
-        ("recovery_target_time", String::new()),
-        ("recovery_target_lsn", String::new()),
-        ("recovery_target_xid", String::new()),
-        ("recovery_target_name", String::new()),
-    ];
     let target = match &request.target {
         RecoveryTarget::Latest => None,
-        RecoveryTarget::Immediate => Some((0, "immediate".to_owned())),
-        RecoveryTarget::Time(time) => Some((1, time.to_string())),
-        RecoveryTarget::Lsn(lsn) => Some((2, lsn.to_string())),
-        RecoveryTarget::Xid(xid) => Some((3, xid.to_string())),
-        RecoveryTarget::Name(name) => Some((4, name.clone())),
+        RecoveryTarget::Immediate => Some(("recovery_target", "immediate".to_owned())),
+        RecoveryTarget::Time(time) => Some(("recovery_target_time", time.to_string())),
+        RecoveryTarget::Lsn(lsn) => Some(("recovery_target_lsn", lsn.to_string())),
+        RecoveryTarget::Xid(xid) => Some(("recovery_target_xid", xid.to_string())),
+        RecoveryTarget::Name(name) => Some(("recovery_target_name", name.clone())),
     };
-    if let Some((at, value)) = target {
-        values[at].1 = value;
-    }
     let mut lines = format!("\n# Recovery of {} by strongroom to {}\n", plan.point.point, request.target);
     let mut line = |name: &str, value: &str| lines.push_str(&format!("{name} = {}\n", configured(value)));
     line("restore_command", restore_command);
-    values.iter().for_each(|(name, value)| line(name, value));
+    // The empty ones first: the server applies settings in this order, and refuses even an empty second target.
+    let others = TARGETS.iter().filter(|name| target.as_ref().is_none_or(|(chosen, _)| chosen != *name));
+    others.for_each(|name| line(name, ""));
+    if let Some((name, value)) = &target {
+        line(name, value);
+    }
     line("recovery_target_inclusive", if request.inclusive { "on" } else { "off" });
     // By number, resolved from what the vault knows: the server's own probing stops at the first missing history.
     line("recovery_target_timeline", &plan.timeline.to_string());
