@@ -13,6 +13,11 @@
 //! One departure from libpq: the database defaults to `postgres`, not to the user's name. Which database it is does
 //! not matter to a physical backup, and that one exists nearly everywhere.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module is where service files are read and socket folders looked for"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;

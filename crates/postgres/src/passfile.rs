@@ -1,5 +1,7 @@
 //! Passwords, and libpq's file of them: `host:port:database:user:password` a line, `*` for any, `\` before `:` and `\`.
 
+#![allow(clippy::disallowed_methods, reason = "this module is where the password file is read")]
+
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

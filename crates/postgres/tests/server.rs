@@ -1,6 +1,7 @@
 //! Connecting to, inspecting and mending a real server.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![allow(clippy::disallowed_methods, reason = "a test runs programs and touches files")]
 
 mod harness;
 

@@ -1,6 +1,7 @@
 //! Backups of a real server: begun, checked, ended, and refused.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![allow(clippy::disallowed_methods, reason = "a test runs programs and touches files")]
 
 mod harness;
 

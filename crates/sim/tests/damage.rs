@@ -1,6 +1,7 @@
 //! Damage × object × verb: found, named, contained.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
+#![allow(clippy::single_range_in_vec_init, reason = "lost pages are a list of ranges, mostly of one")]
 
 mod world;
 

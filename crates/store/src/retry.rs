@@ -59,6 +59,10 @@ impl Retry {
     }
 
     /// Waits before try `next` (from 1), or gives `error` back when there were enough tries.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "waiting is the policy: bounded, spread, and nothing tells of recovery"
+    )]
     async fn again(&self, next: u32, error: StoreError) -> Result<(), StoreError> {
         if !error.is_passing() || next >= self.policy.tries {
             return Err(error);

@@ -1,11 +1,9 @@
 //! The command line: one file per verb. Doc comments are the help text.
 
-use std::path::PathBuf;
-
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use strongroom_model::Cx;
 
-use crate::context::Context;
+use crate::context::{Context, Global};
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Outcome, Printer};
 use crate::progress::{ProgressLine, Show};
@@ -43,38 +41,6 @@ Examples:
 
 Settings come from flags, then the environment, then strongroom.toml (in the working directory, in
 ~/.config/strongroom or in /etc/strongroom). Exit codes are in docs/exit-codes.md.";
-
-/// Flags that every verb has.
-#[derive(clap::Args, Clone)]
-pub struct Global {
-    /// Settings file
-    #[arg(long, short, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// The vault: a folder or s3://bucket/prefix
-    #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_VAULT")]
-    pub vault: Option<String>,
-    /// File whose first line is the vault's passphrase (the passphrase itself: STRONGROOM_PASSPHRASE)
-    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_PASSPHRASE_FILE")]
-    pub passphrase_file: Option<PathBuf>,
-    /// age identity file that opens the vault
-    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_IDENTITY_FILE")]
-    pub identity_file: Option<PathBuf>,
-    /// For people or for scripts
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
-    pub output: Format,
-    /// When to use colours
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    pub color: Color,
-    /// Say more (-v: what is done; -vv: every detail)
-    #[arg(long, short, global = true, action = ArgAction::Count)]
-    pub verbose: u8,
-    /// Say nothing on the side
-    #[arg(long, short, global = true)]
-    pub quiet: bool,
-    /// Show no progress
-    #[arg(long, global = true)]
-    pub no_progress: bool,
-}
 
 #[derive(Subcommand)]
 enum Verb {
@@ -183,7 +149,10 @@ fn stop_on_signal(cx: Cx, printer: Printer) {
         for asked in 0.. {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
             if asked > 0 {
-                // Nothing to clean up: what is not committed is invisible.
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "nothing to clean up: what is not committed is invisible"
+                )]
                 std::process::exit(i32::from(crate::exit_code(Code::Cancelled)));
             }
             cx.cancel();

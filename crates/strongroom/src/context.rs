@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::ArgAction;
 use strongroom_model::{Cx, SourceName};
 use strongroom_postgres::conninfo::Conninfo;
 use strongroom_postgres::recovery::command;
@@ -19,10 +20,41 @@ use strongroom_store::address::{StoreAddress, StoreOptions, open};
 use strongroom_vault::{Unlock, Vault};
 use zeroize::Zeroizing;
 
-use crate::cli::Global;
 use crate::failure::{Code, Failure};
-use crate::output::Printer;
+use crate::output::{Color, Format, Printer};
 use crate::settings::{Settings, SettingsError, SourceKind};
+
+/// Flags that every verb has.
+#[derive(clap::Args, Clone)]
+pub struct Global {
+    /// Settings file
+    #[arg(long, short, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The vault: a folder or s3://bucket/prefix
+    #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_VAULT")]
+    pub vault: Option<String>,
+    /// File whose first line is the vault's passphrase (the passphrase itself: STRONGROOM_PASSPHRASE)
+    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_PASSPHRASE_FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// age identity file that opens the vault
+    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_IDENTITY_FILE")]
+    pub identity_file: Option<PathBuf>,
+    /// For people or for scripts
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
+    pub output: Format,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Say more (-v: what is done; -vv: every detail)
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing on the side
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
 
 /// The surroundings of one command.
 pub struct Context {
@@ -65,7 +97,6 @@ impl Context {
             region: vault.region.clone(),
             path_style: vault.path_style,
             allow_http: vault.allow_http,
-            ..StoreOptions::default()
         };
         open(&address, &options).map_err(Failure::from)
     }

@@ -57,6 +57,10 @@ impl Caller {
 }
 
 /// The exit code for whoever called this process.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "who calls is read from the command line, also when clap could not"
+)]
 fn exit_code(code: Code) -> u8 {
     let arguments: Vec<String> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();

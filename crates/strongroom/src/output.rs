@@ -127,6 +127,10 @@ pub fn raw(bytes: &[u8]) {
 
 /// A writer that drops colours where they are not wanted.
 fn anstream<'a>(color: Color, terminal: bool, inner: impl Write + 'a) -> Box<dyn Write + 'a> {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a convention of terminals (no-color.org), not a setting of ours"
+    )]
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     match color {
         Color::Always => Box::new(inner),

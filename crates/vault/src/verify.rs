@@ -185,7 +185,7 @@ fn check_pack(
     depth: Depth,
 ) -> Result<Option<Bad>, VaultError> {
     cx.check()?;
-    let everything = || Vec::from([0..u32::MAX]);
+    let everything = || std::iter::once(0..u32::MAX).collect();
     let whole = |error: VaultError| as_damage(error).map(|damage| Some((damage.why, everything())));
     let (store, key) = (&point.packs().vault().store, point.packs().key(pack));
     let size = match runtime.block_on(store.head(&key)) {

@@ -28,7 +28,7 @@ nobody, Strongroom's authors included, can read the vault.
 
 Examples:
   strongroom init --vault /var/backups/vault --generate-identity /etc/strongroom/identity.txt
-  strongroom init --vault s3://backups/prod --age-recipient age1… --passphrase-file /root/passphrase
+  strongroom init --vault s3://backups/prod --age-recipient age1… --passphrase-file /etc/strongroom/passphrase
   strongroom init --vault /mnt/nas/vault                  (asks for a passphrase)")]
 pub struct Arguments {
     /// Wrap the key for this age recipient (age1…); may be repeated
