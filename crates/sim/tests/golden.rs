@@ -1,0 +1,60 @@
+//! The golden vault of format 1 under `testdata/`: written once by version 0.1.0, read by every build, never regenerated.
+//!
+//! If this test fails, this build cannot read vaults that users have. The vault is right and the build is wrong.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test reads test data")]
+
+mod world;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use strongroom_model::{SystemId, WalFile};
+use strongroom_ops::verify::{VerifyRequest, verify};
+use strongroom_sim::world as surroundings;
+use strongroom_store::{Folder, Store};
+use strongroom_vault::verify::Depth;
+use strongroom_vault::{Unlock, Vault};
+use world::{restore, source, toy};
+
+fn testdata(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
+}
+
+async fn open(name: &str, unlock: &Unlock) -> Arc<Vault> {
+    let store: Arc<dyn Store> = Arc::new(Folder::open(testdata(name)));
+    Arc::new(Vault::open(store, unlock).await.unwrap())
+}
+
+async fn reads_in_full(vault: Arc<Vault>) {
+    let cx = surroundings(1);
+    let request = VerifyRequest { source: None, point: None, depth: Depth::Data, workers: 1 };
+    let verdict = verify(&cx, &vault, &request).await.unwrap();
+    assert!(verdict.sound, "{verdict:?}");
+    let points = vault.points(&source()).await.unwrap();
+    let [point] = &points[..] else { panic!("{points:?}") };
+    let mut engine = toy();
+    engine.files.retain(|path, _| path != "big");
+    assert_eq!(restore(&cx, &vault, point.restorable().unwrap()).await.unwrap(), engine.expected());
+    let file = WalFile::parse("000000010000000000000001").unwrap();
+    let (_, content) = vault.fetch(&source(), SystemId(42), file).await.unwrap().unwrap();
+    assert_eq!(content, vec![7; 1 << 16]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_golden_vault_opens_by_its_age_identity() {
+    let identities = std::fs::read_to_string(testdata("vault-v1.identity.txt")).unwrap();
+    reads_in_full(open("vault-v1", &Unlock { passphrase: None, identities: Some(identities.into()) }).await)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_golden_vault_opens_by_its_passphrase() {
+    let passphrase = Some("golden vault, format 1".to_owned().into());
+    reads_in_full(open("vault-v1", &Unlock { passphrase, identities: None }).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_golden_vault_without_encryption_reads() {
+    reads_in_full(open("vault-v1-plain", &Unlock::default()).await).await;
+}
