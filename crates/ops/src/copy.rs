@@ -203,6 +203,7 @@ fn rows(work: &Work) -> Result<Vec<FileRow>, OpsError> {
     for (item, part) in work.items.iter().zip(parts.iter_mut()) {
         let part =
             part.take().unwrap_or_else(|| unreachable!("{} was not copied", work.entries[item.entry].path));
+        check_part(item, &part);
         let slot = &mut rows[item.entry];
         match (part.map, slot.as_mut()) {
             (Some(map), Some(row)) => {
@@ -220,6 +221,19 @@ fn rows(work: &Work) -> Result<Vec<FileRow>, OpsError> {
         row
     };
     Ok(rows.into_iter().flatten().map(complete).collect())
+}
+
+/// Every page that was read is in the map: only what lies behind a short read may be a hole (and then zeros).
+fn check_part(item: &Item, part: &Part) {
+    let Some(map) = &part.map else { return };
+    let read = part.end.saturating_sub(u64::from(item.first) * PAGE_SIZE as u64);
+    let mapped: u64 = map.iter().map(|run| u64::from(run.count)).sum();
+    assert_eq!(
+        mapped,
+        read.div_ceil(PAGE_SIZE as u64),
+        "pages of entry {} were read and not packed",
+        item.entry
+    );
 }
 
 /// Packs the files whose content is known only at the end.
