@@ -11,11 +11,14 @@ use strongroom_model::VaultId;
 
 use crate::compress::{Codec, Compression, Compressor, decompress};
 use crate::header::{HEADER_SIZE, Header, HeaderError, Kind, Suite};
-use crate::seal::{BlockPlace, BlockType, NotAuthentic, Sealer, TAG_SIZE, VaultKey};
+use crate::seal::{BlockPlace, BlockType, NotAuthentic, Sealer, VaultKey};
 use crate::wire::{Malformed, WireReader};
 
 /// The longest chunk before compression: what a reader may have to allocate.
 pub const CHUNK_LIMIT: usize = 4 << 20;
+
+/// Bytes of a chunk's clear header.
+const CHUNK_HEADER_SIZE: usize = 10;
 
 /// A stream that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +76,39 @@ impl StreamWriter {
         }
     }
 
+    /// Adds chunks of at most [`CHUNK_LIMIT`] bytes each, compressed and sealed by up to `threads` threads: a WAL segment
+    /// is shipped while the server waits, and compression is most of that time.
+    pub fn push_all(&mut self, chunks: &[&[u8]], threads: usize) {
+        let Some((last, others)) = chunks.split_last().filter(|_| threads > 1) else {
+            return chunks.iter().for_each(|chunk| self.push(chunk));
+        };
+        if let Some(pending) = self.pending.replace(last.to_vec()) {
+            self.write(&pending, BlockType::Chunk);
+        }
+        let (sealer, first) = (&self.sealer, self.index);
+        let share = others.len().div_ceil(threads).max(1);
+        let encoded: Vec<Vec<u8>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..)
+                .step_by(share)
+                .zip(others.chunks(share))
+                .map(|(offset, part)| {
+                    scope.spawn(move || {
+                        let mut compressor = Compressor::new(Compression::default());
+                        let mut out = Vec::new();
+                        for (index, chunk) in (first + offset..).zip(part) {
+                            encode(sealer, &mut compressor, (BlockType::Chunk, index), chunk, &mut out);
+                        }
+                        out
+                    })
+                })
+                .collect();
+            let joined = threads.into_iter().map(|thread| thread.join());
+            joined.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        self.out.extend(encoded.into_iter().flatten());
+        self.index += others.len() as u32;
+    }
+
     /// Ends the stream and gives the object's bytes.
     pub fn finish(mut self) -> Vec<u8> {
         let last = self.pending.take().unwrap_or_default();
@@ -81,19 +117,31 @@ impl StreamWriter {
     }
 
     fn write(&mut self, raw: &[u8], block_type: BlockType) {
-        let mut block = Vec::with_capacity(raw.len() + TAG_SIZE);
-        let codec = self.compressor.append(raw, &mut block);
-        // Chunks are at most CHUNK_LIMIT, so their length fits; the index would take 16 PiB to wrap.
-        let place = BlockPlace { block_type, index: self.index, codec, raw_len: raw.len() as u32 };
-        let tag = self.sealer.seal(&place, &mut block);
-        block.extend_from_slice(&tag);
-        self.out.extend_from_slice(&(block.len() as u32).to_le_bytes());
-        self.out.extend_from_slice(&place.raw_len.to_le_bytes());
-        self.out.push(codec as u8);
-        self.out.push((block_type == BlockType::LastChunk) as u8);
-        self.out.extend_from_slice(&block);
+        encode(&self.sealer, &mut self.compressor, (block_type, self.index), raw, &mut self.out);
         self.index += 1;
     }
+}
+
+/// Appends a chunk as it is stored: lengths, codec, whether it is the last, the sealed block.
+fn encode(
+    sealer: &Sealer,
+    compressor: &mut Compressor,
+    (block_type, index): (BlockType, u32),
+    raw: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let start = out.len();
+    out.resize(start + CHUNK_HEADER_SIZE, 0);
+    let codec = compressor.append(raw, out);
+    // Chunks are at most CHUNK_LIMIT, so their length fits; the index would take 16 PiB to wrap.
+    let place = BlockPlace { block_type, index, codec, raw_len: raw.len() as u32 };
+    let tag = sealer.seal(&place, &mut out[start + CHUNK_HEADER_SIZE..]);
+    out.extend_from_slice(&tag);
+    let stored_len = (out.len() - start - CHUNK_HEADER_SIZE) as u32;
+    let header = &mut out[start..start + CHUNK_HEADER_SIZE];
+    header[..4].copy_from_slice(&stored_len.to_le_bytes());
+    header[4..8].copy_from_slice(&place.raw_len.to_le_bytes());
+    header[8..].copy_from_slice(&[codec as u8, (block_type == BlockType::LastChunk) as u8]);
 }
 
 /// Reads a stream, chunk by chunk.
@@ -207,6 +255,24 @@ mod tests {
             assert_eq!(read(&write(&[b"one", b"two"], suite)), Ok(vec![b"one".to_vec(), b"two".to_vec()]));
             let split = read(&write(&[&long], suite)).unwrap();
             assert_eq!(split.iter().map(Vec::len).collect::<Vec<_>>(), [CHUNK_LIMIT, 1]);
+        }
+    }
+
+    #[test]
+    fn many_threads_write_what_one_writes() {
+        let (vault, key) = (VaultId::new([1; 16]), VaultKey::new([2; 32]));
+        let content: Vec<u8> = (0..100_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let chunks: Vec<&[u8]> = content.chunks(30_000).collect();
+        for count in 0..=chunks.len() {
+            let written = [1, 2, 3, 50].map(|threads| {
+                let scope = StreamScope { key: &key, vault: &vault, path: "p" };
+                let mut writer = StreamWriter::new(scope, Kind::Journal, Suite::Aes256Gcm, [3; 16]);
+                writer.push(b"facts");
+                writer.push_all(&chunks[..count], threads);
+                writer.finish()
+            });
+            assert!(written.iter().all(|other| *other == written[0]), "{count} chunks");
+            assert_eq!(read(&written[0]).unwrap()[1..].concat(), chunks[..count].concat());
         }
     }
 

@@ -64,11 +64,25 @@ impl Bucket {
     /// The bucket of these options. Credentials: environment, else the shared profile files (`AWS_PROFILE`), else web
     /// identity, container or instance metadata. Nothing is asked of the bucket yet.
     pub fn open(options: BucketOptions) -> Result<Bucket, StoreError> {
-        let profile = Profile::load();
+        let mut profile = Profile::load();
+        // The environment outweighs the files.
+        if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
+            profile.keys = None;
+        }
+        Bucket::build(options, profile)
+    }
+
+    /// The bucket of these options, with this access key.
+    pub fn with_keys(options: BucketOptions, id: &str, secret: &str) -> Result<Bucket, StoreError> {
+        Bucket::build(
+            options,
+            Profile { keys: Some((id.to_owned(), secret.to_owned())), ..Profile::default() },
+        )
+    }
+
+    fn build(options: BucketOptions, profile: Profile) -> Result<Bucket, StoreError> {
         let mut builder = AmazonS3Builder::from_env().with_bucket_name(&options.bucket);
-        if std::env::var_os("AWS_ACCESS_KEY_ID").is_none()
-            && let Some((id, secret)) = &profile.keys
-        {
+        if let Some((id, secret)) = &profile.keys {
             builder = builder.with_access_key_id(id).with_secret_access_key(secret);
             builder = profile.token.iter().fold(builder, |builder, token| builder.with_token(token));
         }
@@ -116,7 +130,9 @@ impl Bucket {
     fn error(&self, operation: &'static str, key: &str, error: Error) -> StoreError {
         let (key, place) = (key.to_owned(), self.place());
         match error {
-            Error::NotFound { source, .. } if source.to_string().contains("NoSuchBucket") => {
+            Error::NotFound { source, .. } | Error::Generic { source, .. }
+                if source.to_string().contains("NoSuchBucket") =>
+            {
                 StoreError::Broken { operation, key, place, source }
             }
             Error::NotFound { .. } => StoreError::NotFound { key, place },
@@ -165,10 +181,12 @@ fn region_of_environment() -> Option<String> {
     std::env::var("AWS_REGION").or_else(|_| std::env::var("AWS_DEFAULT_REGION")).ok()
 }
 
-/// Whether the store understood the request and refused it (status 400, 405, 411, 416…): `object_store` gives the status
-/// only in its text.
+/// Whether the store refused the request itself, so that it will do so again: any 4xx but "too slow" (408, or S3's own
+/// 400) and "too many" (429). `object_store` gives the status only in its text.
 fn is_refusal(text: &str) -> bool {
-    ["400", "405", "411", "414", "416", "501"].iter().any(|status| text.contains(&format!("status {status}")))
+    let status = text.split("status code: ").nth(1).and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
+    status.is_some_and(|status| (400..500).contains(&status) && ![408, 409, 429].contains(&status))
+        && !text.contains("RequestTimeout")
 }
 
 #[async_trait::async_trait]
@@ -264,5 +282,32 @@ impl Store for Bucket {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.error("delete", key.as_str(), error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_of_the_request_itself_is_final() {
+        let text = |status: &str| {
+            format!(
+                "Error performing GET http://x in 1s - Server returned non-2xx status code: {status}: <Error/>"
+            )
+        };
+        for (status, refused) in [
+            ("400 Bad Request", true),
+            ("405 Method Not Allowed", true),
+            ("408 Request Timeout", false),
+            ("409 Conflict", false),
+            ("429 Too Many Requests", false),
+            ("500 Internal Server Error", false),
+            ("503 Slow Down", false),
+        ] {
+            assert_eq!(is_refusal(&text(status)), refused, "{status}");
+        }
+        assert!(!is_refusal(&text("400 Bad Request<Code>RequestTimeout</Code>")));
+        assert!(!is_refusal("error sending request: connection refused"));
     }
 }

@@ -22,6 +22,8 @@ pub mod bucket;
 pub mod retry;
 pub mod address;
 pub mod probe;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 
 pub use bucket::{Bucket, BucketOptions};
 pub use folder::Folder;

@@ -16,6 +16,9 @@ use crate::open::Vault;
 /// Content per chunk: what a reader holds besides the segment itself.
 const PART: usize = 1 << 20;
 
+/// Threads that compress one WAL file at most: the server's own work goes on beside it.
+const THREADS: usize = 4;
+
 /// Bytes read to learn a journal file's facts: its first chunk is a few hundred bytes.
 const FACTS_READ: u64 = 4096;
 
@@ -61,7 +64,8 @@ impl Vault {
             &serde_json::to_vec(facts)
                 .unwrap_or_else(|why| unreachable!("journal facts are not JSON: {why}")),
         );
-        content.chunks(PART).for_each(|part| writer.push(part));
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(THREADS);
+        writer.push_all(&content.chunks(PART).collect::<Vec<_>>(), threads);
         let object = writer.finish();
         let bytes = object.len() as u64;
         match self.store.put_new(&key, object.into()).await {

@@ -1,0 +1,201 @@
+//! Every adapter, alone and through `Retry`, against the one suite; and what each does when its ground gives way.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "tests make and break files"
+)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use strongroom_store::conformance::{check, moto::MotoServer};
+use strongroom_store::retry::RetryPolicy;
+use strongroom_store::{
+    Body, Bucket, BucketOptions, Folder, Head, Key, Memory, Page, PutError, Retry, Store, StoreError,
+};
+
+/// A folder that is a vault's: with the marker in it.
+async fn folder() -> (tempfile::TempDir, Folder) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::open(dir.path().join("vault"));
+    folder.put_new(&key("vault.json"), Body::from(b"{}".to_vec())).await.unwrap();
+    (dir, folder)
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+fn quick() -> RetryPolicy {
+    RetryPolicy { tries: 3, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_keeps_its_promises() {
+    check(Arc::new(Memory::default())).await;
+    check(Arc::new(Retry::new(Arc::new(Memory::default())))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_keeps_its_promises() {
+    let (_dir, store) = folder().await;
+    check(Arc::new(store)).await;
+    let (_dir, store) = folder().await;
+    check(Arc::new(Retry::new(Arc::new(store)))).await;
+}
+
+fn bucket(server: &MotoServer, name: &str, prefix: &str) -> Bucket {
+    let options = BucketOptions {
+        bucket: name.into(),
+        prefix: prefix.into(),
+        endpoint: Some(server.endpoint()),
+        region: Some("us-east-1".into()),
+        path_style: true,
+        allow_http: true,
+    };
+    // The server takes any key; an unsigned request would be taken for a browser's.
+    Bucket::with_keys(options, "test", "test").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_keeps_its_promises() {
+    let Some(server) = MotoServer::start() else { return };
+    server.make_bucket("vaults");
+    check(Arc::new(Retry::new(Arc::new(bucket(&server, "vaults", "some/prefix"))))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_not_there_is_never_an_absent_object() {
+    let Some(mut server) = MotoServer::start() else { return };
+    let store = bucket(&server, "nowhere", "");
+    for error in [store.get(&key("a")).await.unwrap_err(), store.head(&key("a")).await.unwrap_err()] {
+        assert!(matches!(error, StoreError::Broken { .. }), "{error:?}");
+    }
+    assert!(store.list("a", None).await.is_err());
+    assert!(matches!(
+        store.put_new(&key("a"), Body::default()).await,
+        Err(PutError::Store(StoreError::Broken { .. }))
+    ));
+    server.make_bucket("here");
+    let store = bucket(&server, "here", "");
+    assert!(store.get(&key("a")).await.unwrap_err().is_not_found());
+    server.kill();
+    let error = store.get(&key("a")).await.unwrap_err();
+    assert!(error.is_passing(), "a server that is down: {error:?}");
+    assert!(store.list("a", None).await.unwrap_err().is_passing());
+}
+
+#[tokio::test]
+async fn behaviour_2_leftovers_of_dead_writers_do_no_harm() {
+    let (dir, store) = folder().await;
+    let temporary = dir.path().join("vault/.tmp");
+    for name in ["1-0-0", "half-written"] {
+        std::fs::write(temporary.join(name), b"half").unwrap();
+    }
+    store.put_new(&key("a/b"), Body::from(b"whole".to_vec())).await.unwrap();
+    assert_eq!(store.get(&key("a/b")).await.unwrap(), "whole");
+    let listed = store.list("", None).await.unwrap().objects;
+    assert_eq!(listed.iter().map(|head| head.key.as_str()).collect::<Vec<_>>(), ["a/b", "vault.json"]);
+}
+
+#[tokio::test]
+async fn an_unmounted_vault_is_an_error_and_never_an_absent_object() {
+    let (dir, store) = folder().await;
+    assert!(store.get(&key("wal")).await.unwrap_err().is_not_found());
+    // The mount point stays, what was mounted there is gone.
+    std::fs::rename(dir.path().join("vault"), dir.path().join("elsewhere")).unwrap();
+    std::fs::create_dir(dir.path().join("vault")).unwrap();
+    for gone in [false, true] {
+        if gone {
+            std::fs::remove_dir(dir.path().join("vault")).unwrap();
+        }
+        for error in [store.get(&key("wal")).await.unwrap_err(), store.head(&key("wal")).await.unwrap_err()] {
+            assert!(!error.is_not_found(), "{error:?}");
+        }
+        assert!(store.list("wal", None).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_may_not_be_written_says_so() {
+    let (dir, store) = folder().await;
+    std::fs::set_permissions(dir.path().join("vault/.tmp"), std::fs::Permissions::from_mode(0o500)).unwrap();
+    let outcome = store.put_new(&key("a"), Body::default()).await;
+    match std::fs::write(dir.path().join("vault/.tmp/probe"), b"") {
+        Ok(()) => println!("skipped: this user may write anywhere"),
+        Err(_) => assert!(matches!(outcome, Err(PutError::Store(StoreError::Denied { .. }))), "{outcome:?}"),
+    }
+}
+
+/// A store that does what it is asked and loses the first replies.
+#[derive(Debug)]
+struct LostReplies {
+    inner: Memory,
+    lost: AtomicUsize,
+}
+
+fn passing() -> StoreError {
+    StoreError::Passing {
+        operation: "write",
+        key: "k".into(),
+        place: "test".into(),
+        source: "reply lost".into(),
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for LostReplies {
+    fn place(&self) -> String {
+        "test".into()
+    }
+
+    async fn put_new(&self, key: &Key, body: Body) -> Result<(), PutError> {
+        let outcome = self.inner.put_new(key, body).await;
+        if self.lost.fetch_sub(1, Ordering::Relaxed) > 0 { Err(passing().into()) } else { outcome }
+    }
+
+    async fn get(&self, key: &Key) -> Result<bytes::Bytes, StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<bytes::Bytes, StoreError> {
+        self.inner.get_range(key, range).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<Head, StoreError> {
+        self.inner.head(key).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError> {
+        self.inner.list(prefix, after).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        self.inner.delete(key).await
+    }
+}
+
+#[tokio::test]
+async fn a_put_whose_reply_was_lost_is_recognised_as_our_own() {
+    let inner = Arc::new(LostReplies { inner: Memory::default(), lost: AtomicUsize::new(1) });
+    let store = Retry::with_policy(inner.clone(), quick());
+    store.put_new(&key("a"), Body::from(b"nonce of the first writer".to_vec())).await.unwrap();
+    inner.lost.store(1, Ordering::Relaxed);
+    let other = store.put_new(&key("a"), Body::from(b"nonce of another writer!!".to_vec())).await;
+    assert!(matches!(other, Err(PutError::Exists { .. })), "{other:?}");
+    assert_eq!(store.get(&key("a")).await.unwrap(), "nonce of the first writer");
+}
+
+#[tokio::test]
+async fn a_store_that_stays_away_is_given_up_on() {
+    let inner = Arc::new(LostReplies { inner: Memory::default(), lost: AtomicUsize::new(100) });
+    let store = Retry::with_policy(inner.clone(), quick());
+    let outcome = store.put_new(&key("a"), Body::default()).await;
+    assert!(matches!(outcome, Err(PutError::Store(StoreError::Passing { .. }))), "{outcome:?}");
+    assert_eq!(inner.lost.load(Ordering::Relaxed), 97, "three tries and no more");
+}
