@@ -1,0 +1,221 @@
+//! Point-in-time recovery, end to end, on every PostgreSQL there is here.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros, reason = "a test")]
+
+mod live;
+
+use std::process::Stdio;
+
+use live::{Site, digest, said, sound, versions};
+use strongroom_postgres::cluster::InitOptions;
+
+/// A full backup under load; then to a recorded time, transaction, position and name, row for row.
+#[test]
+fn behaviour_19_a_backup_under_load_restores_to_time_xid_lsn_and_name() {
+    for binaries in versions() {
+        let site = Site::new(&binaries, InitOptions::default());
+        let load = site.load(2);
+        let point = site.backup();
+        site.quiet(load);
+        let sql = |statements: &str| site.cluster.sql(statements).unwrap();
+        sql("create table marks (mark text)");
+        let before = digest(&site.cluster);
+        let xid = sql("begin; insert into marks values ('kept'); select txid_current(); commit");
+        let lsn = sql("select pg_current_wal_insert_lsn()");
+        let time = sql("select clock_timestamp()");
+        sql("select pg_create_restore_point('it''s a \"name\"')");
+        sql("insert into marks values ('lost'); delete from pgbench_accounts where aid % 3 = 0");
+        site.ship(&site.cluster);
+
+        for (name, target, marks) in [
+            ("time", &["--at", &time][..], "kept"),
+            ("xid", &["--xid", &xid], "kept"),
+            ("xid-exclusive", &["--xid", &xid, "--exclusive"], ""),
+            ("lsn", &["--lsn", &lsn], "kept"),
+            ("name", &["--name", "it's a \"name\""], "kept"),
+        ] {
+            let mut arguments = target.to_vec();
+            arguments.push("--no-archiving");
+            let restored = site.restore(name, &arguments);
+            assert_eq!(restored.sql("select mark from marks").unwrap(), marks, "{name} on {binaries:?}");
+            assert_eq!(digest(&restored), before, "{name} on {binaries:?}");
+            if name == "time" {
+                sound(restored);
+            }
+        }
+        let latest = site.restore("latest", &["--no-archiving"]);
+        assert_eq!(latest.sql("select string_agg(mark, ' ') from marks").unwrap(), "kept lost");
+        let verdict = site.ok(&["verify", "--data"]);
+        assert!(verdict.contains(&point) && !verdict.contains("damaged"), "{verdict}");
+    }
+}
+
+/// Behaviour 15, and two timelines: promoted twice, restored through both switches, and back along the first.
+#[test]
+fn behaviour_15_recovery_follows_two_promotions() {
+    for binaries in versions() {
+        let site = Site::new(&binaries, InitOptions::default());
+        site.cluster.sql("create table marks (mark text)").unwrap();
+        site.backup();
+        let mark = |cluster: &strongroom_postgres::cluster::Cluster, mark: &str| {
+            cluster.sql(&format!("insert into marks values ('{mark}')")).unwrap();
+        };
+        let marks = |cluster: &strongroom_postgres::cluster::Cluster| {
+            cluster.sql("select string_agg(mark, ' ' order by mark) from marks").unwrap()
+        };
+        mark(&site.cluster, "a1");
+        site.cluster.sql("select pg_create_restore_point('fork')").unwrap();
+        mark(&site.cluster, "b1");
+        site.ship(&site.cluster);
+
+        let second = site.restore("second", &["--name", "fork"]);
+        assert_eq!(marks(&second), "a1");
+        mark(&second, "c2");
+        second.sql("select pg_create_restore_point('fork2')").unwrap();
+        mark(&second, "d2");
+        site.ship(&second);
+        let third = site.restore("third", &["--name", "fork2"]);
+        assert_eq!(third.sql("select timeline_id from pg_control_checkpoint()").unwrap(), "3");
+        mark(&third, "e3");
+        site.ship(&third);
+
+        let latest = site.restore("latest", &["--no-archiving"]);
+        assert_eq!(marks(&latest), "a1 c2 e3", "through two switches");
+        let on_two = site.restore("two", &["--timeline", "2", "--no-archiving"]);
+        assert_eq!(marks(&on_two), "a1 c2 d2");
+        let first = site.restore("first", &["--timeline", "current", "--no-archiving"]);
+        assert_eq!(marks(&first), "a1 b1");
+
+        // A point of timeline 3, and the newest of all is chosen from then on.
+        site.configure("third.toml", &third);
+        let point = site.backup_with("third.toml");
+        mark(&third, "f3");
+        site.ship(&third);
+        let plan = site.ok(&["restore", "--to", &site.inside("plan"), "--dry-run"]);
+        assert!(plan.contains(&point) && plan.contains("timeline 3"), "{plan}");
+        let again = site.restore("again", &["--no-archiving"]);
+        assert_eq!(marks(&again), "a1 c2 e3 f3");
+    }
+}
+
+/// Behaviour 17: tables dropped, truncated, rewritten and moved, databases made, while the copy runs.
+#[test]
+fn behaviour_17_tablespaces_and_ddl_during_the_backup() {
+    for binaries in versions() {
+        let site = Site::new(&binaries, InitOptions::default());
+        let sql = |statements: &str| site.cluster.sql(statements).unwrap();
+        for name in ["plain", "odd ü"] {
+            std::fs::create_dir(site.path(name)).unwrap();
+            binaries.give(&site.path(name)).unwrap();
+            sql(&format!("create tablespace \"{name}\" location '{}'", site.inside(name)));
+        }
+        sql("create table still (id int, v text) tablespace \"odd ü\";
+             insert into still select n, repeat(md5(n::text), 20) from generate_series(1, 60000) n;
+             create table moving tablespace plain as select * from still;
+             create index on moving (id)");
+        let churn = "create table x as select * from still limit 3000; truncate x; drop table x;
+            alter table moving set tablespace \"odd ü\"; vacuum full moving; alter table moving set tablespace plain;
+            create database d; create database e tablespace plain; drop database d; drop database e;";
+        let mut backup = site.command(&["backup", "--workers", "1"]).stdout(Stdio::null()).spawn().unwrap();
+        let mut rounds = 0;
+        while backup.try_wait().unwrap().is_none() {
+            sql(churn);
+            rounds += 1;
+        }
+        assert!(backup.wait().unwrap().success());
+        assert!(rounds > 0);
+        sql("create database kept; insert into moving values (-1, 'last')");
+        let digest = "select count(*), md5(string_agg(m::text, '' order by id)) from moving m; select count(*) from still";
+        let before = sql(digest);
+        site.ship(&site.cluster);
+
+        let (plain, odd) =
+            (format!("plain={}", site.inside("plain2")), format!("odd ü={}", site.inside("odd2")));
+        let restored = site
+            .restore("restored", &["--tablespace-map", &plain, "--tablespace-map", &odd, "--no-archiving"]);
+        assert_eq!(restored.sql(digest).unwrap(), before);
+        assert_eq!(
+            restored.sql("select count(*) from pg_database where datname in ('kept', 'd', 'e')").unwrap(),
+            "1"
+        );
+        let places = restored
+            .sql("select pg_tablespace_location(oid) from pg_tablespace where spcname !~ '^pg_' order by 1");
+        assert_eq!(places.unwrap(), format!("{}\n{}", site.inside("odd2"), site.inside("plain2")));
+        sound(restored);
+    }
+}
+
+/// Behaviours 7 and 23: other segment sizes, and servers that write nothing.
+#[test]
+fn behaviours_7_and_23_segment_sizes_and_an_idle_server() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    for segment_mib in [1, 64] {
+        let site = Site::new(&binaries, InitOptions { segment_mib, ..InitOptions::default() });
+        site.cluster.sql("create table t as select n from generate_series(1, 50000) n").unwrap();
+        site.backup();
+        // Nothing was written since: the end of this one's WAL must still arrive.
+        let idle = site.backup();
+        site.cluster.sql("insert into t values (-1)").unwrap();
+        site.ship(&site.cluster);
+        let restored = site.restore("restored", &["--point", &idle, "--no-archiving"]);
+        assert_eq!(restored.sql("select count(*) from t").unwrap(), "50001");
+    }
+}
+
+/// What a restore refuses: folders, targets outside every window, a folder whose label was taken away.
+#[test]
+fn behaviour_29_what_a_restore_refuses() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let site = Site::new(&binaries, InitOptions::default());
+    site.cluster.sql("create table t as select 1 as n").unwrap();
+    let point = site.backup();
+    site.cluster.sql("insert into t values (2)").unwrap();
+    site.ship(&site.cluster);
+    let restore = |to: &str, arguments: &[&str]| {
+        let to = site.inside(to);
+        [&["restore", "--yes", "--to", &to][..], arguments]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let fails =
+        |code, words: Vec<String>| site.fails(code, &words.iter().map(String::as_str).collect::<Vec<_>>());
+
+    // Folders: not empty, a running server's. Nothing in them changes.
+    std::fs::create_dir(site.path("full")).unwrap();
+    std::fs::write(site.path("full/precious"), "mine").unwrap();
+    binaries.give(&site.path("full")).unwrap();
+    assert!(fails(10, restore("full", &[])).contains("precious"));
+    assert_eq!(std::fs::read_dir(site.path("full")).unwrap().count(), 1);
+    let running = site.binaries.inside(site.cluster.data()).display().to_string();
+    assert!(site.fails(10, &["restore", "--yes", "--to", &running]).contains("a server runs in it"));
+    assert_eq!(site.cluster.sql("select count(*) from t").unwrap(), "2");
+
+    // Targets: the windows are listed.
+    for target in
+        [&["--at", "2001-01-01 00:00:00+00"][..], &["--at", "2101-01-01 00:00:00+00"], &["--lsn", "FF/0"]]
+    {
+        let said = fails(9, restore("never", target));
+        assert!(said.contains(&format!("{point} restores from")), "{said}");
+    }
+    assert!(fails(9, restore("never", &["--timeline", "7"])).contains("timeline 7"));
+    assert!(
+        fails(9, restore("never", &["--point", "20200101T000000Z-00000000"])).contains("cannot be restored")
+    );
+    assert!(!site.path("never").exists(), "a refused restore made its folder");
+    assert!(fails(2, restore("never", &["--at", "yesterday"])).contains("'yesterday' is not a time"));
+    // A time without a zone is the server's, and said in UTC.
+    let output =
+        site.run(&["restore", "--dry-run", "--to", &site.inside("never"), "--at", "2001-01-01 00:00:00"]);
+    assert!(said(&output).contains("is 2001-01-01 00:00:00+00"), "{}", said(&output));
+
+    // Without its label the copy is not consistent: the server must not start on it.
+    site.ok(&["restore", "--yes", "--to", &site.inside("unlabelled"), "--no-archiving"]);
+    std::fs::remove_file(site.path("unlabelled/backup_label")).unwrap();
+    let mut cluster =
+        strongroom_postgres::cluster::Cluster::adopt(&binaries, &site.path("unlabelled")).unwrap();
+    assert!(cluster.start().is_err(), "a copy without its label started");
+    // And one whose control file never got its name is no cluster at all.
+    assert!(site.path("unlabelled/global/pg_control").exists());
+}
