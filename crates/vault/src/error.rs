@@ -50,9 +50,9 @@ pub enum VaultError {
         place: String,
     },
     /// No wrapped key opens with what was given.
-    #[error("{what} does not open the vault in {place}")]
+    #[error("{what} the vault in {place}")]
     WrongKey {
-        /// `this passphrase`, `none of these age identities`.
+        /// `this passphrase does not open`, `none of these age identities opens`.
         what: &'static str,
         /// Where.
         place: String,

@@ -158,10 +158,10 @@ async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Res
     let place = store.place();
     let what = match unlock {
         Unlock { passphrase: None, identities: None } => return Err(VaultError::Locked { place }),
-        Unlock { passphrase: Some(_), identities: None } => "this passphrase",
-        Unlock { passphrase: None, identities: Some(_) } => "none of these age identities",
+        Unlock { passphrase: Some(_), identities: None } => "this passphrase does not open",
+        Unlock { passphrase: None, identities: Some(_) } => "none of these age identities opens",
         Unlock { passphrase: Some(_), identities: Some(_) } => {
-            "neither this passphrase nor any of these age identities"
+            "neither this passphrase nor any of these age identities opens"
         }
     };
     let slots = list_all(store, &layout::keys(&file.key)).await?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
-use strongroom_engine::Engine;
+use strongroom_engine::{Engine, EngineError};
 use strongroom_model::restore_plan::{PlanError, RestorePlan};
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
 use strongroom_model::time::{TypedTime, human_duration};
@@ -153,7 +153,14 @@ pub async fn run(
     let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
     let target = Arc::new(RecoveringFolder::new(folder, settings(&plan, &restore_command, archiving)));
     let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
-    let restored = restore(&context.cx, &vault, &plan, target.clone(), workers).await?;
+    let restored = restore(&context.cx, &vault, &plan, target.clone(), workers).await;
+    let restored = restored.map_err(|error| match error {
+        // The only engine here is the target folder: what it refuses is not the source's fault.
+        OpsError::Engine(error) if !matches!(error, EngineError::Cancelled(_)) => {
+            Failure { kind: Code::Target, ..Failure::from(error) }
+        }
+        other => other.into(),
+    })?;
     drop(progress);
     let rate = ByteSize((restored.bytes as f64 / restored.seconds.max(0.001)) as u64);
     let mut text = format!(
