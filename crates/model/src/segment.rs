@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_lsn_at_offset_zero_ends_in_the_segment_before() {
+    fn behaviour_22_a_stop_lsn_at_offset_zero_ends_in_the_segment_before() {
         let size = SegmentSize::DEFAULT;
         assert_eq!(WalSegment::ending(tl(1), Lsn(0x0300_0000), size).to_string(), "000000010000000000000002");
         assert_eq!(WalSegment::ending(tl(1), Lsn(0x0300_0001), size).to_string(), "000000010000000000000003");

@@ -358,7 +358,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_torn_control_file_is_read_again_until_it_holds() {
+    fn behaviour_20_a_torn_control_file_is_read_again_until_it_holds() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pg_control");
         let whole = control(Major::new(17).unwrap());

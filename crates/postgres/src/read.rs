@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_page_is_read_until_it_is_stable() {
+    fn behaviour_19_a_torn_page_is_read_until_it_is_stable() {
         let whole = page(0, Lsn(7));
         let mut torn = whole;
         torn[PAGE_SIZE / 2..].fill(0);

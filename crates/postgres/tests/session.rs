@@ -318,6 +318,13 @@ async fn another_clusters_folder_a_clones_and_none_are_refused() {
     assert!(copied.unwrap().success());
     let (what, _) = refused(&with(&clone)).await;
     assert!(what.contains("a copy of the cluster"), "{what}");
+}
+
+/// No backup is taken from a standby yet, so none can be ruined by its promotion.
+#[tokio::test]
+async fn behaviour_21_a_standby_is_refused() {
+    let server = Server::start(ARCHIVING);
+    let with = |folder: &Path| Physical::new(server.conninfo(""), Some(folder.to_owned()));
     let standby = server.standby();
     let (what, hint) = refused(&physical(&standby, "")).await;
     assert!(what.contains("is a standby") && hint.contains("primary"), "{what} {hint}");

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
-use crate::settings::{Settings, SettingsError, SourceKind};
+use crate::settings::{Settings, SettingsError, SourceKind, VaultSettings};
 
 /// Flags that every verb has.
 #[derive(clap::Args, Clone)]
@@ -71,13 +71,17 @@ pub struct Context {
 impl Context {
     /// The vault's url: flag or environment, else file.
     pub fn url(&self) -> Result<String, Failure> {
-        let beside_file = |url: &String| match url.contains("://") {
-            true => url.clone(),
-            false => self.beside_file(Path::new(url)).to_string_lossy().into_owned(),
-        };
-        let url = self.global.vault.clone().or_else(|| self.settings.vault.url.as_ref().map(beside_file));
+        let of_file = || self.settings.vault.url.as_ref().map(|url| self.url_beside_file(url));
+        let url = self.global.vault.clone().or_else(of_file);
         let missing = || SettingsError::Missing("where is the vault? No url is set".into());
         Ok(url.ok_or_else(missing)?)
+    }
+
+    fn url_beside_file(&self, url: &str) -> String {
+        match url.contains("://") {
+            true => url.to_owned(),
+            false => self.beside_file(Path::new(url)).to_string_lossy().into_owned(),
+        }
     }
 
     /// A path in the settings file is relative to the file, so that it means the same from every working directory.
@@ -88,17 +92,7 @@ impl Context {
 
     /// The store that the vault is in.
     pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
-        let url = self.url()?;
-        let address =
-            StoreAddress::parse(&url).map_err(|error| Failure::new(Code::Settings, error.to_string()))?;
-        let vault = &self.settings.vault;
-        let options = StoreOptions {
-            endpoint: vault.endpoint.clone(),
-            region: vault.region.clone(),
-            path_style: vault.path_style,
-            allow_http: vault.allow_http,
-        };
-        open(&address, &options).map_err(Failure::from)
+        store_at(&self.url()?, &self.settings.vault)
     }
 
     /// The folder of a local vault.
@@ -111,15 +105,36 @@ impl Context {
 
     /// The vault, opened with whatever key was given.
     pub async fn vault(&self) -> Result<Arc<Vault>, Failure> {
-        Ok(Arc::new(Vault::open(self.store()?, &self.unlock()?).await?))
+        let given = (self.global.identity_file.clone(), self.global.passphrase_file.clone());
+        let unlock = self.unlock(&self.settings.vault, given)?;
+        Ok(Arc::new(Vault::open(self.store()?, &unlock).await?))
     }
 
-    /// Passphrase and identities: flag or environment, else file; on a terminal, asked for.
-    pub fn unlock(&self) -> Result<Unlock, Failure> {
-        let vault = &self.settings.vault;
+    /// Every vault that WAL goes to and comes from, the main one first; each opened, or why not.
+    pub async fn journal_vaults(&self) -> Vec<Result<Arc<Vault>, Failure>> {
+        let mut vaults = vec![self.vault().await];
+        for settings in &self.settings.further {
+            vaults.push(self.further_vault(settings).await);
+        }
+        vaults
+    }
+
+    async fn further_vault(&self, settings: &VaultSettings) -> Result<Arc<Vault>, Failure> {
+        let url = settings.url.as_ref().map(|url| self.url_beside_file(url));
+        let url = url.ok_or_else(|| SettingsError::Missing("an [[also]] vault has no url".into()))?;
+        let unlock = self.unlock(settings, (None, None))?;
+        Ok(Arc::new(Vault::open(store_at(&url, settings)?, &unlock).await?))
+    }
+
+    /// Passphrase and identities: flag or environment (`given`), else file.
+    fn unlock(
+        &self,
+        vault: &VaultSettings,
+        given: (Option<PathBuf>, Option<PathBuf>),
+    ) -> Result<Unlock, Failure> {
         let of_file = |path: &Option<PathBuf>| path.as_ref().map(|path| self.beside_file(path));
-        let identity_file = self.global.identity_file.clone().or_else(|| of_file(&vault.identity_file));
-        let passphrase_file = self.global.passphrase_file.clone().or_else(|| of_file(&vault.passphrase_file));
+        let identity_file = given.0.or_else(|| of_file(&vault.identity_file));
+        let passphrase_file = given.1.or_else(|| of_file(&vault.passphrase_file));
         let mut unlock = Unlock::default();
         if let Some(path) = identity_file {
             unlock.identities = Some(self.secret(&path)?);
@@ -214,6 +229,19 @@ impl Context {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         Ok(command(&binary, &words, placeholders))
     }
+}
+
+/// The store at `url`, reached as `settings` say.
+fn store_at(url: &str, settings: &VaultSettings) -> Result<Arc<dyn Store>, Failure> {
+    let address =
+        StoreAddress::parse(url).map_err(|error| Failure::new(Code::Settings, error.to_string()))?;
+    let options = StoreOptions {
+        endpoint: settings.endpoint.clone(),
+        region: settings.region.clone(),
+        path_style: settings.path_style,
+        allow_http: settings.allow_http,
+    };
+    open(&address, &options).map_err(Failure::from)
 }
 
 fn absolute(path: Option<&Path>) -> Option<String> {

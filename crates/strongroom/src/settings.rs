@@ -19,6 +19,9 @@ pub struct Settings {
     /// Where the vault is and what opens it.
     #[serde(default)]
     pub vault: VaultSettings,
+    /// Further vaults that WAL is shipped to and fetched from.
+    #[serde(default, rename = "also")]
+    pub further: Vec<VaultSettings>,
     /// How to back up.
     #[serde(default)]
     pub backup: BackupSettings,
@@ -30,7 +33,7 @@ pub struct Settings {
     pub path: Option<PathBuf>,
 }
 
-/// `[vault]`
+/// `[vault]` and `[[also]]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaultSettings {

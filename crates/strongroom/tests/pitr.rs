@@ -11,7 +11,7 @@ use strongroom_postgres::cluster::InitOptions;
 
 /// A full backup under load; then to a recorded time, transaction, position and name, row for row.
 #[test]
-fn behaviour_19_a_backup_under_load_restores_to_time_xid_lsn_and_name() {
+fn a_backup_under_load_restores_to_time_xid_lsn_and_name() {
     for binaries in versions() {
         let site = Site::new(&binaries, InitOptions::default());
         let load = site.load(2);

@@ -43,20 +43,21 @@ fn segment(site: &Site) -> (String, Vec<u8>) {
     (name, content)
 }
 
-fn objects(site: &Site) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut folders = vec![site.path("vault")];
+/// Every file below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false => found.push((path.clone(), std::fs::read(&path).unwrap())),
-            }
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
         }
     }
     found.sort();
     found
+}
+
+fn objects(site: &Site) -> Vec<(PathBuf, Vec<u8>)> {
+    walk(&site.path("vault")).into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
 #[test]
@@ -174,6 +175,48 @@ fn behaviours_12_13_and_14_whatever_is_uncertain_stops_recovery() {
     );
     assert!(!destination.exists(), "something unchecked lies at the destination");
     site.ok(&fetch);
+}
+
+#[test]
+fn behaviour_8_two_vaults_one_down() {
+    let Some(site) = site() else { return };
+    let (name, content) = segment(&site);
+    let room = waiting_room(&site, &site.cluster, "room");
+    let path = room.join("pg_wal/000000010000004200000042");
+    put(&site, &path.with_file_name(&name), &content);
+    let second = format!(
+        "[[also]]\nurl = \"{}\"\nidentity_file = \"{}\"\n",
+        site.inside("second"),
+        site.inside("second.txt")
+    );
+    site.ok(&["init", "--vault", &site.inside("second"), "--generate-identity", &site.inside("second.txt")]);
+    let settings = std::fs::read_to_string(site.path("strongroom.toml")).unwrap();
+    put(&site, &site.path("two.toml"), format!("{settings}{second}").as_bytes());
+    let run = |arguments: &[&str]| {
+        let output = site.command_with("two.toml", arguments).output().unwrap();
+        (output.status.code().unwrap(), said(&output))
+    };
+    let push = ["wal", "push", room.join("pg_wal").join(&name).to_str().unwrap()].map(str::to_owned);
+    let push = || run(&push.each_ref().map(String::as_str));
+    let to = room.join("pg_wal/RECOVERYXLOG").display().to_string();
+    let has = |vault: &str| {
+        site.path(vault).exists() && walk(&site.path(vault)).iter().any(|path| path.ends_with(&name))
+    };
+
+    // The main vault is down: the second gets the file, and the command fails, so that the server offers it again.
+    std::fs::rename(site.path("vault"), site.path("away")).unwrap();
+    let (code, said) = push();
+    assert!((1..=125).contains(&code) && has("second"), "{code}: {said}");
+    // What one has is fetched; what none has is not certain while one is down.
+    assert_eq!(run(&["wal", "fetch", &name, &to]).0, 0);
+    assert_eq!(run(&["wal", "fetch", "000000010000004200000042", &to]).0, 200);
+    std::fs::rename(site.path("away"), site.path("vault")).unwrap();
+    // The hole, had there been one, is filled by the next run; then both say that there is no other file.
+    std::fs::remove_file(walk(&site.path("second")).into_iter().find(|path| path.ends_with(&name)).unwrap())
+        .unwrap();
+    assert_eq!(push().0, 0);
+    assert!(has("vault") && has("second"));
+    assert_eq!(run(&["wal", "fetch", "000000010000004200000042", &to]).0, 1);
 }
 
 /// A store that takes the connection and never answers; the server is shut down meanwhile and sends SIGTERM.

@@ -68,13 +68,37 @@ async fn push(
 ) -> Result<Outcome, Failure> {
     let source = context.source(source)?;
     let input = WalInput::of_postgres(&context.cx, path)?;
-    let vault = context.vault().await?;
-    let shipped = wal_push(&context.cx, &vault, &source, &input).await?;
-    match shipped {
-        Shipped::Stored { bytes } => tracing::info!("shipped {} of {source}, {bytes} bytes", input.file),
-        Shipped::AlreadyThere => tracing::info!("{} of {source} was there already, the same", input.file),
+    // Every vault gets its chance: one that is down must not keep the file from the others. The file counts as shipped
+    // only when all have it; the server offers it again otherwise, and those that have it say so.
+    let (mut outcomes, mut failed) = (Vec::new(), None);
+    for vault in context.journal_vaults().await {
+        let shipped = match vault {
+            Ok(vault) => {
+                let shipped = wal_push(&context.cx, &vault, &source, &input).await.map_err(Failure::from);
+                shipped
+                    .inspect(|shipped| outcomes.push(json!({ "vault": vault.place(), "outcome": shipped })))
+            }
+            Err(failure) => Err(failure),
+        };
+        match shipped {
+            Ok(Shipped::Stored { bytes }) => {
+                tracing::info!("shipped {} of {source}, {bytes} bytes", input.file)
+            }
+            Ok(Shipped::AlreadyThere) => {
+                tracing::info!("{} of {source} was there already, the same", input.file)
+            }
+            Err(failure) => {
+                failed.get_or_insert(failure);
+            }
+        }
     }
-    Ok(Outcome::new(&json!({ "file": input.file.to_string(), "source": source, "outcome": shipped }), ""))
+    match failed {
+        Some(failure) => Err(failure),
+        None => Ok(Outcome::new(
+            &json!({ "file": input.file.to_string(), "source": source, "vaults": outcomes }),
+            "",
+        )),
+    }
 }
 
 async fn fetch(
@@ -90,15 +114,33 @@ async fn fetch(
     // Recovery asks for nothing but WAL files; a name that is none is certainly nowhere.
     let Ok(file) = WalFile::parse(name) else { return Ok(absent("not a WAL file")) };
     let system_id = control_beside(destination).ok().map(|control| control.system_id);
-    let vault = context.vault().await?;
-    match wal_fetch(&vault, &source, system_id, file).await? {
-        Fetched::Absent => {
-            tracing::info!("{file} is not in the vault");
-            Ok(absent("absent"))
+    // The first vault that has it will do. It is absent only if every one of them says so.
+    let mut failed = None;
+    for vault in context.journal_vaults().await {
+        let fetched = match vault {
+            Ok(vault) => wal_fetch(&vault, &source, system_id, file).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        match fetched {
+            Ok(Fetched::Absent) => {}
+            Ok(Fetched::File { content, lineage }) => {
+                place(destination, file, &content, lineage.system_id, lineage.segment_size)?;
+                return Ok(Outcome::new(
+                    &json!({ "file": name, "source": source, "outcome": "fetched" }),
+                    "",
+                ));
+            }
+            Err(failure) => {
+                tracing::warn!("{}", failure.message);
+                failed.get_or_insert(failure);
+            }
         }
-        Fetched::File { content, lineage } => {
-            place(destination, file, &content, lineage.system_id, lineage.segment_size)?;
-            Ok(Outcome::new(&json!({ "file": name, "source": source, "outcome": "fetched" }), ""))
+    }
+    match failed {
+        Some(failure) => Err(failure),
+        None => {
+            tracing::info!("{file} is in none of the vaults");
+            Ok(absent("absent"))
         }
     }
 }
