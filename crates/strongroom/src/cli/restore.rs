@@ -140,14 +140,13 @@ pub async fn run(
     if arguments.dry_run {
         return Ok(Outcome::new(&plan, text));
     }
-    // Before asking: a folder that will be refused is no question.
+    context.printer.note(&text);
+    agree(context, arguments)?;
     let options = TargetOptions { tablespaces: tablespaces.clone(), ..TargetOptions::default() };
     let folder = FolderTarget::create(&arguments.to, options).map_err(|error| {
         Failure::new(Code::Target, error.to_string())
             .hint("restore into an empty folder: nothing is ever overwritten or removed")
     })?;
-    context.printer.note(&text);
-    agree(context, arguments)?;
     drop(point);
     let restore_command = context.command(&["wal", "fetch"], &source, "%f \"%p\"")?;
     let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
