@@ -1,9 +1,10 @@
 //! An S3 bucket as a store, through `object_store`.
 //!
-//! - `put_new` is a PUT with `If-None-Match: *`. 412 is an answer; 409 is a conflict that may end either way, and both
-//!   reach [`crate::Retry`], which looks at what is there.
-//! - "No such key" is believed only from a bucket that is known to exist: a mistyped bucket answers 404 as well, and
-//!   must never look like an absent WAL file.
+//! - `put_new` is a PUT with `If-None-Match: *`. 412 is the answer "taken"; 409 is a conflict that may end either way:
+//!   [`crate::Retry`] asks again.
+//! - "No such key" is believed only in the store's own words: a mistyped bucket and a proxy's error page are 404s as
+//!   well, and must never look like an absent WAL file. An answer to HEAD has no words, so a miss asks with GET.
+//! - A listing is in ascending order and after where it should begin, or an error.
 //! - Retries are [`crate::Retry`]'s alone: two layers of them multiply (and a retried put sees its own object).
 
 #![allow(
@@ -11,19 +12,21 @@
     reason = "S3's own convention is that region and credentials come from the environment"
 )]
 
+mod answer;
+
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::{
     ClientOptions, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
 };
 
+use self::answer::{Meaning, meaning};
 use crate::key::Key;
 use crate::port::{Body, Head, Page, PutError, Store, StoreError};
 use crate::profile::Profile;
@@ -57,58 +60,65 @@ pub struct BucketOptions {
 pub struct Bucket {
     store: Arc<AmazonS3>,
     options: BucketOptions,
-    seen: Arc<AtomicBool>,
 }
 
 impl Bucket {
     /// The bucket of these options. Credentials: environment, else the shared profile files (`AWS_PROFILE`), else web
     /// identity, container or instance metadata. Nothing is asked of the bucket yet.
     pub fn open(options: BucketOptions) -> Result<Bucket, StoreError> {
-        let mut profile = Profile::load();
+        let mut profile = Profile::load().map_err(|error| unopened(&options, error.into()))?;
         // The environment outweighs the files.
         if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
             profile.keys = None;
         }
-        Bucket::build(options, profile)
+        let variable = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok());
+        let region = variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]).or(profile.region.take());
+        let endpoint = variable(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]).or(profile.endpoint.take());
+        let options = BucketOptions {
+            region: options.region.or(region),
+            endpoint: options.endpoint.or(endpoint),
+            ..options
+        };
+        Bucket::build(AmazonS3Builder::from_env(), options, &profile)
     }
 
-    /// The bucket of these options, with this access key.
+    /// The bucket of these options, with this access key and nothing from the surroundings.
     pub fn with_keys(options: BucketOptions, id: &str, secret: &str) -> Result<Bucket, StoreError> {
-        Bucket::build(
-            options,
-            Profile { keys: Some((id.to_owned(), secret.to_owned())), ..Profile::default() },
-        )
+        let profile = Profile { keys: Some((id.to_owned(), secret.to_owned())), ..Profile::default() };
+        Bucket::build(AmazonS3Builder::new(), options, &profile)
     }
 
-    fn build(options: BucketOptions, profile: Profile) -> Result<Bucket, StoreError> {
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(&options.bucket);
+    fn build(
+        mut builder: AmazonS3Builder,
+        options: BucketOptions,
+        profile: &Profile,
+    ) -> Result<Bucket, StoreError> {
         if let Some((id, secret)) = &profile.keys {
             builder = builder.with_access_key_id(id).with_secret_access_key(secret);
             builder = profile.token.iter().fold(builder, |builder, token| builder.with_token(token));
         }
-        let region = options.region.clone().or_else(region_of_environment).or(profile.region);
-        let endpoint =
-            options.endpoint.clone().or_else(|| std::env::var("AWS_ENDPOINT_URL").ok()).or(profile.endpoint);
-        builder = builder.with_region(region.unwrap_or_else(|| "us-east-1".into()));
-        builder = endpoint.iter().fold(builder, |builder, endpoint| builder.with_endpoint(endpoint));
+        let Address { endpoint, virtual_hosted } = address(&options);
+        if let Some(endpoint) = endpoint {
+            // This outweighs whatever the environment says, under any name.
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
+        }
         let client = ClientOptions::new()
             .with_timeout(REQUEST_TIMEOUT)
             .with_connect_timeout(CONNECT_TIMEOUT)
             .with_allow_http(options.allow_http);
         let retry = RetryConfig { max_retries: 0, retry_timeout: REQUEST_TIMEOUT, ..RetryConfig::default() };
         let store = builder
+            .with_bucket_name(&options.bucket)
+            .with_region(options.region.as_deref().unwrap_or("us-east-1"))
             .with_client_options(client)
             .with_retry(retry)
-            .with_virtual_hosted_style_request(!options.path_style)
+            .with_virtual_hosted_style_request(virtual_hosted)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
+            // One object at a time is deleted here; the bulk request is another right, and not every store has it.
+            .with_disable_bulk_delete(true)
             .build()
-            .map_err(|source| StoreError::Broken {
-                operation: "open",
-                key: "vault".into(),
-                place: place(&options),
-                source: source.into(),
-            })?;
-        Ok(Bucket { store: Arc::new(store), options, seen: Arc::default() })
+            .map_err(|source| unopened(&options, source.into()))?;
+        Ok(Bucket { store: Arc::new(store), options })
     }
 
     fn path(&self, key: &str) -> Path {
@@ -129,44 +139,52 @@ impl Bucket {
 
     fn error(&self, operation: &'static str, key: &str, error: Error) -> StoreError {
         let (key, place) = (key.to_owned(), self.place());
-        match error {
-            Error::NotFound { source, .. } | Error::Generic { source, .. }
-                if source.to_string().contains("NoSuchBucket") =>
-            {
-                StoreError::Broken { operation, key, place, source }
+        match meaning(&error) {
+            Meaning::NoSuchKey => StoreError::NotFound { key, place },
+            Meaning::Denied => StoreError::Denied { operation, key, place, source: error.into() },
+            Meaning::Full => StoreError::Full { operation, key, place, source: error.into() },
+            Meaning::Passing => StoreError::Passing { operation, key, place, source: error.into() },
+            Meaning::Taken | Meaning::Broken => {
+                StoreError::Broken { operation, key, place, source: error.into() }
             }
-            Error::NotFound { .. } => StoreError::NotFound { key, place },
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                StoreError::Denied { operation, key, place, source: error.into() }
-            }
-            // What is left of the client's errors: time-outs, broken connections, 5xx, 429, and plain nonsense. Only a
-            // refusal of the request itself (other 4xx) will be the same next time.
-            Error::Generic { source, .. } if !is_refusal(&source.to_string()) => {
-                StoreError::Passing { operation, key, place, source }
-            }
-            other => StoreError::Broken { operation, key, place, source: other.into() },
         }
     }
 
-    /// A read's error; "no such key" only once the bucket is known to exist.
-    async fn read_error(&self, key: &Key, error: Error) -> StoreError {
-        let error = self.error("read", key.as_str(), error);
-        if error.is_not_found() && !self.seen.load(Ordering::Relaxed) {
-            match self.store.list_with_offset(None, &self.path(key.as_str())).try_next().await {
-                Ok(_) => self.seen.store(true, Ordering::Relaxed),
-                Err(Error::NotFound { source, .. }) => {
-                    let (operation, key, place) = ("read", key.to_string(), self.place());
-                    return StoreError::Broken { operation, key, place, source };
-                }
-                Err(error) => return self.error("list", key.as_str(), error),
+    /// What it means that HEAD found nothing: the answer to a GET says it in words.
+    async fn why_missing(&self, key: &Key, error: Error) -> StoreError {
+        if !matches!(error, Error::NotFound { .. }) {
+            return self.error("read", key.as_str(), error);
+        }
+        match self.store.get_range(&self.path(key.as_str()), 0..1).await {
+            Err(error) => self.error("read", key.as_str(), error),
+            Ok(_) => {
+                let source = "HEAD found nothing where GET found an object".into();
+                StoreError::Passing { operation: "read", key: key.to_string(), place: self.place(), source }
             }
         }
-        error
     }
 
     fn short(&self, key: &Key, found: usize, wanted: u64) -> StoreError {
         let source = format!("{found} bytes came back instead of {wanted}").into();
         StoreError::Passing { operation: "read", key: key.to_string(), place: self.place(), source }
+    }
+
+    fn beyond(&self, key: &Key, range: &Range<u64>, size: u64) -> StoreError {
+        let source = format!("{size} bytes are there, and {range:?} was asked for").into();
+        StoreError::Broken { operation: "read", key: key.to_string(), place: self.place(), source }
+    }
+
+    /// A listing's next object, which must sort after the one before it.
+    fn expect_order(&self, prefix: &str, before: Option<&Key>, key: &Key) -> Result<(), StoreError> {
+        match before {
+            Some(before) if before >= key => Err(StoreError::Broken {
+                operation: "list",
+                key: prefix.to_owned(),
+                place: self.place(),
+                source: format!("it listed {key} after {before}").into(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -177,16 +195,35 @@ fn place(options: &BucketOptions) -> String {
     }
 }
 
-fn region_of_environment() -> Option<String> {
-    std::env::var("AWS_REGION").or_else(|_| std::env::var("AWS_DEFAULT_REGION")).ok()
+fn unopened(options: &BucketOptions, source: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+    StoreError::Broken { operation: "open", key: "vault".into(), place: place(options), source }
 }
 
-/// Whether the store refused the request itself, so that it will do so again: any 4xx but "too slow" (408, or S3's own
-/// 400) and "too many" (429). `object_store` gives the status only in its text.
-fn is_refusal(text: &str) -> bool {
-    let status = text.split("status code: ").nth(1).and_then(|rest| rest.get(..3)?.parse::<u16>().ok());
-    status.is_some_and(|status| (400..500).contains(&status) && ![408, 409, 429].contains(&status))
-        && !text.contains("RequestTimeout")
+/// Where requests go, as the client wants it said.
+#[derive(Debug, PartialEq, Eq)]
+struct Address {
+    /// With the bucket in it if `virtual_hosted`, else without; AWS if `None`.
+    endpoint: Option<String>,
+    virtual_hosted: bool,
+}
+
+/// The bucket goes into the host name, unless the options say otherwise or it cannot: a number has no names below it,
+/// and a certificate for `*.host` covers none with dots in them.
+fn address(options: &BucketOptions) -> Address {
+    let plain = Address { endpoint: options.endpoint.clone(), virtual_hosted: false };
+    if options.path_style || options.bucket.contains('.') {
+        return plain;
+    }
+    let Some(endpoint) = &options.endpoint else { return Address { endpoint: None, virtual_hosted: true } };
+    let Some((scheme, rest)) = endpoint.split_once("://") else { return plain };
+    let host = rest.split(['/', ':']).next().unwrap_or(rest);
+    if rest.starts_with('[') || host == "localhost" || host.parse::<std::net::Ipv4Addr>().is_ok() {
+        return plain;
+    }
+    let bucket = &options.bucket;
+    let named = host.strip_prefix(bucket.as_str()).is_some_and(|rest| rest.starts_with('.'));
+    let endpoint = if named { endpoint.clone() } else { format!("{scheme}://{bucket}.{rest}") };
+    Address { endpoint: Some(endpoint), virtual_hosted: true }
 }
 
 #[async_trait::async_trait]
@@ -200,48 +237,46 @@ impl Store for Bucket {
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.store.put_opts(&self.path(key.as_str()), payload, options).await {
             Ok(_) => Ok(()),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+            Err(error) if meaning(&error) == Meaning::Taken => {
                 Err(PutError::Exists { key: key.to_string(), place: self.place() })
-            }
-            Err(error @ Error::NotFound { .. }) => {
-                let (operation, key, place) = ("write", key.to_string(), self.place());
-                Err(StoreError::Broken { operation, key, place, source: error.into() }.into())
             }
             Err(error) => Err(self.error("write", key.as_str(), error).into()),
         }
     }
 
     async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
-        let result = match self.store.get(&self.path(key.as_str())).await {
-            Ok(result) => result,
-            Err(error) => return Err(self.read_error(key, error).await),
-        };
+        let failed = |error| self.error("read", key.as_str(), error);
+        let result = self.store.get(&self.path(key.as_str())).await.map_err(failed)?;
         let size = result.meta.size;
-        let bytes = result.bytes().await.map_err(|error| self.error("read", key.as_str(), error))?;
+        let bytes = result.bytes().await.map_err(failed)?;
         if bytes.len() as u64 == size { Ok(bytes) } else { Err(self.short(key, bytes.len(), size)) }
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
+        // HTTP has no empty range; whether the object is that long is still asked.
+        let found = if range.start < range.end {
+            let found = self.store.get_range(&self.path(key.as_str()), range.clone()).await;
+            found.map_err(|error| self.error("read", key.as_str(), error))?
+        } else {
+            Bytes::new()
+        };
         let wanted = range.end.saturating_sub(range.start);
-        if wanted == 0 && range.start <= range.end {
-            // HTTP has no empty range; whether the object is that long is still asked.
-            let head = self.head(key).await?;
-            if range.end <= head.size {
-                return Ok(Bytes::new());
-            }
+        if wanted > 0 && found.len() as u64 == wanted {
+            return Ok(found);
         }
-        match self.store.get_range(&self.path(key.as_str()), range).await {
-            Ok(bytes) if bytes.len() as u64 == wanted => Ok(bytes),
-            // A range that runs over the end is cut short by S3: look which of the two it was.
-            Ok(bytes) => Err(self.short(key, bytes.len(), wanted)),
-            Err(error) => Err(self.read_error(key, error).await),
+        // S3 cuts a range short that runs over the end: whether it was that, the size tells.
+        let size = self.head(key).await?.size;
+        match range.start <= range.end && range.end <= size {
+            true if wanted == 0 => Ok(found),
+            true => Err(self.short(key, found.len(), wanted)),
+            false => Err(self.beyond(key, &range, size)),
         }
     }
 
     async fn head(&self, key: &Key) -> Result<Head, StoreError> {
         match self.store.head(&self.path(key.as_str())).await {
             Ok(meta) => Ok(Head { key: key.clone(), size: meta.size }),
-            Err(error) => Err(self.read_error(key, error).await),
+            Err(error) => Err(self.why_missing(key, error).await),
         }
     }
 
@@ -257,29 +292,23 @@ impl Store for Bucket {
         };
         let mut page = Page::default();
         while let Some(meta) = objects.try_next().await.map_err(failed)? {
+            // What others keep in the bucket is not listed.
+            let Some(head) = self.head_of(&meta.location, meta.size) else { continue };
+            self.expect_order(prefix, page.objects.last().map(|last| &last.key).or(after), &head.key)?;
+            page.objects.push(head);
             if page.objects.len() == PAGE {
-                page.next = page.objects.last().map(|head| head.key.clone());
+                // Whether there is more, the next page tells: looking now would fetch it twice.
+                page.next = page.objects.last().map(|last| last.key.clone());
                 break;
             }
-            let Some(head) = self.head_of(&meta.location, meta.size) else { continue };
-            if page.objects.last().is_some_and(|last| last.key >= head.key) {
-                let source = format!(
-                    "{} came after {}",
-                    head.key,
-                    page.objects.last().map_or("", |last| last.key.as_str())
-                );
-                let (operation, key, place) = ("list", prefix.to_owned(), self.place());
-                return Err(StoreError::Broken { operation, key, place, source: source.into() });
-            }
-            page.objects.push(head);
         }
-        self.seen.store(true, Ordering::Relaxed);
         Ok(page)
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
         match self.store.delete(&self.path(key.as_str())).await {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(error) if meaning(&error) == Meaning::NoSuchKey => Ok(()),
             Err(error) => Err(self.error("delete", key.as_str(), error)),
         }
     }
@@ -289,25 +318,31 @@ impl Store for Bucket {
 mod tests {
     use super::*;
 
+    /// The client takes an endpoint for virtual hosts as it is: without the bucket in it, a key's first segment would be
+    /// the bucket.
     #[test]
-    fn only_a_refusal_of_the_request_itself_is_final() {
-        let text = |status: &str| {
-            format!(
-                "Error performing GET http://x in 1s - Server returned non-2xx status code: {status}: <Error/>"
-            )
-        };
-        for (status, refused) in [
-            ("400 Bad Request", true),
-            ("405 Method Not Allowed", true),
-            ("408 Request Timeout", false),
-            ("409 Conflict", false),
-            ("429 Too Many Requests", false),
-            ("500 Internal Server Error", false),
-            ("503 Slow Down", false),
+    fn requests_go_to_the_bucket() {
+        for (endpoint, path_style, bucket, expected, virtual_hosted) in [
+            (None, false, "b", None, true),
+            (None, true, "b", None, false),
+            (None, false, "b.c", None, false),
+            (Some("https://s3.example:9000"), false, "b", Some("https://b.s3.example:9000"), true),
+            (Some("https://b.s3.example"), false, "b", Some("https://b.s3.example"), true),
+            (Some("https://bb.example"), false, "b", Some("https://b.bb.example"), true),
+            (Some("https://s3.example"), true, "b", Some("https://s3.example"), false),
+            (Some("https://s3.example"), false, "b.c", Some("https://s3.example"), false),
+            (Some("http://127.0.0.1:9000"), false, "b", Some("http://127.0.0.1:9000"), false),
+            (Some("http://[::1]:9000"), false, "b", Some("http://[::1]:9000"), false),
+            (Some("http://localhost:9000"), false, "b", Some("http://localhost:9000"), false),
         ] {
-            assert_eq!(is_refusal(&text(status)), refused, "{status}");
+            let options = BucketOptions {
+                bucket: bucket.into(),
+                endpoint: endpoint.map(Into::into),
+                path_style,
+                ..BucketOptions::default()
+            };
+            let expected = Address { endpoint: expected.map(Into::into), virtual_hosted };
+            assert_eq!(address(&options), expected, "{endpoint:?} {path_style} {bucket}");
         }
-        assert!(!is_refusal(&text("400 Bad Request<Code>RequestTimeout</Code>")));
-        assert!(!is_refusal("error sending request: connection refused"));
     }
 }

@@ -6,7 +6,27 @@
 #![allow(clippy::disallowed_methods, reason = "this module is where credential files are read")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Why there is no profile to use. Falling through to another identity than the one that was named would be worse.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProfileError {
+    /// `AWS_PROFILE` names none.
+    #[error(
+        "AWS_PROFILE names the profile '{0}', which is in neither the credentials file nor the config file"
+    )]
+    Absent(String),
+    /// `AWS_PROFILE` names one that gets its keys elsewhere.
+    #[error(
+        "AWS_PROFILE names the profile '{0}', which has no keys but says how to get them: \
+         put them into the environment (aws configure export-credentials --format env)"
+    )]
+    Indirect(String),
+    /// A file is there and cannot be read.
+    #[error("read {0}")]
+    Read(PathBuf, #[source] std::io::Error),
+}
 
 /// What a profile says.
 #[derive(Default, PartialEq, Eq)]
@@ -15,22 +35,38 @@ pub(crate) struct Profile {
     pub(crate) token: Option<String>,
     pub(crate) region: Option<String>,
     pub(crate) endpoint: Option<String>,
+    /// What it says of keys that are to be had elsewhere: from a role, a program, a sign-on.
+    pub(crate) indirect: bool,
 }
 
 impl Profile {
     /// The profile that `AWS_PROFILE` names (or `default`), from `~/.aws` or where the environment says.
-    pub(crate) fn load() -> Profile {
-        let name = std::env::var("AWS_PROFILE").unwrap_or_else(|_| "default".into());
+    pub(crate) fn load() -> Result<Profile, ProfileError> {
         let file = |variable: &str, usual: &str| {
             let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".aws").join(usual));
             std::env::var_os(variable).map(PathBuf::from).or_else(home)
         };
-        let read = |path: Option<PathBuf>| {
-            path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
-        };
         let credentials = read(file("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
         let config = read(file("AWS_CONFIG_FILE", "config"));
-        Profile::parse(&name, &credentials, &config)
+        let asked_for = std::env::var("AWS_PROFILE").ok();
+        // Keys in the environment outweigh any profile's, also one's that is not there.
+        match asked_for.filter(|_| std::env::var_os("AWS_ACCESS_KEY_ID").is_none()) {
+            Some(name) => Profile::named(&name, &credentials?, &config?),
+            None => {
+                let name = std::env::var("AWS_PROFILE").unwrap_or_else(|_| "default".into());
+                Ok(Profile::parse(&name, &or_nothing(credentials), &or_nothing(config)))
+            }
+        }
+    }
+
+    /// The profile that somebody asked for.
+    fn named(name: &str, credentials: &str, config: &str) -> Result<Profile, ProfileError> {
+        let profile = Profile::parse(name, credentials, config);
+        match &profile {
+            Profile { keys: None, indirect: true, .. } => Err(ProfileError::Indirect(name.to_owned())),
+            profile if *profile == Profile::default() => Err(ProfileError::Absent(name.to_owned())),
+            _ => Ok(profile),
+        }
     }
 
     fn parse(name: &str, credentials: &str, config: &str) -> Profile {
@@ -38,14 +74,34 @@ impl Profile {
         let mut values = section(config, &in_config);
         // The credentials file outweighs the other.
         values.extend(section(credentials, name));
+        let indirect = ["role_arn", "credential_process", "sso_session", "sso_start_url"];
+        let indirect = indirect.iter().any(|key| values.contains_key(*key));
         let mut take = |key: &str| values.remove(key);
         Profile {
+            indirect,
             keys: take("aws_access_key_id").zip(take("aws_secret_access_key")),
             token: take("aws_session_token"),
             region: take("region"),
             endpoint: take("endpoint_url"),
         }
     }
+}
+
+/// A file's text; empty if there is none.
+fn read(path: Option<PathBuf>) -> Result<String, ProfileError> {
+    let path = path.as_deref().unwrap_or(Path::new(""));
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(ProfileError::Read(path.to_owned(), error)),
+        text => Ok(text.unwrap_or_default()),
+    }
+}
+
+/// A file that nobody asked for may be somebody else's: `HOME` often stays behind when the user changes.
+fn or_nothing(text: Result<String, ProfileError>) -> String {
+    text.unwrap_or_else(|error| {
+        tracing::warn!("{error}; going on without it");
+        String::new()
+    })
 }
 
 /// The values of one section of an INI file.
@@ -89,5 +145,17 @@ mod tests {
             (Some("eu-west-1"), Some("http://127.0.0.1:9"))
         );
         assert!(Profile::parse("absent", CREDENTIALS, CONFIG) == Profile::default());
+    }
+
+    #[test]
+    fn a_profile_that_was_asked_for_is_not_passed_over() {
+        let config =
+            "[profile role]\nrole_arn = arn:aws:iam::1:role/r\n[profile place]\nregion = eu-west-1\n";
+        let named = |name| Profile::named(name, CREDENTIALS, config);
+        assert!(matches!(named("absent"), Err(ProfileError::Absent(name)) if name == "absent"));
+        assert!(matches!(named("role"), Err(ProfileError::Indirect(name)) if name == "role"));
+        assert!(named("other").is_ok_and(|profile| profile.keys.is_some()));
+        // Where it is, without who asks: an instance's own identity may do.
+        assert!(named("place").is_ok_and(|profile| profile.region.is_some()));
     }
 }
