@@ -26,6 +26,7 @@ use crate::settings::{Settings, SettingsError, SourceKind, VaultSettings};
 
 /// Flags that every verb has.
 #[derive(clap::Args, Clone)]
+#[command(next_help_heading = "For every command")]
 pub struct Global {
     /// Settings file
     #[arg(long, short, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG")]
