@@ -5,12 +5,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a suite that cannot go on should stop")]
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::key::Key;
-use crate::port::{Body, PutError, Store};
+use crate::port::{Body, PutError, Store, StoreError};
 
 pub mod moto;
 
@@ -82,9 +83,11 @@ async fn reads(store: &dyn Store) {
     for (range, content) in [(0..10, "0123456789"), (3..7, "3456"), (9..10, "9"), (0..0, ""), (10..10, "")] {
         assert_eq!(store.get_range(&key("parts"), range.clone()).await.unwrap(), content, "{range:?}");
     }
-    for beyond in [0..11, 10..11, 50..60] {
+    let backwards = Range { start: 5, end: 2 };
+    for beyond in [0..11, 10..11, 50..60, 11..11, backwards] {
         let outcome = store.get_range(&key("parts"), beyond.clone()).await;
-        assert!(outcome.is_err(), "a range beyond the end gave {outcome:?}");
+        // Neither absent nor worth asking again.
+        assert!(matches!(outcome, Err(StoreError::Broken { .. })), "range {beyond:?} gave {outcome:?}");
     }
     assert_eq!(store.head(&key("parts")).await.unwrap().size, 10);
 }
@@ -94,8 +97,14 @@ async fn misses(store: &dyn Store) {
     assert!(store.get(&absent).await.unwrap_err().is_not_found());
     assert!(store.get_range(&absent, 0..1).await.unwrap_err().is_not_found());
     assert!(store.head(&absent).await.unwrap_err().is_not_found());
-    // A folder of keys is no key.
-    assert!(store.head(&key("race")).await.unwrap_err().is_not_found());
+    // A folder of keys is no key, and nothing is below one.
+    for absent in [key("race"), key("once/below")] {
+        assert!(store.get(&absent).await.unwrap_err().is_not_found(), "{absent}");
+        assert!(store.get_range(&absent, 0..0).await.unwrap_err().is_not_found(), "{absent}");
+        assert!(store.head(&absent).await.unwrap_err().is_not_found(), "{absent}");
+        store.delete(&absent).await.unwrap();
+    }
+    assert_eq!(store.get(&key("once")).await.unwrap(), "first");
     assert!(store.list("suite/nowhere", None).await.unwrap().objects.is_empty());
 }
 

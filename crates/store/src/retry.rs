@@ -3,14 +3,21 @@
 //! A put that timed out may have been done. Asked again, the store says that the key is taken: by us. Every object of a
 //! vault has 128 random bits of its writer's near its front (`docs/format.md` §3; `vault.json` in its text), so whether
 //! what is there is ours can be seen: same size, same front. That comparison is made on every `Exists`, also the
-//! first: a store's own client may have asked twice without telling.
+//! first: a store's own client, or a proxy on the way, may have asked twice without telling.
+//!
+//! **Invariants**
+//! - `Ok` of a put means that these bytes are there; which try wrote them does not matter.
+//! - Only passing errors are asked again. No new try begins after [`RetryPolicy::total`], so an operation ends at most
+//!   one request's own time limit later.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::key::Key;
 use crate::port::{Body, Head, Page, PutError, Store, StoreError};
@@ -21,21 +28,35 @@ const FRONT: usize = 4096;
 /// How often and how long to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Tries in all. Eight, waiting up to 20 s between two, bridge about a minute: a store's restart or failover.
+    /// Tries in all. Ten, with the waits below, bridge 33 to 65 s: a store's restart or failover.
     pub tries: u32,
-    /// The first wait; it doubles each time.
+    /// The first wait; it doubles each time. 0.2 s: a dropped connection is back by then, an overloaded store is spared.
     pub first_wait: Duration,
-    /// The longest wait.
+    /// The longest wait. 20 s: longer would only leave a store unused that is back.
     pub longest_wait: Duration,
+    /// No try begins later than this after the first. Five minutes: for a store that answers nothing, so that every
+    /// try lasts as long as a request may, and somebody should hear of it.
+    pub total: Duration,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
         RetryPolicy {
-            tries: 8,
+            tries: 10,
             first_wait: Duration::from_millis(200),
             longest_wait: Duration::from_secs(20),
+            total: Duration::from_secs(300),
         }
+    }
+}
+
+impl RetryPolicy {
+    /// How long to wait after `tries` tries (from 1). `chance` spreads it over the upper half, so that many writers that
+    /// failed together do not ask together again.
+    fn wait(&self, tries: u32, chance: u64) -> Duration {
+        let doubled = self.first_wait.saturating_mul(2u32.saturating_pow(tries.saturating_sub(1)));
+        let wait = doubled.min(self.longest_wait);
+        wait / 2 + wait / 2 * (chance % 1024) as u32 / 1024
     }
 }
 
@@ -44,7 +65,6 @@ impl Default for RetryPolicy {
 pub struct Retry {
     inner: Arc<dyn Store>,
     policy: RetryPolicy,
-    count: AtomicU64,
 }
 
 impl Retry {
@@ -55,26 +75,7 @@ impl Retry {
 
     /// Asks `inner` again by this policy.
     pub fn with_policy(inner: Arc<dyn Store>, policy: RetryPolicy) -> Retry {
-        Retry { inner, policy, count: AtomicU64::new(0) }
-    }
-
-    /// Waits before try `next` (from 1), or gives `error` back when there were enough tries.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "waiting is the policy: bounded, spread, and nothing tells of recovery"
-    )]
-    async fn again(&self, next: u32, error: StoreError) -> Result<(), StoreError> {
-        if !error.is_passing() || next >= self.policy.tries {
-            return Err(error);
-        }
-        let wait = (self.policy.first_wait * 2u32.saturating_pow(next - 1)).min(self.policy.longest_wait);
-        // Half fixed, half spread, so that many workers that failed together do not ask together again. Spread by a
-        // multiplicative hash of a count: good enough for timing, and needs no randomness.
-        let spread = self.count.fetch_add(0x9e37_79b9, Ordering::Relaxed) % 1024;
-        let wait = wait / 2 + wait / 2 * spread as u32 / 1024;
-        tracing::warn!("{error}; asking again in {wait:.1?}");
-        tokio::time::sleep(wait).await;
-        Ok(())
+        Retry { inner, policy }
     }
 
     /// Whether what lies under `key` is this body. `Err` if that cannot be found out.
@@ -88,17 +89,45 @@ impl Retry {
     }
 }
 
+/// The tries of one operation.
+struct Tries {
+    policy: RetryPolicy,
+    begun: Instant,
+    made: u32,
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "waiting is the policy: bounded, spread, and nothing tells of recovery"
+)]
+impl Tries {
+    fn new(policy: RetryPolicy) -> Tries {
+        Tries { policy, begun: Instant::now(), made: 0 }
+    }
+
+    /// Waits before the next try, or gives `error` back where another would not help or was tried often enough.
+    async fn again(&mut self, error: StoreError) -> Result<(), StoreError> {
+        self.made += 1;
+        // Seeded by the system for every process, which a count would not be: hosts that failed together differ.
+        let wait = self.policy.wait(self.made, RandomState::new().hash_one(self.made));
+        let late = self.begun.elapsed().saturating_add(wait) > self.policy.total;
+        if !error.is_passing() || self.made >= self.policy.tries || late {
+            return Err(error);
+        }
+        tracing::warn!("{error}; asking again in {wait:.1?}");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
 /// Runs an operation until it succeeds, fails for good, or was tried often enough.
 macro_rules! retried {
     ($self:ident, $operation:expr) => {{
-        let mut tries = 0;
+        let mut tries = Tries::new($self.policy);
         loop {
             match $operation.await {
                 Ok(done) => return Ok(done),
-                Err(error) => {
-                    tries += 1;
-                    $self.again(tries, error).await?;
-                }
+                Err(error) => tries.again(error).await?,
             }
         }
     }};
@@ -111,7 +140,7 @@ impl Store for Retry {
     }
 
     async fn put_new(&self, key: &Key, body: Body) -> Result<(), PutError> {
-        let mut tries = 0;
+        let mut tries = Tries::new(self.policy);
         loop {
             let passing = match self.inner.put_new(key, body.clone()).await {
                 Ok(()) => return Ok(()),
@@ -126,8 +155,7 @@ impl Store for Retry {
                 },
                 Err(PutError::Store(error)) => error,
             };
-            tries += 1;
-            self.again(tries, passing).await?;
+            tries.again(passing).await?;
         }
     }
 
@@ -149,5 +177,27 @@ impl Store for Retry {
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
         retried!(self, self.inner.delete(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_are_spread() {
+        let policy = RetryPolicy::default();
+        let seconds = |tries, chance| policy.wait(tries, chance).as_secs_f64();
+        for (tries, least, most) in
+            [(1, 0.1, 0.2), (2, 0.2, 0.4), (7, 6.4, 12.8), (8, 10.0, 20.0), (99, 10.0, 20.0)]
+        {
+            assert_eq!(seconds(tries, 0), least, "{tries}");
+            assert!(seconds(tries, 1023) > most * 0.99 && seconds(tries, 1023) < most, "{tries}");
+        }
+        let bridged = |chance| (1..policy.tries).map(|tries| seconds(tries, chance)).sum::<f64>();
+        assert!(
+            (32.0..34.0).contains(&bridged(0)) && (64.0..66.0).contains(&bridged(1023)),
+            "as its comment says"
+        );
     }
 }

@@ -10,13 +10,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use strongroom_store::conformance::{check, moto::MotoServer};
-use strongroom_store::retry::RetryPolicy;
 use strongroom_store::{
-    Body, Bucket, BucketOptions, Folder, Head, Key, Memory, Page, PutError, Retry, Store, StoreError,
+    Body, Bucket, BucketOptions, Folder, Key, Memory, PutError, Retry, Store, StoreError,
 };
 
 /// A folder that is a vault's: with the marker in it.
@@ -29,10 +26,6 @@ async fn folder() -> (tempfile::TempDir, Folder) {
 
 fn key(text: &str) -> Key {
     Key::new(text).unwrap()
-}
-
-fn quick() -> RetryPolicy {
-    RetryPolicy { tries: 3, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,72 +123,4 @@ async fn a_folder_that_may_not_be_written_says_so() {
         Ok(()) => println!("skipped: this user may write anywhere"),
         Err(_) => assert!(matches!(outcome, Err(PutError::Store(StoreError::Denied { .. }))), "{outcome:?}"),
     }
-}
-
-/// A store that does what it is asked and loses the first replies.
-#[derive(Debug)]
-struct LostReplies {
-    inner: Memory,
-    lost: AtomicUsize,
-}
-
-fn passing() -> StoreError {
-    StoreError::Passing {
-        operation: "write",
-        key: "k".into(),
-        place: "test".into(),
-        source: "reply lost".into(),
-    }
-}
-
-#[async_trait::async_trait]
-impl Store for LostReplies {
-    fn place(&self) -> String {
-        "test".into()
-    }
-
-    async fn put_new(&self, key: &Key, body: Body) -> Result<(), PutError> {
-        let outcome = self.inner.put_new(key, body).await;
-        if self.lost.fetch_sub(1, Ordering::Relaxed) > 0 { Err(passing().into()) } else { outcome }
-    }
-
-    async fn get(&self, key: &Key) -> Result<bytes::Bytes, StoreError> {
-        self.inner.get(key).await
-    }
-
-    async fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<bytes::Bytes, StoreError> {
-        self.inner.get_range(key, range).await
-    }
-
-    async fn head(&self, key: &Key) -> Result<Head, StoreError> {
-        self.inner.head(key).await
-    }
-
-    async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError> {
-        self.inner.list(prefix, after).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.inner.delete(key).await
-    }
-}
-
-#[tokio::test]
-async fn a_put_whose_reply_was_lost_is_recognised_as_our_own() {
-    let inner = Arc::new(LostReplies { inner: Memory::default(), lost: AtomicUsize::new(1) });
-    let store = Retry::with_policy(inner.clone(), quick());
-    store.put_new(&key("a"), Body::from(b"nonce of the first writer".to_vec())).await.unwrap();
-    inner.lost.store(1, Ordering::Relaxed);
-    let other = store.put_new(&key("a"), Body::from(b"nonce of another writer!!".to_vec())).await;
-    assert!(matches!(other, Err(PutError::Exists { .. })), "{other:?}");
-    assert_eq!(store.get(&key("a")).await.unwrap(), "nonce of the first writer");
-}
-
-#[tokio::test]
-async fn a_store_that_stays_away_is_given_up_on() {
-    let inner = Arc::new(LostReplies { inner: Memory::default(), lost: AtomicUsize::new(100) });
-    let store = Retry::with_policy(inner.clone(), quick());
-    let outcome = store.put_new(&key("a"), Body::default()).await;
-    assert!(matches!(outcome, Err(PutError::Store(StoreError::Passing { .. }))), "{outcome:?}");
-    assert_eq!(inner.lost.load(Ordering::Relaxed), 97, "three tries and no more");
 }
