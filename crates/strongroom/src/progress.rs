@@ -6,7 +6,6 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use strongroom_model::time::human_duration;
 use strongroom_model::{ByteSize, Cx};
-use tokio::time::Instant;
 
 /// Between two looks.
 const TICK: Duration = Duration::from_millis(200);
@@ -53,7 +52,7 @@ impl ProgressLine {
         let (cx, line) = (cx.clone(), bar.clone());
         let task = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(TICK);
-            let (mut current, mut began, mut count) = (String::new(), Instant::now(), 0u32);
+            let (mut current, mut began, mut count) = (String::new(), cx.now(), 0u32);
             loop {
                 ticks.tick().await;
                 let (phase, done, total, stored) = cx.progress.read();
@@ -61,9 +60,9 @@ impl ProgressLine {
                     continue;
                 }
                 if phase != current {
-                    (current, began) = (phase.clone(), Instant::now());
+                    (current, began) = (phase.clone(), cx.now());
                 }
-                let text = text(&Reading { phase, done, total, stored, since: began.elapsed() });
+                let text = text(&Reading { phase, done, total, stored, since: cx.now().since(began) });
                 count += 1;
                 if show == Show::Usual && count.is_multiple_of(LINES) {
                     tracing::info!("{text}");
