@@ -100,6 +100,15 @@ impl Failure {
         self
     }
 
+    /// A command line that clap refused, from what it would print: `error: …`, an empty line, tips and usage.
+    pub fn of_usage(printed: &str) -> Failure {
+        let mut parts = printed.trim_end().split("\n\n").map(str::trim);
+        let message = parts.next().unwrap_or_default();
+        let failure = Failure::new(Code::Usage, message.strip_prefix("error: ").unwrap_or(message));
+        let hint: Vec<&str> = parts.filter(|part| !part.starts_with("For more information")).collect();
+        failure.hint(hint.join("; ").replace('\n', " "))
+    }
+
     fn of(kind: Code, error: &dyn std::error::Error) -> Failure {
         let mut failure = Failure::new(kind, error.to_string());
         let mut cause = error.source();
@@ -120,6 +129,9 @@ impl From<SettingsError> for Failure {
         match error {
             SettingsError::Missing(_) => {
                 failure.hint("set it in strongroom.toml, or see --help for the flag")
+            }
+            SettingsError::Wrong { suggestion: Some(meant), .. } => {
+                failure.hint(format!("did you mean '{meant}'?"))
             }
             SettingsError::Read { .. } | SettingsError::Wrong { .. } => failure,
         }

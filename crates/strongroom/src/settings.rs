@@ -60,8 +60,10 @@ pub struct VaultSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct BackupSettings {
     /// Threads that read, compress and seal.
+    #[serde(deserialize_with = "at_least_one")]
     pub workers: usize,
     /// Packs on their way to the store at a time.
+    #[serde(deserialize_with = "at_least_one")]
     pub uploads: usize,
     /// `zstd:1`, `lz4`, `none`.
     #[serde(deserialize_with = "from_text")]
@@ -111,6 +113,13 @@ where
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
+fn at_least_one<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match usize::deserialize(deserializer)? {
+        0 => Err(serde::de::Error::custom("it must be at least 1")),
+        number => Ok(number),
+    }
+}
+
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parse_duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
@@ -120,6 +129,66 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let read: Option<jiff::SignedDuration> = text.parse().ok();
     let wrong = || format!("'{text}' is not a length of time: write it as 60s, 5m or 1h 30m");
     Duration::try_from(read.ok_or_else(wrong)?).map_err(|_| wrong())
+}
+
+/// What is wrong with a file's text.
+#[derive(Debug, PartialEq, Eq)]
+struct Mistake {
+    why: String,
+    suggestion: Option<String>,
+}
+
+impl Mistake {
+    /// From the parser's error, without the line it would quote: a connection string may hold a password.
+    fn of(text: &str, error: &toml::de::Error) -> Mistake {
+        let message = without_value(error.message());
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        let (line, column) = (before.matches('\n').count() + 1, before[start..].chars().count() + 1);
+        let row = text[start..].lines().next().unwrap_or_default();
+        let key = row.split_once('=').map_or("", |(key, _)| key.trim());
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
+        let key = if !key.is_empty() && key.chars().all(plain) { format!(", {key}") } else { String::new() };
+        Mistake {
+            why: format!("line {line}, column {column}{key}: {message}"),
+            suggestion: suggestion(&message),
+        }
+    }
+}
+
+/// `invalid type: string "…", expected …` without the string.
+fn without_value(message: &str) -> String {
+    match (message.find("string \""), message.rfind("\", expected")) {
+        (Some(from), Some(to)) if from < to => format!("{}a string{}", &message[..from], &message[to + 1..]),
+        _ => message.to_owned(),
+    }
+}
+
+/// Of ``unknown field `x`, expected `a` or `b` `` the expected word that `x` was meant to be.
+fn suggestion(message: &str) -> Option<String> {
+    let (unknown, expected) = message.strip_prefix("unknown ")?.split_once(", expected ")?;
+    let unknown = unknown.split('`').nth(1)?;
+    let near = expected.split('`').skip(1).step_by(2).map(|word| (distance(unknown, word), word)).min()?;
+    (near.0 <= near.1.len() / 3 + 1).then(|| near.1.to_owned())
+}
+
+/// Letters to insert, remove, replace or swap with their neighbour (optimal string alignment).
+fn distance(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
+    for (above, letter) in from.iter().enumerate() {
+        let mut row = vec![above + 1];
+        for (left, other) in to.iter().enumerate() {
+            let mut least = rows[above][left] + usize::from(letter != other);
+            least = least.min(rows[above][left + 1] + 1).min(row[left] + 1);
+            if above > 0 && left > 0 && from[above - 1] == *other && *letter == to[left - 1] {
+                least = least.min(rows[above - 1][left - 1] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[from.len()][to.len()]
 }
 
 /// Settings that do not read.
@@ -139,8 +208,10 @@ pub enum SettingsError {
     Wrong {
         /// Which.
         path: String,
-        /// Where and why, with the line.
+        /// Where and why, with line, column and key; never with a value's text, which may hold a password.
         why: String,
+        /// The known word that is nearest to an unknown one.
+        suggestion: Option<String>,
     },
     /// Something needed is set nowhere.
     #[error("{0}")]
@@ -160,25 +231,23 @@ fn usual_places() -> Vec<PathBuf> {
 impl Settings {
     /// Reads the named file, or the first of the usual ones that exists, or none.
     pub fn load(named: Option<&Path>) -> Result<Settings, SettingsError> {
-        let usual = || usual_places().into_iter().find(|path| path.exists());
+        // One that may not be looked at is taken, and then says so: another's settings would be worse.
+        let usual = || usual_places().into_iter().find(|path| path.try_exists().unwrap_or(true));
         let Some(path) = named.map(Path::to_owned).or_else(usual) else { return Ok(Settings::default()) };
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(&path)
             .map_err(|source| SettingsError::Read { path: shown.clone(), source })?;
-        let mut settings = Settings::parse(&text).map_err(|why| SettingsError::Wrong { path: shown, why })?;
+        let mut settings = Settings::parse(&text).map_err(|mistake| {
+            let Mistake { why, suggestion } = mistake;
+            SettingsError::Wrong { path: shown, why, suggestion }
+        })?;
         settings.path = Some(std::path::absolute(&path).unwrap_or(path));
         Ok(settings)
     }
 
-    fn parse(text: &str) -> Result<Settings, String> {
+    fn parse(text: &str) -> Result<Settings, Mistake> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let settings: Settings =
-            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
-        match settings.backup {
-            BackupSettings { workers: 0, .. } => Err("backup.workers must be at least 1".into()),
-            BackupSettings { uploads: 0, .. } => Err("backup.uploads must be at least 1".into()),
-            _ => Ok(settings),
-        }
+        toml::from_str(text).map_err(|error| Mistake::of(text, &error))
     }
 
     /// The source that was named, or the only one there is.
@@ -251,10 +320,54 @@ mod tests {
             ("[backup]\ncompression = \"gzip\"\n", "'gzip' is not a compression"),
             ("[backup]\nwal_timeout = \"soon\"\n", "'soon' is not a length of time"),
             ("[backup]\nwal_timeout = \"-5s\"\n", "not a length of time"),
-            ("[backup]\nuploads = \"4\"\n", "invalid type"),
+            ("[backup]\nuploads = \"4\"\n", "line 2, column 11, uploads: invalid type: a string, expected"),
+            ("[backup]\nuploads = 0\n", "line 2, column 11, uploads: it must be at least 1"),
+            ("# ü\n[vault]\nü = 1\n", "line 3"),
+            ("[vault]\nurl = \"ü", "line 2"),
+            ("vault = 1\n", "line 1, column 9, vault: invalid type"),
+            ("[[also]]\nurll = \"x\"\n", "line 2, column 1, urll: unknown field `urll`"),
+            ("\u{feff}[vault]\n ulr = 1\n", "line 2, column 2, ulr: unknown field"),
         ] {
-            let error = Settings::parse(text).unwrap_err();
+            let error = Settings::parse(text).unwrap_err().why;
             assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_is_recognised() {
+        for (text, meant) in [
+            ("[vault]\nulr = \"x\"\n", Some("url")),
+            ("[vualt]\n", Some("vault")),
+            ("[sources.a]\n", Some("source")),
+            ("[source.a]\nkind = \"postgers\"\n", Some("postgres")),
+            ("[source.a]\nkind = \"postgres\"\nconnectoin = \"\"\n", Some("connection")),
+            ("[vault]\npassphrasefile = \"x\"\n", Some("passphrase_file")),
+            ("[backup]\nwal-timeout = \"1s\"\n", Some("wal_timeout")),
+            ("[source.a]\nkind = \"oracle\"\n", None),
+            ("[backup]\nretention = 3\n", None),
+        ] {
+            assert_eq!(Settings::parse(text).unwrap_err().suggestion.as_deref(), meant, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_never_shows_a_password() {
+        for text in [
+            "[source.a]\nconnectoin = \"host=x password=canary\"\n",
+            "[source.a]\nkind = \"postgres\"\nconnection = \"password=canary\n",
+            "[source.a]\nkind = \"postgres\"\nconnection = password=canary\n",
+            "[source.a]\nkind = \"postgres\"\nconnection = 'a' password=canary\n",
+            "[source.a]\nkind = \"postgres\"\nconnection = [\"canary\"]\n",
+            "[source.a]\nkind = \"postgres\"\nconnection = { password = \"canary\" }\n",
+            "[source.a]\nkind = \"postgres\"\nconnection = \"\"\"\nhost=x\npassword=canary\n",
+            "[source]\na = \"postgres://u:canary@h/db\"\n",
+            "source = \"postgres://u:canary@h/db\"\n",
+            "[source.a]\nkind = \"postgres\"\nconnection = \"can\\qary canary\"\n",
+            "[backup]\nworkers = \"canary\"\n",
+            "\"canary\"\n",
+        ] {
+            let mistake = Settings::parse(text).unwrap_err();
+            assert!(!format!("{mistake:?}").contains("canary"), "{text}: {mistake:?}");
         }
     }
 
