@@ -1,8 +1,9 @@
 //! The command line: one file per verb. Doc comments are the help text.
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Command, CommandFactory, Parser, Subcommand};
 use strongroom_model::Cx;
 
+use crate::Caller;
 use crate::context::{Context, Global};
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Outcome, Printer};
@@ -61,11 +62,7 @@ enum Verb {
 pub fn run() -> Code {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version come this way, too, and are no failures.
-            let _ = error.print();
-            return if error.use_stderr() { Code::Usage } else { Code::Ok };
-        }
+        Err(error) => return refused(&error),
     };
     let printer = Printer { format: arguments.global.output, color: arguments.global.color };
     log(&arguments.global);
@@ -83,14 +80,60 @@ pub fn run() -> Code {
     }
 }
 
+/// What clap would not take. Help and version come this way, too, and are no failures.
+fn refused(error: &clap::Error) -> Code {
+    let words = crate::arguments();
+    let json = words.iter().any(|word| word == "--output=json")
+        || words.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json");
+    match (error.use_stderr(), json) {
+        (true, true) => {
+            let printer = Printer { format: Format::Json, color: Color::Never };
+            printer.failure(&Failure::of_usage(&error.to_string()))
+        }
+        (stderr, _) => {
+            let _ = error.print();
+            if stderr { Code::Usage } else { Code::Ok }
+        }
+    }
+}
+
+/// The words of a command line that are neither options nor options' values; also of a line that clap refuses.
+pub fn words(arguments: &[String]) -> Vec<&str> {
+    let tree = Arguments::command();
+    let (mut words, mut value_follows) = (Vec::new(), false);
+    for word in arguments.iter().skip(1) {
+        if std::mem::take(&mut value_follows) {
+            continue;
+        }
+        match (word.strip_prefix("--"), word.strip_prefix('-')) {
+            (Some(long), _) => value_follows = takes_value(&tree, &|option| option.get_long() == Some(long)),
+            // `-vc FILE`, but `-cFILE` holds its own.
+            (None, Some(cluster)) => {
+                let of = |letter| takes_value(&tree, &|option| option.get_short() == Some(letter));
+                value_follows = cluster.chars().position(of) == cluster.chars().count().checked_sub(1);
+            }
+            (None, None) => words.push(word.as_str()),
+        }
+    }
+    words
+}
+
+/// Whether an option anywhere in the tree is followed by its value.
+fn takes_value(tree: &Command, is_it: &dyn Fn(&clap::Arg) -> bool) -> bool {
+    let sets = |option: &clap::Arg| matches!(option.get_action(), ArgAction::Set | ArgAction::Append);
+    tree.get_arguments().any(|option| is_it(option) && sets(option))
+        || tree.get_subcommands().any(|verb| takes_value(verb, is_it))
+}
+
 async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Failure> {
     let Arguments { global, verb } = arguments;
     if let Verb::Completions(arguments) = verb {
         return Ok(completions::run(&arguments));
     }
-    let settings = Settings::load(global.config.as_deref())?;
     let cx = surroundings::real();
+    // Before anything that could take time: recovery takes a death by SIGTERM for a clean shutdown.
     stop_on_signal(cx.clone(), printer);
+    let settings = Settings::load(global.config.as_deref())?;
     let quiet = global.quiet || global.no_progress || global.output == Format::Json;
     let line = ProgressLine::start(&cx, if quiet { Show::Nothing } else { Show::Usual });
     let context = Context { cx, global, settings, printer };
@@ -137,7 +180,8 @@ fn log(global: &Global) {
         .init();
 }
 
-/// The first Ctrl-C or SIGTERM asks the operation to stop at its next safe place; the second ends the process.
+/// The first Ctrl-C or SIGTERM asks the operation to stop at its next safe place; the second ends the process. For
+/// PostgreSQL's two commands the first does: a server that shuts down signals once and waits.
 fn stop_on_signal(cx: Cx, printer: Printer) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
@@ -145,10 +189,11 @@ fn stop_on_signal(cx: Cx, printer: Printer) {
     else {
         return;
     };
+    let at_once = Caller::of(&crate::arguments()).stops_at_once();
     tokio::spawn(async move {
         for asked in 0.. {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-            if asked > 0 {
+            if at_once || asked > 0 {
                 #[allow(
                     clippy::disallowed_methods,
                     reason = "nothing to clean up: what is not committed is invisible"
@@ -163,10 +208,10 @@ fn stop_on_signal(cx: Cx, printer: Printer) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Arguments::command().debug_assert();
+        Arguments::command().debug_assert();
     }
 }

@@ -30,20 +30,24 @@ enum Caller {
 const RECOVERY_STOPS: u8 = 200;
 
 impl Caller {
+    /// Options may stand anywhere, also between `wal` and its verb. Of a line that clap refused not every word is
+    /// known: what could be recovery asking is taken for it, because a wrong "there is no such file" loses data.
     fn of(arguments: &[String]) -> Caller {
-        let mut words = arguments.iter().skip(1).filter(|word| !word.starts_with('-')).map(String::as_str);
-        // The values of options before the verb are words, too: look for the pair anywhere.
-        let (mut push, mut fetch, mut before) = (false, false, "");
-        for word in &mut words {
-            push |= before == "wal" && word == "push";
-            fetch |= before == "wal" && word == "fetch";
-            before = word;
+        let words = cli::words(arguments);
+        let mut behind = words.into_iter().skip_while(|word| *word != "wal").skip(1).peekable();
+        if behind.peek().is_none() {
+            return Caller::Shell;
         }
-        match (push, fetch) {
-            (_, true) => Caller::RestoreCommand,
-            (true, false) => Caller::ArchiveCommand,
-            (false, false) => Caller::Shell,
+        match behind.find(|word| matches!(*word, "push" | "fetch" | "status")) {
+            Some("push") => Caller::ArchiveCommand,
+            Some("status") => Caller::Shell,
+            _ => Caller::RestoreCommand,
         }
+    }
+
+    /// Nobody is there to ask twice, and nothing is half done that a later run would miss.
+    pub fn stops_at_once(self) -> bool {
+        self != Caller::Shell
     }
 
     fn exit(self, code: Code) -> u8 {
@@ -56,15 +60,18 @@ impl Caller {
     }
 }
 
-/// The exit code for whoever called this process.
+/// The words this process was called with.
 #[allow(
     clippy::disallowed_methods,
     reason = "who calls is read from the command line, also when clap could not"
 )]
+fn arguments() -> Vec<String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// The exit code for whoever called this process.
 fn exit_code(code: Code) -> u8 {
-    let arguments: Vec<String> =
-        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    Caller::of(&arguments).exit(code)
+    Caller::of(&arguments()).exit(code)
 }
 
 fn main() -> ExitCode {
@@ -82,7 +89,32 @@ mod tests {
         assert_eq!(of("strongroom wal fetch --source a x y"), Caller::RestoreCommand);
         assert_eq!(of("strongroom --config f wal fetch x y"), Caller::RestoreCommand);
         assert_eq!(of("strongroom wal push pg_wal/x"), Caller::ArchiveCommand);
-        assert_eq!(of("strongroom wal status"), Caller::Shell);
+        for line in [
+            "strongroom wal status",
+            "strongroom wal status --config fetch fetch",
+            "strongroom wal",
+            "strongroom list",
+            "strongroom backup wal",
+        ] {
+            assert_eq!(of(line), Caller::Shell, "{line}");
+        }
+        for line in ["strongroom wal --config fetch push x", "strongroom wal push --source fetch x"] {
+            assert_eq!(of(line), Caller::ArchiveCommand, "{line}");
+        }
+        for line in [
+            "strongroom wal --config f fetch x y",
+            "strongroom wal -c f fetch x y",
+            "strongroom wal -vc f fetch x y",
+            "strongroom wal -cf fetch x y",
+            "strongroom wal --config=f fetch x y",
+            "strongroom --config wal wal fetch x y",
+            "strongroom wal --source push fetch x y",
+            "strongroom wal --no-such-flag v fetch x y",
+            "strongroom --no-such-flag v wal fetch x y",
+            "strongroom wal fecth x y",
+        ] {
+            assert_eq!(of(line), Caller::RestoreCommand, "{line}");
+        }
         for code in Code::ALL {
             let fetch = Caller::RestoreCommand.exit(code);
             match code {

@@ -120,11 +120,6 @@ impl Printer {
     }
 }
 
-/// Prints as it is, for texts that carry their own form (completions).
-pub fn raw(bytes: &[u8]) {
-    let _ = std::io::stdout().write_all(bytes);
-}
-
 /// A writer that drops colours where they are not wanted.
 fn anstream<'a>(color: Color, terminal: bool, inner: impl Write + 'a) -> Box<dyn Write + 'a> {
     #[allow(

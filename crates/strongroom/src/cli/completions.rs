@@ -3,7 +3,9 @@
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::output::{Outcome, raw};
+use serde_json::json;
+
+use crate::output::Outcome;
 
 /// Print completions for a shell
 #[derive(clap::Args)]
@@ -16,6 +18,6 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut super::Arguments::command(), "strongroom", &mut script);
-    raw(&script);
-    Outcome::new(&(), "")
+    let script = String::from_utf8_lossy(&script);
+    Outcome::new(&json!({ "shell": arguments.shell.to_string(), "script": script }), script.clone())
 }
