@@ -20,6 +20,7 @@ use strongroom_vault::upload::{Packer, Upload};
 use tokio::runtime::Handle;
 
 use crate::error::OpsError;
+use crate::threads::join_all;
 
 /// Pages of one item: 128 MiB, so that one 1 GiB file keeps all workers busy.
 const ITEM_PAGES: u32 = 16 << 10;
@@ -117,17 +118,7 @@ fn run(work: &Work, packers: Vec<Packer>) -> Result<(), OpsError> {
     std::thread::scope(|scope| {
         let threads: Vec<_> =
             packers.into_iter().map(|packer| scope.spawn(|| worker(work, packer))).collect();
-        let mut result = Ok(());
-        for thread in threads {
-            let outcome = thread.join().unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<String>().cloned();
-                Err(OpsError::Worker(text.unwrap_or_else(|| "no message".into())))
-            });
-            if result.is_ok() {
-                result = outcome;
-            }
-        }
-        result
+        join_all(threads)
     })
 }
 

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should stop"))]
 
 pub mod error;
+pub mod threads;
 pub mod lineage;
 pub mod journal;
 pub mod copy;

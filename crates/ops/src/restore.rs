@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 
 use crate::error::OpsError;
 use crate::journal;
+use crate::threads::join_all;
 
 /// Bytes of stored pages in a batch: enough to read packs in long stretches, small enough to share among workers.
 const BATCH: u64 = 128 << 20;
@@ -127,15 +128,7 @@ fn write_pages(
         };
         let threads: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(worker)).collect();
         let sent = send_batches(cx, point, sender, &failed);
-        let mut result = Ok(());
-        for thread in threads {
-            let outcome = thread.join().unwrap_or_else(|panic| {
-                let text = panic.downcast_ref::<String>().cloned();
-                Err(OpsError::Worker(text.unwrap_or_else(|| "no message".into())))
-            });
-            result = result.and(outcome);
-        }
-        result.and(sent)
+        join_all(threads).and(sent)
     })
 }
 

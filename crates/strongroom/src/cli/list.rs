@@ -37,41 +37,16 @@ fn show(listing: &SourceListing) -> String {
 fn cells(row: &PointRow, windows: &[PitrWindow]) -> Vec<String> {
     let state = |text: &str, color| tinted(text, color);
     let dash = || "-".to_owned();
-    let summary = match &row.state {
-        PointState::Committed { summary } => summary,
-        PointState::Undecided { .. } => {
-            return vec![
-                row.point.to_string(),
-                dash(),
-                dash(),
-                dash(),
-                dash(),
-                dash(),
-                state("unfinished", AnsiColor::Yellow),
-            ];
-        }
-        PointState::Abandoned { .. } => {
-            return vec![
-                row.point.to_string(),
-                dash(),
-                dash(),
-                dash(),
-                dash(),
-                dash(),
-                state("abandoned", AnsiColor::Yellow),
-            ];
-        }
-        PointState::Revoked { .. } => {
-            return vec![
-                row.point.to_string(),
-                dash(),
-                dash(),
-                dash(),
-                dash(),
-                dash(),
-                state("revoked", AnsiColor::Yellow),
-            ];
-        }
+    let unfinished = match &row.state {
+        PointState::Committed { .. } => None,
+        PointState::Undecided { .. } => Some("unfinished"),
+        PointState::Abandoned { .. } => Some("abandoned"),
+        PointState::Revoked { .. } => Some("revoked"),
+    };
+    let (PointState::Committed { summary }, None) = (&row.state, unfinished) else {
+        let blank = std::iter::repeat_with(dash).take(5);
+        let word = state(unfinished.unwrap_or_default(), AnsiColor::Yellow);
+        return std::iter::once(row.point.to_string()).chain(blank).chain([word]).collect();
     };
     let window = windows.iter().find(|window| window.point == row.point);
     let verdict = match (row.expired, window) {
