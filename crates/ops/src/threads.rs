@@ -15,10 +15,14 @@ pub fn join_all(threads: Vec<ScopedJoinHandle<'_, Result<(), OpsError>>>) -> Res
         })
     });
     // All are waited for, also after an error: they borrow what the caller owns.
-    joined.fold(Ok(()), |first, next| match (&first, &next) {
-        (Ok(()), _) | (Err(OpsError::Cancelled(_)), Err(_)) => next,
-        (Err(_), _) => first,
-    })
+    let mut result = Ok(());
+    for outcome in joined {
+        result = match (&result, &outcome) {
+            (Ok(()), _) | (Err(OpsError::Cancelled(_)), Err(_)) => outcome,
+            (Err(_), _) => result,
+        };
+    }
+    result
 }
 
 #[cfg(test)]

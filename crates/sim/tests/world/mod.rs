@@ -1,5 +1,7 @@
 //! What the tests of this crate share: a vault in a simulated store, a toy source, one backup.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
