@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::bucket::{Bucket, BucketOptions};
 use crate::folder::Folder;
+use crate::key::Key;
 use crate::port::{Store, StoreError};
 use crate::retry::Retry;
 
@@ -38,7 +39,8 @@ impl StoreAddress {
             Some(("s3", rest)) => {
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
                 let prefix = prefix.trim_matches('/');
-                let sound = !bucket.is_empty() && (prefix.is_empty() || crate::key::Key::new(prefix).is_ok());
+                // A bucket's name keeps to what a key's segment may be made of, and becomes part of a host name.
+                let sound = Key::new(bucket).is_ok() && (prefix.is_empty() || Key::new(prefix).is_ok());
                 let address = StoreAddress::Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
                 sound.then_some(address).ok_or_else(wrong)
             }
@@ -94,6 +96,9 @@ mod tests {
             ("s3://b/", Some(bucket("b", ""))),
             ("s3://b/p/q/", Some(bucket("b", "p/q"))),
             ("s3:///p", None),
+            ("s3://..", None),
+            ("s3://user@host/p", None),
+            ("s3://b?region=x", None),
             ("s3://b/../c", None),
             ("ftp://b/c", None),
             ("", None),

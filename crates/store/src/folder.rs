@@ -20,7 +20,7 @@
 //! A [`Folder`] (with its clones) that has once seen the marker never takes its absence for an answer again.
 //!
 //! **Invariants**
-//! - `Ok` and `Exists` are said only after the folder that holds the name, and those above it, were fsynced: both are
+//! - `Ok` and `Exists` are said only after the folder that holds the name was fsynced, and young ones above it: both are
 //!   taken as "it is durably there". The marker is looked for before and after, so what was written is in the vault.
 //! - A listing is complete or an error: the marker is looked for after the walk as well.
 //!

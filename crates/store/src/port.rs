@@ -79,7 +79,7 @@ pub struct Head {
 pub struct Page {
     /// Objects in ascending order of key.
     pub objects: Vec<Head>,
-    /// Where to go on (pass as `after`); `None` when the listing is complete.
+    /// Where to go on (pass as `after`); `None` when the listing is complete. What follows may turn out to be nothing.
     pub next: Option<Key>,
 }
 

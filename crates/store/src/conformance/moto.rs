@@ -42,6 +42,8 @@ impl MotoServer {
             }
         };
         let log = process.stderr.take();
+        // From here on it ends with this value, also when it does not come up.
+        let server = MotoServer { process, port };
         let deadline = Instant::now() + Duration::from_secs(60);
         let lines = log.into_iter().flat_map(|log| BufReader::new(log).lines().map_while(Result::ok));
         // It says so when it listens; what it says later must be read, or its pipe fills up.
@@ -49,7 +51,7 @@ impl MotoServer {
         let listens = lines.any(|line| line.contains("Running on"));
         assert!(listens, "moto_server did not come up on port {port}");
         std::thread::spawn(move || lines.for_each(drop));
-        Some(MotoServer { process, port })
+        Some(server)
     }
 
     /// `http://127.0.0.1:PORT`
