@@ -41,7 +41,8 @@ Examples:
   strongroom restore orders --at '2026-11-20 12:00:00+00' --to /var/lib/postgresql/restored
 
 Settings come from flags, then the environment, then strongroom.toml (in the working directory, in
-~/.config/strongroom or in /etc/strongroom). Exit codes are in docs/exit-codes.md.";
+~/.config/strongroom or in /etc/strongroom). Diagnostics go to standard error; STRONGROOM_LOG or LOG_LEVEL set their level.
+Exit codes are in docs/exit-codes.md.";
 
 #[derive(Subcommand)]
 enum Verb {
@@ -162,9 +163,10 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
 }
 
 fn log(global: &Global) {
+    let of_host = log_level();
     let default = match (global.quiet, global.verbose) {
         (true, _) => "error",
-        (false, 0) => "warn",
+        (false, 0) => of_host.as_deref().unwrap_or("warn"),
         (false, 1) => "strongroom=info,warn",
         (false, _) => "strongroom=debug,info",
     };
@@ -178,6 +180,14 @@ fn log(global: &Global) {
         .without_time()
         .with_target(false)
         .init();
+}
+
+/// `LOG_LEVEL`, which a host may set for all its programs: only what is ours follows it, so that no library under us
+/// begins to print what it sends.
+#[allow(clippy::disallowed_methods, reason = "logging begins before settings are read")]
+fn log_level() -> Option<String> {
+    let level: tracing::Level = std::env::var("LOG_LEVEL").ok()?.parse().ok()?;
+    Some(format!("strongroom={level},error"))
 }
 
 /// The first Ctrl-C or SIGTERM asks the operation to stop at its next safe place; the second ends the process. For

@@ -29,16 +29,30 @@ use crate::settings::{Settings, SettingsError, SourceKind, VaultSettings};
 #[command(next_help_heading = "For every command")]
 pub struct Global {
     /// Settings file
-    #[arg(long, short, global = true, value_name = "FILE", env = "STRONGROOM_CONFIG")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FILE",
+        env = "STRONGROOM_CONFIG",
+        hide_env_values = true
+    )]
     pub config: Option<PathBuf>,
     /// The vault: a folder or s3://bucket/prefix
-    #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_VAULT")]
+    #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_VAULT", hide_env_values = true)]
     pub vault: Option<String>,
-    /// File whose first line is the vault's passphrase (the passphrase itself: STRONGROOM_PASSPHRASE)
-    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_PASSPHRASE_FILE")]
+    // Its environment is read below: a flag must win over STRONGROOM_PASSPHRASE, which wins over the file's name there.
+    /// File whose first line is the vault's passphrase [env: STRONGROOM_PASSPHRASE_FILE; the passphrase itself: STRONGROOM_PASSPHRASE]
+    #[arg(long, global = true, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
     /// age identity file that opens the vault
-    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_IDENTITY_FILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "STRONGROOM_IDENTITY_FILE",
+        hide_env_values = true
+    )]
     pub identity_file: Option<PathBuf>,
     /// For people or for scripts
     #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
@@ -106,7 +120,7 @@ impl Context {
 
     /// The vault, opened with whatever key was given.
     pub async fn vault(&self) -> Result<Arc<Vault>, Failure> {
-        let given = (self.global.identity_file.clone(), self.global.passphrase_file.clone());
+        let given = (self.global.identity_file.clone(), self.given_passphrase()?);
         let unlock = self.unlock(&self.settings.vault, given)?;
         Ok(Arc::new(Vault::open(self.store()?, &unlock).await?))
     }
@@ -123,39 +137,76 @@ impl Context {
     async fn further_vault(&self, settings: &VaultSettings) -> Result<Arc<Vault>, Failure> {
         let url = settings.url.as_ref().map(|url| self.url_beside_file(url));
         let url = url.ok_or_else(|| SettingsError::Missing("an [[also]] vault has no url".into()))?;
-        let unlock = self.unlock(settings, (None, None))?;
+        let mut unlock = self.unlock(settings, (None, None))?;
+        if unlock.passphrase.is_none() {
+            // What is given for the main vault may fit here, too, but never instead of this one's own.
+            unlock.passphrase = self.given_passphrase()?;
+        }
         Ok(Arc::new(Vault::open(store_at(&url, settings)?, &unlock).await?))
     }
 
-    /// Passphrase and identities: flag or environment (`given`), else file.
+    /// What opens a vault: an identity file and a passphrase that were given, else what its settings name.
     fn unlock(
         &self,
         vault: &VaultSettings,
-        given: (Option<PathBuf>, Option<PathBuf>),
+        (identity_file, passphrase): (Option<PathBuf>, Option<Zeroizing<String>>),
     ) -> Result<Unlock, Failure> {
         let of_file = |path: &Option<PathBuf>| path.as_ref().map(|path| self.beside_file(path));
-        let identity_file = given.0.or_else(|| of_file(&vault.identity_file));
-        let passphrase_file = given.1.or_else(|| of_file(&vault.passphrase_file));
-        let mut unlock = Unlock::default();
-        if let Some(path) = identity_file {
+        let mut unlock = Unlock { passphrase, ..Unlock::default() };
+        if let Some(path) = identity_file.or_else(|| of_file(&vault.identity_file)) {
             unlock.identities = Some(self.secret(&path)?);
         }
-        if let Ok(passphrase) = std::env::var("STRONGROOM_PASSPHRASE") {
-            unlock.passphrase = Some(Zeroizing::new(passphrase));
-        } else if let Some(path) = passphrase_file {
+        if let (None, Some(path)) = (&unlock.passphrase, of_file(&vault.passphrase_file)) {
             unlock.passphrase = Some(self.passphrase(&path)?);
         }
         Ok(unlock)
     }
 
+    /// The passphrase by flag, else by environment.
+    pub fn given_passphrase(&self) -> Result<Option<Zeroizing<String>>, Failure> {
+        if let Some(path) = &self.global.passphrase_file {
+            return self.passphrase(path).map(Some);
+        }
+        match std::env::var("STRONGROOM_PASSPHRASE").map(Zeroizing::new) {
+            Ok(passphrase) if !passphrase.is_empty() => return Ok(Some(passphrase)),
+            Err(std::env::VarError::NotUnicode(_)) => {
+                return Err(Failure::new(Code::Settings, "STRONGROOM_PASSPHRASE is not UTF-8 text"));
+            }
+            _ => {}
+        }
+        self.passphrase_file().map(|path| self.passphrase(&path)).transpose()
+    }
+
+    /// The passphrase file by flag, else by environment.
+    pub fn passphrase_file(&self) -> Option<PathBuf> {
+        let named = || std::env::var_os("STRONGROOM_PASSPHRASE_FILE").filter(|path| !path.is_empty());
+        self.global.passphrase_file.clone().or_else(|| named().map(PathBuf::from))
+    }
+
+    /// The passphrase that every later command will use: as given, else by the settings file.
+    pub fn usual_passphrase(&self) -> Result<Option<Zeroizing<String>>, Failure> {
+        let of_file = self.settings.vault.passphrase_file.as_ref();
+        match (self.given_passphrase()?, of_file) {
+            (None, Some(path)) => self.passphrase(&self.beside_file(path)).map(Some),
+            (given, _) => Ok(given),
+        }
+    }
+
     /// A passphrase file's first line.
-    pub fn passphrase(&self, path: &Path) -> Result<Zeroizing<String>, Failure> {
+    fn passphrase(&self, path: &Path) -> Result<Zeroizing<String>, Failure> {
         let text = self.secret(path)?;
-        Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
+        match text.lines().next().unwrap_or_default() {
+            "" => {
+                let failure =
+                    Failure::new(Code::Settings, format!("read a passphrase from {}", path.display()));
+                Err(failure.hint("its first line is empty: write the passphrase there"))
+            }
+            line => Ok(Zeroizing::new(line.to_owned())),
+        }
     }
 
     fn secret(&self, path: &Path) -> Result<Zeroizing<String>, Failure> {
-        let read = |source| SettingsError::Read { path: path.display().to_string(), source };
+        let read = |source| SettingsError::Key { path: path.display().to_string(), source };
         let facts = std::fs::metadata(path).map_err(read)?;
         if facts.is_file() && facts.mode() & 0o077 != 0 {
             tracing::warn!("{} can be read by others: chmod 600 it", path.display());
@@ -220,7 +271,7 @@ impl Context {
                 }),
             ),
             ("--identity-file", absolute(self.global.identity_file.as_deref())),
-            ("--passphrase-file", absolute(self.global.passphrase_file.as_deref())),
+            ("--passphrase-file", absolute(self.passphrase_file().as_deref())),
         ];
         words.extend(
             flags.into_iter().flat_map(|(flag, value)| value.map(|value| [flag.to_owned(), value])).flatten(),

@@ -106,7 +106,10 @@ impl Failure {
         let message = parts.next().unwrap_or_default();
         let failure = Failure::new(Code::Usage, message.strip_prefix("error: ").unwrap_or(message));
         let hint: Vec<&str> = parts.filter(|part| !part.starts_with("For more information")).collect();
-        failure.hint(hint.join("; ").replace('\n', " "))
+        match hint.is_empty() {
+            true => failure.hint("see --help"),
+            false => failure.hint(hint.join("; ").replace('\n', " ")),
+        }
     }
 
     fn of(kind: Code, error: &dyn std::error::Error) -> Failure {
@@ -133,7 +136,10 @@ impl From<SettingsError> for Failure {
             SettingsError::Wrong { suggestion: Some(meant), .. } => {
                 failure.hint(format!("did you mean '{meant}'?"))
             }
-            SettingsError::Read { .. } | SettingsError::Wrong { .. } => failure,
+            SettingsError::Read { .. } | SettingsError::Key { .. } => {
+                failure.hint("is the path right, and may this user read it?")
+            }
+            SettingsError::Wrong { .. } => failure,
         }
     }
 }
@@ -284,5 +290,38 @@ impl From<ArchiveError> for Failure {
             ArchiveError::Wrong { .. } | ArchiveError::Size { .. } => (Code::Damaged, ""),
         };
         Failure::of(kind, &error).hint(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page is the promise: every code is on it, with its word, and nothing else is.
+    #[test]
+    fn the_page_of_exit_codes_is_the_table() {
+        let page = include_str!("../../../docs/exit-codes.md");
+        let rows: Vec<(u8, String)> = page
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+                Some((cells.next()?.parse().ok()?, cells.next()?.to_owned()))
+            })
+            .collect();
+        let word = |code: &Code| serde_json::to_value(code).unwrap().as_str().unwrap().to_owned();
+        let table: Vec<(u8, String)> = Code::ALL.iter().map(|code| (*code as u8, word(code))).collect();
+        assert_eq!(rows, table);
+    }
+
+    #[test]
+    fn a_refused_command_line_keeps_its_message_and_its_tips() {
+        let printed = "error: unrecognized subcommand 'lst'\n\n  tip: a similar subcommand exists: 'list'\n\n\
+                       Usage: strongroom [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.\n";
+        let failure = Failure::of_usage(printed);
+        assert_eq!(failure.message, "unrecognized subcommand 'lst'");
+        assert_eq!(
+            failure.hint.as_deref(),
+            Some("tip: a similar subcommand exists: 'list'; Usage: strongroom [OPTIONS] <COMMAND>")
+        );
     }
 }

@@ -156,11 +156,12 @@ impl Mistake {
     }
 }
 
-/// `invalid type: string "…", expected …` without the string.
+/// `invalid type: string "…", expected …` without the string, and in words of people.
 fn without_value(message: &str) -> String {
+    let message = &message.replace("expected usize", "expected a whole number");
     match (message.find("string \""), message.rfind("\", expected")) {
         (Some(from), Some(to)) if from < to => format!("{}a string{}", &message[..from], &message[to + 1..]),
-        _ => message.to_owned(),
+        _ => message.clone(),
     }
 }
 
@@ -197,6 +198,15 @@ pub enum SettingsError {
     /// The file that was named is not there or may not be read.
     #[error("read settings from {path}")]
     Read {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A passphrase or identity file is not there or may not be read.
+    #[error("read the key in {path}")]
+    Key {
         /// Which.
         path: String,
         /// Why.

@@ -8,12 +8,17 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::json;
+use strongroom_ops::OpsError;
 use strongroom_ops::doctor::{Examination, examine_store};
 use strongroom_postgres::advice::Verdict;
+use strongroom_store::Store;
 use strongroom_vault::keys::generate_identity;
-use strongroom_vault::{Recipient, Suite};
+use strongroom_vault::{Recipient, Suite, Unlock, Vault, VaultError};
+
+use zeroize::Zeroizing;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure};
@@ -50,26 +55,29 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let suite = if arguments.no_encryption { Suite::Plain } else { Suite::Aes256Gcm };
     let mut recipients: Vec<Recipient> =
         arguments.age_recipient.iter().cloned().map(Recipient::Age).collect();
+    let by_identity = arguments.generate_identity.is_some() || !recipients.is_empty();
+    let passphrase = if suite == Suite::Plain { None } else { passphrase(context, by_identity)? };
+    let by_passphrase = passphrase.is_some();
+    recipients.extend(passphrase.map(Recipient::Passphrase));
+    // Both files first: a name that is taken stops the command before there is a vault.
+    if let Some(path) = &arguments.write_config {
+        let text = config(context, &store.place(), arguments.generate_identity.as_deref());
+        write_new(path, text.as_bytes())?;
+    }
     if let Some(path) = &arguments.generate_identity {
         let (identity, recipient) = generate_identity();
-        write_new(path, identity.as_bytes())?;
+        write_new(path, identity.as_bytes()).inspect_err(|_| remove(arguments.write_config.as_deref()))?;
         recipients.push(Recipient::Age(recipient));
     }
-    let by_passphrase = suite != Suite::Plain && passphrase(context, &mut recipients)?;
     let made =
         strongroom_ops::init::init(&context.cx, store.clone(), suite, &recipients, &surroundings::tool())
             .await;
-    let made = made.inspect_err(|_| {
-        // The identity opens nothing: the vault was not made.
-        if let Some(path) = &arguments.generate_identity {
-            let _ = std::fs::remove_file(path);
-        }
-    })?;
+    let made = match made {
+        Ok(made) => made,
+        Err(error) => return Err(withdraw(error, &store, arguments).await),
+    };
     let mut examination = Examination::default();
     examine_store(&context.cx, &store, &mut examination).await;
-    if let Some(path) = &arguments.write_config {
-        write_new(path, config(&made.place, arguments.generate_identity.as_deref()).as_bytes())?;
-    }
     let broken: Vec<&str> = examination
         .findings
         .iter()
@@ -85,26 +93,47 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     Ok(Outcome::new(&json, text).with_code(if broken.is_empty() { Code::Ok } else { Code::Problems }))
 }
 
-/// Adds the passphrase that was given; asks for one if there is no recipient at all.
-fn passphrase(context: &Context, recipients: &mut Vec<Recipient>) -> Result<bool, Failure> {
-    let given = match (std::env::var("STRONGROOM_PASSPHRASE"), &context.global.passphrase_file) {
-        (Ok(passphrase), _) => Some(passphrase.into()),
-        (Err(_), Some(path)) => Some(context.passphrase(path)?),
-        (Err(_), None) if recipients.is_empty() => context.ask_new_passphrase()?,
-        (Err(_), None) => None,
+/// The passphrase that was given; without one, and without an identity, one that is asked for.
+fn passphrase(context: &Context, by_identity: bool) -> Result<Option<Zeroizing<String>>, Failure> {
+    let given = match by_identity {
+        true => return context.given_passphrase(),
+        false => context.usual_passphrase()?,
     };
-    match given {
-        Some(passphrase) => {
-            recipients.push(Recipient::Passphrase(passphrase));
-            Ok(true)
+    let known = match given {
+        Some(passphrase) => Some(passphrase),
+        None => context.ask_new_passphrase()?,
+    };
+    let nobody = || {
+        let failure = Failure::new(Code::Usage, "for whom is the vault's key?");
+        failure
+            .hint("give --generate-identity, --age-recipient or --passphrase-file, or run it on a terminal")
+    };
+    known.map(Some).ok_or_else(nobody)
+}
+
+/// Takes back what was written for a vault that was not made. An identity that may be the only key to one stays.
+async fn withdraw(error: OpsError, store: &Arc<dyn Store>, arguments: &Arguments) -> Failure {
+    let unmade = match &error {
+        OpsError::Vault(VaultError::AlreadyAVault { .. }) => true,
+        _ => {
+            matches!(Vault::open(store.clone(), &Unlock::default()).await, Err(VaultError::NotAVault { .. }))
         }
-        None if recipients.is_empty() => {
-            let failure = Failure::new(Code::Usage, "for whom is the vault's key?");
-            Err(failure.hint(
-                "give --generate-identity, --age-recipient or --passphrase-file, or run it on a terminal",
-            ))
-        }
-        None => Ok(false),
+    };
+    remove(arguments.write_config.as_deref());
+    let mut failure = Failure::from(error);
+    match &arguments.generate_identity {
+        Some(path) if !unmade => failure.causes.push(format!(
+            "the vault may have been made for all that: its identity stays in {}",
+            path.display()
+        )),
+        path => remove(path.as_deref()),
+    }
+    failure
+}
+
+fn remove(path: Option<&Path>) {
+    if let Some(path) = path {
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -129,11 +158,16 @@ fn advice(arguments: &Arguments, by_passphrase: bool) -> String {
     text
 }
 
-fn config(place: &str, identity: Option<&Path>) -> String {
+fn config(context: &Context, place: &str, identity: Option<&Path>) -> String {
     let place = if place.contains("://") { place.to_owned() } else { absolute(Path::new(place)) };
-    let identity = identity.map(|path| format!("identity_file = {:?}\n", absolute(path))).unwrap_or_default();
+    let line = |key: &str, path: Option<&Path>| match path {
+        Some(path) => format!("{key} = {:?}\n", absolute(path)),
+        None => String::new(),
+    };
+    let identity = line("identity_file", identity);
+    let passphrase = line("passphrase_file", context.passphrase_file().as_deref());
     format!(
-        "[vault]\nurl = {place:?}\n{identity}\n# One section per source; the name is yours.\n[source.main]\nkind = \"postgres\"\n\
+        "[vault]\nurl = {place:?}\n{identity}{passphrase}\n# One section per source; the name is yours.\n[source.main]\nkind = \"postgres\"\n\
          connection = \"host=/var/run/postgresql user=postgres\"\n"
     )
 }

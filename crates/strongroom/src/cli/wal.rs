@@ -87,9 +87,7 @@ async fn push(
             Ok(Shipped::AlreadyThere) => {
                 tracing::info!("{} of {source} was there already, the same", input.file)
             }
-            Err(failure) => {
-                failed.get_or_insert(failure);
-            }
+            Err(failure) => keep_first(&mut failed, failure),
         }
     }
     match failed {
@@ -98,6 +96,14 @@ async fn push(
             &json!({ "file": input.file.to_string(), "source": source, "vaults": outcomes }),
             "",
         )),
+    }
+}
+
+/// The first failure is what the command answers; of the others the log has a line.
+fn keep_first(first: &mut Option<Failure>, failure: Failure) {
+    match first {
+        None => *first = Some(failure),
+        Some(_) => tracing::warn!("{}: {}", failure.message, failure.causes.join(": ")),
     }
 }
 
@@ -130,10 +136,7 @@ async fn fetch(
                     "",
                 ));
             }
-            Err(failure) => {
-                tracing::warn!("{}", failure.message);
-                failed.get_or_insert(failure);
-            }
+            Err(failure) => keep_first(&mut failed, failure),
         }
     }
     match failed {
