@@ -31,7 +31,9 @@ pub struct AddressError(String);
 impl StoreAddress {
     /// Reads `/folder`, `file:///folder` or `s3://bucket/prefix`.
     pub fn parse(text: &str) -> Result<StoreAddress, AddressError> {
-        let wrong = || AddressError(text.to_owned());
+        // What stands before an '@' may be a secret, which must not be repeated.
+        let shown = text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("…@{rest}"));
+        let wrong = || AddressError(shown.clone());
         match text.split_once("://") {
             None if text.is_empty() => Err(wrong()),
             None => Ok(StoreAddress::Folder(text.into())),
@@ -105,5 +107,7 @@ mod tests {
         ] {
             assert_eq!(StoreAddress::parse(text).ok(), address, "{text}");
         }
+        let error = StoreAddress::parse("s3://KEY:canary@bucket").unwrap_err();
+        assert!(!error.to_string().contains("canary"), "{error}");
     }
 }

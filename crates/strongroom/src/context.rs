@@ -251,6 +251,19 @@ impl Context {
         }
     }
 
+    /// Whether the vault's key is to be had from this process's environment only, which no server has.
+    pub fn key_is_in_environment(&self) -> bool {
+        let vault = &self.settings.vault;
+        let files = [
+            &self.global.identity_file,
+            &vault.identity_file,
+            &self.passphrase_file(),
+            &vault.passphrase_file,
+        ];
+        files.iter().all(|file| file.is_none())
+            && self.usual_passphrase().is_ok_and(|passphrase| passphrase.is_some())
+    }
+
     /// This binary, called for `source` with the same settings: for `archive_command` and `restore_command`.
     pub fn command(&self, verb: &[&str], source: &SourceName, placeholders: &str) -> Result<String, Failure> {
         let binary = std::env::current_exe()

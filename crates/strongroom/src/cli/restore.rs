@@ -136,7 +136,10 @@ pub async fn run(
     let facts: PostgresFacts = serde_json::from_value(point.facts().engine_facts.clone())
         .map_err(|error| Failure::new(Code::Damaged, format!("facts of {}: {error}", plan.point.point)))?;
     let tablespaces = tablespaces(&facts, &arguments.tablespace_map)?;
-    let text = describe(&plan, &facts, &tablespaces, arguments);
+    let mut text = describe(&plan, &facts, &tablespaces, arguments);
+    if context.key_is_in_environment() {
+        text.push_str("\n  note       the vault's key is in this environment only: recovery needs STRONGROOM_PASSPHRASE in the server's, or a file");
+    }
     if arguments.dry_run {
         return Ok(Outcome::new(&plan, text));
     }
