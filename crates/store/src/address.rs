@@ -75,6 +75,8 @@ pub fn open(address: &StoreAddress, options: &StoreOptions) -> Result<Arc<dyn St
             region: options.region.clone(),
             path_style: options.path_style,
             allow_http: options.allow_http,
+            // A named one is for who builds a bucket by hand; here `AWS_PROFILE` says it.
+            profile: None,
         })?),
     };
     Ok(Arc::new(Retry::new(store)))

@@ -20,10 +20,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, S3ConditionalPut};
 use object_store::path::Path;
 use object_store::{
     ClientOptions, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+    StaticCredentialProvider,
 };
 
 use self::answer::{Meaning, meaning};
@@ -53,6 +54,9 @@ pub struct BucketOptions {
     pub path_style: bool,
     /// Plain HTTP.
     pub allow_http: bool,
+    /// A profile of the shared files. It outweighs `AWS_PROFILE` and the environment's keys: two vaults of one host may be
+    /// two accounts'.
+    pub profile: Option<String>,
 }
 
 /// A bucket, or a part of one.
@@ -63,14 +67,11 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The bucket of these options. Credentials: environment, else the shared profile files (`AWS_PROFILE`), else web
-    /// identity, container or instance metadata. Nothing is asked of the bucket yet.
+    /// The bucket of these options. Credentials: the profile that the options name, else the environment, else the shared
+    /// profile files (`AWS_PROFILE`), else web identity, container or instance metadata. Nothing is asked of the bucket yet.
     pub fn open(options: BucketOptions) -> Result<Bucket, StoreError> {
-        let mut profile = Profile::load().map_err(|error| unopened(&options, error.into()))?;
-        // The environment outweighs the files.
-        if std::env::var_os("AWS_ACCESS_KEY_ID").is_some() {
-            profile.keys = None;
-        }
+        let profile = Profile::load(options.profile.as_deref());
+        let mut profile = profile.map_err(|error| unopened(&options, error.into()))?;
         let variable = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok());
         let region = variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]).or(profile.region.take());
         let endpoint = variable(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]).or(profile.endpoint.take());
@@ -94,8 +95,10 @@ impl Bucket {
         profile: &Profile,
     ) -> Result<Bucket, StoreError> {
         if let Some((id, secret)) = &profile.keys {
-            builder = builder.with_access_key_id(id).with_secret_access_key(secret);
-            builder = profile.token.iter().fold(builder, |builder, token| builder.with_token(token));
+            let (key_id, secret_key, token) = (id.clone(), secret.clone(), profile.token.clone());
+            // All or nothing: the environment may have a session token that belongs to other keys.
+            let keys = StaticCredentialProvider::new(AwsCredential { key_id, secret_key, token });
+            builder = builder.with_credentials(Arc::new(keys));
         }
         let Address { endpoint, virtual_hosted } = address(&options);
         if let Some(endpoint) = endpoint {
@@ -294,6 +297,10 @@ impl Store for Bucket {
         while let Some(meta) = objects.try_next().await.map_err(failed)? {
             // What others keep in the bucket is not listed.
             let Some(head) = self.head_of(&meta.location, meta.size) else { continue };
+            // The mark that some tools leave for a folder ("a/") arrives under the folder's own name ("a").
+            if head.key.as_str() == prefix {
+                continue;
+            }
             self.expect_order(prefix, page.objects.last().map(|last| &last.key).or(after), &head.key)?;
             page.objects.push(head);
             if page.objects.len() == PAGE {

@@ -12,17 +12,25 @@ use std::path::{Path, PathBuf};
 /// Why there is no profile to use. Falling through to another identity than the one that was named would be worse.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProfileError {
-    /// `AWS_PROFILE` names none.
+    /// There is none of this name.
+    #[error("{by} names the profile '{name}', which is in neither the credentials file nor the config file")]
+    Absent {
+        /// Who asked for it.
+        by: &'static str,
+        /// Which one.
+        name: String,
+    },
+    /// It gets its keys elsewhere.
     #[error(
-        "AWS_PROFILE names the profile '{0}', which is in neither the credentials file nor the config file"
-    )]
-    Absent(String),
-    /// `AWS_PROFILE` names one that gets its keys elsewhere.
-    #[error(
-        "AWS_PROFILE names the profile '{0}', which has no keys but says how to get them: \
+        "{by} names the profile '{name}', which has no keys but says how to get them: \
          put them into the environment (aws configure export-credentials --format env)"
     )]
-    Indirect(String),
+    Indirect {
+        /// Who asked for it.
+        by: &'static str,
+        /// Which one.
+        name: String,
+    },
     /// A file is there and cannot be read.
     #[error("read {0}")]
     Read(PathBuf, #[source] std::io::Error),
@@ -40,31 +48,41 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// The profile that `AWS_PROFILE` names (or `default`), from `~/.aws` or where the environment says.
-    pub(crate) fn load() -> Result<Profile, ProfileError> {
+    /// The profile of this name, or the one that `AWS_PROFILE` names (or `default`): from `~/.aws` or where the environment
+    /// says. Without keys if the environment has some and no name was given: then those are meant.
+    pub(crate) fn load(name: Option<&str>) -> Result<Profile, ProfileError> {
         let file = |variable: &str, usual: &str| {
             let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".aws").join(usual));
             std::env::var_os(variable).map(PathBuf::from).or_else(home)
         };
         let credentials = read(file("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
         let config = read(file("AWS_CONFIG_FILE", "config"));
+        if let Some(name) = name {
+            return Profile::named("the bucket's options", name, &credentials?, &config?);
+        }
         let asked_for = std::env::var("AWS_PROFILE").ok();
         // Keys in the environment outweigh any profile's, also one's that is not there.
-        match asked_for.filter(|_| std::env::var_os("AWS_ACCESS_KEY_ID").is_none()) {
-            Some(name) => Profile::named(&name, &credentials?, &config?),
-            None => {
-                let name = std::env::var("AWS_PROFILE").unwrap_or_else(|_| "default".into());
-                Ok(Profile::parse(&name, &or_nothing(credentials), &or_nothing(config)))
-            }
+        let keys_around = std::env::var_os("AWS_ACCESS_KEY_ID").is_some();
+        if let Some(name) = asked_for.as_deref().filter(|_| !keys_around) {
+            return Profile::named("AWS_PROFILE", name, &credentials?, &config?);
         }
+        let name = asked_for.as_deref().unwrap_or("default");
+        let profile = Profile::parse(name, &or_nothing(credentials), &or_nothing(config));
+        Ok(if keys_around { Profile { keys: None, ..profile } } else { profile })
     }
 
     /// The profile that somebody asked for.
-    fn named(name: &str, credentials: &str, config: &str) -> Result<Profile, ProfileError> {
+    fn named(
+        by: &'static str,
+        name: &str,
+        credentials: &str,
+        config: &str,
+    ) -> Result<Profile, ProfileError> {
         let profile = Profile::parse(name, credentials, config);
+        let name = name.to_owned();
         match &profile {
-            Profile { keys: None, indirect: true, .. } => Err(ProfileError::Indirect(name.to_owned())),
-            profile if *profile == Profile::default() => Err(ProfileError::Absent(name.to_owned())),
+            Profile { keys: None, indirect: true, .. } => Err(ProfileError::Indirect { by, name }),
+            profile if *profile == Profile::default() => Err(ProfileError::Absent { by, name }),
             _ => Ok(profile),
         }
     }
@@ -151,9 +169,9 @@ mod tests {
     fn a_profile_that_was_asked_for_is_not_passed_over() {
         let config =
             "[profile role]\nrole_arn = arn:aws:iam::1:role/r\n[profile place]\nregion = eu-west-1\n";
-        let named = |name| Profile::named(name, CREDENTIALS, config);
-        assert!(matches!(named("absent"), Err(ProfileError::Absent(name)) if name == "absent"));
-        assert!(matches!(named("role"), Err(ProfileError::Indirect(name)) if name == "role"));
+        let named = |name| Profile::named("AWS_PROFILE", name, CREDENTIALS, config);
+        assert!(matches!(named("absent"), Err(ProfileError::Absent { name, .. }) if name == "absent"));
+        assert!(matches!(named("role"), Err(ProfileError::Indirect { name, .. }) if name == "role"));
         assert!(named("other").is_ok_and(|profile| profile.keys.is_some()));
         // Where it is, without who asks: an instance's own identity may do.
         assert!(named("place").is_ok_and(|profile| profile.region.is_some()));

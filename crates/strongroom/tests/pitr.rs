@@ -83,8 +83,10 @@ fn behaviour_15_recovery_follows_two_promotions() {
         assert_eq!(marks(&latest), "a1 c2 e3", "through two switches");
         let on_two = site.restore("two", &["--timeline", "2", "--no-archiving"]);
         assert_eq!(marks(&on_two), "a1 c2 d2");
-        let first = site.restore("first", &["--timeline", "current", "--no-archiving"]);
-        assert_eq!(marks(&first), "a1 b1");
+        for (name, timeline) in [("first", "current"), ("one", "1")] {
+            let restored = site.restore(name, &["--timeline", timeline, "--no-archiving"]);
+            assert_eq!(marks(&restored), "a1 b1", "timeline {timeline}");
+        }
 
         // A point of timeline 3, and the newest of all is chosen from then on.
         site.configure("third.toml", &third);
@@ -98,39 +100,52 @@ fn behaviour_15_recovery_follows_two_promotions() {
     }
 }
 
+/// A tablespace's name, as SQL quotes it and as it is.
+const ODD: &str = "\"o'dd \"\"q\"\" ü\"";
+const ODD_NAME: &str = "o'dd \"q\" ü";
+
 /// Behaviour 17: tables dropped, truncated, rewritten and moved, databases made, while the copy runs.
 #[test]
 fn behaviour_17_tablespaces_and_ddl_during_the_backup() {
     for binaries in versions() {
         let site = Site::new(&binaries, InitOptions::default());
         let sql = |statements: &str| site.cluster.sql(statements).unwrap();
-        for name in ["plain", "odd ü"] {
+        for (name, quoted) in [("plain", "plain"), ("odd ü", ODD)] {
             std::fs::create_dir(site.path(name)).unwrap();
             binaries.give(&site.path(name)).unwrap();
-            sql(&format!("create tablespace \"{name}\" location '{}'", site.inside(name)));
+            sql(&format!("create tablespace {quoted} location '{}'", site.inside(name)));
         }
-        sql("create table still (id int, v text) tablespace \"odd ü\";
+        sql(&format!(
+            "create table still (id int, v text) tablespace {ODD};
              insert into still select n, repeat(md5(n::text), 20) from generate_series(1, 60000) n;
              create table moving tablespace plain as select * from still;
-             create index on moving (id)");
-        let churn = "create table x as select * from still limit 3000; truncate x; drop table x;
-            alter table moving set tablespace \"odd ü\"; vacuum full moving; alter table moving set tablespace plain;
-            create database d; create database e tablespace plain; drop database d; drop database e;";
+             create index on moving (id);
+             create table dropped as select * from still limit 9000;
+             create table cut tablespace {ODD} as select * from still limit 9000"
+        ));
+        let churn = format!(
+            "create table x as select * from still limit 3000; truncate x; drop table x;
+             alter table moving set tablespace {ODD}; vacuum full moving; alter table moving set tablespace plain;
+             create database d; create database e tablespace plain; drop database d; drop database e;"
+        );
         let mut backup = site.command(&["backup", "--workers", "1"]).stdout(Stdio::null()).spawn().unwrap();
-        let mut rounds = 0;
+        // The intent follows the server's start and the listing: from here on files are being copied.
+        live::until("the copy to begin", || site.path("vault/sources/main/points").exists());
+        sql("drop table dropped; truncate cut");
+        assert!(backup.try_wait().unwrap().is_none(), "the backup ended before anything happened to it");
         while backup.try_wait().unwrap().is_none() {
-            sql(churn);
-            rounds += 1;
+            sql(&churn);
         }
         assert!(backup.wait().unwrap().success());
-        assert!(rounds > 0);
-        sql("create database kept; insert into moving values (-1, 'last')");
-        let digest = "select count(*), md5(string_agg(m::text, '' order by id)) from moving m; select count(*) from still";
+        sql(
+            "create database kept; insert into cut select * from still limit 5; insert into moving values (-1, 'last')",
+        );
+        let digest = "select count(*), md5(string_agg(m::text, '' order by id)) from moving m; select count(*) from still; select count(*) from cut; select to_regclass('dropped')";
         let before = sql(digest);
         site.ship(&site.cluster);
 
         let (plain, odd) =
-            (format!("plain={}", site.inside("plain2")), format!("odd ü={}", site.inside("odd2")));
+            (format!("plain={}", site.inside("plain2")), format!("{ODD_NAME}={}", site.inside("odd2")));
         let restored = site
             .restore("restored", &["--tablespace-map", &plain, "--tablespace-map", &odd, "--no-archiving"]);
         assert_eq!(restored.sql(digest).unwrap(), before);
@@ -196,6 +211,8 @@ fn behaviours_7_and_23_segment_sizes_and_an_idle_server() {
         site.backup();
         // Nothing was written since: the end of this one's WAL must still arrive.
         let idle = site.backup();
+        let alone = site.restore("alone", &["--point", &idle, "--immediate", "--no-archiving"]);
+        assert_eq!(alone.sql("select count(*) from t").unwrap(), "50000");
         site.cluster.sql("insert into t values (-1)").unwrap();
         site.ship(&site.cluster);
         let restored = site.restore("restored", &["--point", &idle, "--no-archiving"]);
@@ -229,6 +246,7 @@ fn behaviour_29_what_a_restore_refuses() {
     binaries.give(&site.path("full")).unwrap();
     assert!(fails(10, restore("full", &[])).contains("precious"));
     assert_eq!(std::fs::read_dir(site.path("full")).unwrap().count(), 1);
+    assert_eq!(std::fs::read_to_string(site.path("full/precious")).unwrap(), "mine");
     let running = site.binaries.inside(site.cluster.data()).display().to_string();
     assert!(site.fails(10, &["restore", "--yes", "--to", &running]).contains("a server runs in it"));
     assert_eq!(site.cluster.sql("select count(*) from t").unwrap(), "2");
