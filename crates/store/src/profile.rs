@@ -72,12 +72,7 @@ impl Profile {
     }
 
     /// The profile that somebody asked for.
-    fn named(
-        by: &'static str,
-        name: &str,
-        credentials: &str,
-        config: &str,
-    ) -> Result<Profile, ProfileError> {
+    fn named(by: &'static str, name: &str, credentials: &str, config: &str) -> Result<Profile, ProfileError> {
         let profile = Profile::parse(name, credentials, config);
         let name = name.to_owned();
         match &profile {
