@@ -13,20 +13,20 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProfileError {
     /// There is none of this name.
-    #[error("{by} names the profile '{name}', which is in neither the credentials file nor the config file")]
+    #[error("the profile '{name}' ({by}) is in neither the credentials file nor the config file")]
     Absent {
-        /// Who asked for it.
+        /// Where its name is from.
         by: &'static str,
         /// Which one.
         name: String,
     },
     /// It gets its keys elsewhere.
     #[error(
-        "{by} names the profile '{name}', which has no keys but says how to get them: \
+        "the profile '{name}' ({by}) has no keys but says how to get them: \
          put them into the environment (aws configure export-credentials --format env)"
     )]
     Indirect {
-        /// Who asked for it.
+        /// Where its name is from.
         by: &'static str,
         /// Which one.
         name: String,
@@ -58,13 +58,13 @@ impl Profile {
         let credentials = read(file("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
         let config = read(file("AWS_CONFIG_FILE", "config"));
         if let Some(name) = name {
-            return Profile::named("the bucket's options", name, &credentials?, &config?);
+            return Profile::named("named in the bucket's options", name, &credentials?, &config?);
         }
         let asked_for = std::env::var("AWS_PROFILE").ok();
         // Keys in the environment outweigh any profile's, also one's that is not there.
         let keys_around = std::env::var_os("AWS_ACCESS_KEY_ID").is_some();
         if let Some(name) = asked_for.as_deref().filter(|_| !keys_around) {
-            return Profile::named("AWS_PROFILE", name, &credentials?, &config?);
+            return Profile::named("from AWS_PROFILE", name, &credentials?, &config?);
         }
         let name = asked_for.as_deref().unwrap_or("default");
         let profile = Profile::parse(name, &or_nothing(credentials), &or_nothing(config));
@@ -164,7 +164,7 @@ mod tests {
     fn a_profile_that_was_asked_for_is_not_passed_over() {
         let config =
             "[profile role]\nrole_arn = arn:aws:iam::1:role/r\n[profile place]\nregion = eu-west-1\n";
-        let named = |name| Profile::named("AWS_PROFILE", name, CREDENTIALS, config);
+        let named = |name| Profile::named("from AWS_PROFILE", name, CREDENTIALS, config);
         assert!(matches!(named("absent"), Err(ProfileError::Absent { name, .. }) if name == "absent"));
         assert!(matches!(named("role"), Err(ProfileError::Indirect { name, .. }) if name == "role"));
         assert!(named("other").is_ok_and(|profile| profile.keys.is_some()));

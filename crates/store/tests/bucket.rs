@@ -175,6 +175,17 @@ async fn a_listing_that_is_not_in_order_is_refused() {
     assert_eq!(kind(&error), "broken", "{error:?}");
 }
 
+/// "Create folder" of a console leaves an empty object "a/", which the client gives as "a".
+#[tokio::test]
+async fn a_folders_mark_is_not_listed() {
+    const LISTING: &str = "<ListBucketResult><IsTruncated>false</IsTruncated>\
+        <Contents><Key>a/</Key><Size>0</Size><LastModified>2026-11-20T12:00:00.000Z</LastModified></Contents>\
+        <Contents><Key>a/2</Key><Size>1</Size><LastModified>2026-11-20T12:00:00.000Z</LastModified></Contents>\
+        </ListBucketResult>";
+    let page = answering("200 OK", LISTING).list("a", None).await.unwrap();
+    assert_eq!(page.objects.iter().map(|head| head.key.as_str()).collect::<Vec<_>>(), ["a/2"]);
+}
+
 #[tokio::test]
 async fn a_delete_that_is_refused_says_so() {
     for (status, body, expected) in [

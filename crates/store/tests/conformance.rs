@@ -50,6 +50,7 @@ fn bucket(server: &MotoServer, name: &str, prefix: &str) -> Bucket {
         region: Some("us-east-1".into()),
         path_style: true,
         allow_http: true,
+        profile: None,
     };
     // The server takes any key; an unsigned request would be taken for a browser's.
     Bucket::with_keys(options, "test", "test").unwrap()
@@ -59,28 +60,39 @@ fn bucket(server: &MotoServer, name: &str, prefix: &str) -> Bucket {
 async fn a_bucket_keeps_its_promises() {
     let Some(server) = MotoServer::start() else { return };
     server.make_bucket("vaults");
+    check(Arc::new(bucket(&server, "vaults", ""))).await;
     check(Arc::new(Retry::new(Arc::new(bucket(&server, "vaults", "some/prefix"))))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_is_not_there_is_never_an_absent_object() {
     let Some(mut server) = MotoServer::start() else { return };
-    let store = bucket(&server, "nowhere", "");
-    for error in [store.get(&key("a")).await.unwrap_err(), store.head(&key("a")).await.unwrap_err()] {
-        assert!(matches!(error, StoreError::Broken { .. }), "{error:?}");
+    for (operation, error) in refusals(&bucket(&server, "nowhere", "")).await {
+        assert!(matches!(error, StoreError::Broken { .. }), "{operation}: {error:?}");
     }
-    assert!(store.list("a", None).await.is_err());
-    assert!(matches!(
-        store.put_new(&key("a"), Body::default()).await,
-        Err(PutError::Store(StoreError::Broken { .. }))
-    ));
     server.make_bucket("here");
     let store = bucket(&server, "here", "");
     assert!(store.get(&key("a")).await.unwrap_err().is_not_found());
     server.kill();
-    let error = store.get(&key("a")).await.unwrap_err();
-    assert!(error.is_passing(), "a server that is down: {error:?}");
-    assert!(store.list("a", None).await.unwrap_err().is_passing());
+    for (operation, error) in refusals(&store).await {
+        assert!(error.is_passing(), "{operation}, and the server is down: {error:?}");
+    }
+}
+
+/// What each operation says of a store where none can succeed.
+async fn refusals(store: &Bucket) -> [(&'static str, StoreError); 6] {
+    let put = match store.put_new(&key("a"), Body::default()).await {
+        Err(PutError::Store(error)) => error,
+        outcome => panic!("put_new: {outcome:?}"),
+    };
+    [
+        ("put_new", put),
+        ("get", store.get(&key("a")).await.unwrap_err()),
+        ("get_range", store.get_range(&key("a"), 0..1).await.unwrap_err()),
+        ("head", store.head(&key("a")).await.unwrap_err()),
+        ("list", store.list("a", None).await.unwrap_err()),
+        ("delete", store.delete(&key("a")).await.unwrap_err()),
+    ]
 }
 
 #[tokio::test]
