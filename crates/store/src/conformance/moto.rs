@@ -21,23 +21,13 @@ pub struct MotoServer {
 impl MotoServer {
     /// Starts a server. `None`, with the reason printed, where `moto_server` is not installed; in CI that is a failure.
     pub fn start() -> Option<MotoServer> {
-        let program = std::env::var_os("STRONGROOM_MOTO_SERVER")
-            .map_or_else(|| PathBuf::from("moto_server"), PathBuf::from);
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
-        let mut command = Command::new(&program);
-        command
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut process = match command.spawn() {
+        let mut process = match spawn(port) {
             Ok(process) => process,
-            Err(error) => {
-                assert!(std::env::var_os("CI").is_none(), "start {}: {error}", program.display());
-                println!(
-                    "skipped: no S3 server, for {} does not start: {error} (./test installs it)",
-                    program.display()
-                );
+            Err(why) => {
+                assert!(std::env::var_os("CI").is_none(), "{why}");
+                println!("skipped: no S3 server, for {why} (./test installs it)");
                 return None;
             }
         };
@@ -45,10 +35,10 @@ impl MotoServer {
         // From here on it ends with this value, also when it does not come up.
         let server = MotoServer { process, port };
         let deadline = Instant::now() + Duration::from_secs(60);
-        let lines = log.into_iter().flat_map(|log| BufReader::new(log).lines().map_while(Result::ok));
-        // It says so when it listens; what it says later must be read, or its pipe fills up.
-        let mut lines = lines.take_while(move |_| Instant::now() < deadline);
-        let listens = lines.any(|line| line.contains("Running on"));
+        let mut lines = log.into_iter().flat_map(|log| BufReader::new(log).lines().map_while(Result::ok));
+        // It says so when it listens; what it says later must be read as long as it lives, or its pipe fills up.
+        let mut begun = lines.by_ref().take_while(|_| Instant::now() < deadline);
+        let listens = begun.any(|line| line.contains("Running on"));
         assert!(listens, "moto_server did not come up on port {port}");
         std::thread::spawn(move || lines.for_each(drop));
         Some(server)
@@ -78,6 +68,31 @@ impl MotoServer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Where the program may be: where the environment says and nowhere else, or on `PATH`, or where `./test` puts it.
+fn programs() -> Vec<PathBuf> {
+    match std::env::var_os("STRONGROOM_MOTO_SERVER") {
+        Some(program) => vec![program.into()],
+        None => {
+            let installed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/venv/bin/moto_server");
+            vec!["moto_server".into(), installed.into()]
+        }
+    }
+}
+
+/// The first program that starts, or why each does not.
+fn spawn(port: u16) -> Result<Child, String> {
+    let mut reasons = Vec::new();
+    for program in programs() {
+        let mut command = Command::new(&program);
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        match command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn() {
+            Ok(process) => return Ok(process),
+            Err(error) => reasons.push(format!("{} does not start: {error}", program.display())),
+        }
+    }
+    Err(reasons.join("; "))
 }
 
 impl Drop for MotoServer {
