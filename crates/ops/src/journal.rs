@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use strongroom_model::history::TimelineHistory;
 use strongroom_model::journal::{Journal, Reach};
+use strongroom_model::point::Summary;
+use strongroom_model::restore_plan::Candidate;
 use strongroom_model::{SourceName, Timestamp, WalFile, WalSegment};
+use strongroom_vault::catalog::PointRow;
 use strongroom_vault::lineage::Lineage;
 use strongroom_vault::{Vault, VaultError};
 
@@ -70,6 +73,13 @@ impl LastTransactions {
     pub fn at(&self, last: WalSegment) -> Option<Timestamp> {
         self.0.get(&last).copied()
     }
+}
+
+/// The points of this journal's lineage that can be restored, each with the journal.
+pub fn candidates<'a>(points: &'a [PointRow], journal: &'a Journal) -> Vec<Candidate<'a>> {
+    let of_lineage = |summary: &&Summary| summary.journal.lineage == journal.lineage;
+    let restorable = points.iter().filter_map(PointRow::restorable).filter(of_lineage);
+    restorable.map(|summary| Candidate { summary, journal }).collect()
 }
 
 /// Every lineage of a source with its journal and what is known of its transactions.

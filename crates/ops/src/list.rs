@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use strongroom_model::point::{PointFacts, Summary};
-use strongroom_model::restore_plan::{Candidate, PitrWindow, pitr_windows};
+use strongroom_model::restore_plan::{PitrWindow, pitr_windows};
 use strongroom_model::{PointId, SourceName};
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::{Vault, VaultError};
@@ -43,10 +43,7 @@ async fn list_source(vault: &Vault, source: SourceName) -> Result<SourceListing,
     let journals = journal::load_all(vault, &source).await?;
     let mut windows = Vec::new();
     for (journal, transactions) in &journals {
-        let of_lineage =
-            points.iter().filter_map(PointRow::restorable).filter(|s| s.journal.lineage == journal.lineage);
-        let candidates: Vec<Candidate<'_>> =
-            of_lineage.map(|summary| Candidate { summary, journal }).collect();
+        let candidates = journal::candidates(&points, journal);
         windows.extend(pitr_windows(&candidates, &|reach| transactions.before(reach)));
     }
     windows.sort_by_key(|window| window.from);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use strongroom_model::restore_plan::{Candidate, pitr_windows};
+use strongroom_model::restore_plan::pitr_windows;
 use strongroom_model::{Cx, PointId, SourceName};
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::verify::{Damage, Depth, PointVerdict};
@@ -125,10 +125,7 @@ async fn verify_journal(
         // A damaged history cannot be read into a journal; it was named above.
         if verdict.damage.is_empty() {
             let journal = journal::load(vault, source, &lineage).await?;
-            let of_lineage =
-                rows.iter().filter_map(PointRow::restorable).filter(|s| s.journal.lineage == journal.lineage);
-            let candidates: Vec<Candidate<'_>> =
-                of_lineage.map(|summary| Candidate { summary, journal: &journal }).collect();
+            let candidates = journal::candidates(rows, &journal);
             let windows = pitr_windows(&candidates, &|_| None);
             let lacking = candidates.iter().map(|candidate| &candidate.summary.point);
             let lacking = lacking.filter(|point| !windows.iter().any(|window| window.point == **point));
