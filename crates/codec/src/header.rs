@@ -36,13 +36,37 @@ pub enum Kind {
     Lineage = 6,
     /// The vault key, wrapped for one recipient.
     Key = 7,
+    /// Retention let a point go.
+    Tombstone = 8,
+    /// A point that must not expire, or the end of that.
+    Hold = 9,
+    /// What was verified or drilled, when, and how it came out.
+    Evidence = 10,
+    /// Below which segment retention lets a timeline's WAL go.
+    Floor = 11,
+    /// What a sweep is about to delete.
+    Sweep = 12,
 }
+
+/// Every kind there is.
+const KINDS: [Kind; 12] = [
+    Kind::Intent,
+    Kind::Pack,
+    Kind::Manifest,
+    Kind::Decision,
+    Kind::Journal,
+    Kind::Lineage,
+    Kind::Key,
+    Kind::Tombstone,
+    Kind::Hold,
+    Kind::Evidence,
+    Kind::Floor,
+    Kind::Sweep,
+];
 
 impl Kind {
     fn read(byte: u8) -> Option<Kind> {
-        [Kind::Intent, Kind::Pack, Kind::Manifest, Kind::Decision, Kind::Journal, Kind::Lineage, Kind::Key]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        KINDS.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

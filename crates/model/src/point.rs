@@ -30,6 +30,9 @@ pub struct Intent {
     pub host: String,
     /// The writer's version: `strongroom 0.1.0`.
     pub tool: String,
+    /// When a copy from another vault began, if it is one. A sweep never revokes it: the copy goes on where it stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied_at: Option<Timestamp>,
 }
 
 /// The stretch of journal a point needs to become consistent.

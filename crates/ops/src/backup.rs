@@ -55,6 +55,7 @@ pub async fn backup(
         began_at: cx.now(),
         host: request.host.clone(),
         tool: request.tool.clone(),
+        copied_at: None,
     };
     let upload = vault.begin(cx, intent, request.upload).await?;
     match take(cx, vault, (engine, session), &upload, (request, &inspection)).await {

@@ -2,7 +2,7 @@
 
 use strongroom_codec::manifest::to_hex;
 use strongroom_model::point::PackRef;
-use strongroom_model::{PointId, SourceName, SystemId, WalFile};
+use strongroom_model::{PointId, SourceName, SystemId, WalFile, WalSegment};
 use strongroom_store::Key;
 
 /// Makes a key of parts that follow the key rule by construction (names, ids, numbers, hexadecimal).
@@ -105,6 +105,39 @@ pub fn wal_file(source: &SourceName, lineage: SystemId, file: WalFile) -> Key {
             format!("{folder}/{:08X}/{}/{file}", segment.timeline.get(), segment.stretch())
         }
     })
+}
+
+/// The folder of what retention decided about a lineage's WAL.
+pub fn floors(source: &SourceName, lineage: SystemId) -> String {
+    format!("sources/{source}/floors/{lineage}")
+}
+
+/// Retention's word that a timeline's WAL below `segment` may go.
+pub fn floor(source: &SourceName, lineage: SystemId, segment: WalSegment) -> Key {
+    key(format!("{}/{:08X}/{segment}", floors(source, lineage), segment.timeline.get()))
+}
+
+/// The folder of a source's sweeps.
+pub fn sweeps(source: &SourceName) -> String {
+    format!("sources/{source}/sweeps")
+}
+
+/// The folder of all holds of a source.
+pub fn holds(source: &SourceName) -> String {
+    format!("holds/{source}")
+}
+
+/// A hold's beginning (`placed`) or end (`released`). `id` is hexadecimal.
+pub fn hold_part(source: &SourceName, point: &PointId, id: &str, part: &str) -> Key {
+    key(format!("{}/{point}/{id}/{part}", holds(source)))
+}
+
+/// The folder of all evidence.
+pub const EVIDENCE: &str = "evidence";
+
+/// A piece of evidence. `month` is `2026-11`; `id` sorts by time.
+pub fn evidence(month: &str, id: &str) -> Key {
+    key(format!("{EVIDENCE}/{month}/{id}"))
 }
 
 #[cfg(test)]
