@@ -17,6 +17,18 @@ pub type FrameHash = [u8; 16];
 #[derive(Clone)]
 pub struct FingerprintKey(pub(crate) [u8; 32]);
 
+impl FingerprintKey {
+    /// The fingerprint of one page (the last of a file may be short).
+    pub fn print(&self, page: &[u8]) -> Fingerprint {
+        front_of(&blake3::keyed_hash(&self.0, page))
+    }
+}
+
+fn front_of(hash: &blake3::Hash) -> Fingerprint {
+    let (front, _) = hash.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    Fingerprint(*front)
+}
+
 /// Fingerprints the pages of one frame as they are added.
 #[derive(Default)]
 pub struct FrameHasher {
@@ -28,8 +40,7 @@ impl FrameHasher {
     /// Adds a page (the last of a file may be short).
     pub fn add(&mut self, key: &FingerprintKey, page: &[u8]) {
         let hash = blake3::keyed_hash(&key.0, page);
-        let (front, _) = hash.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-        self.prints.push(Fingerprint(*front));
+        self.prints.push(front_of(&hash));
         self.pages.extend_from_slice(hash.as_bytes());
     }
 
@@ -64,7 +75,7 @@ mod tests {
             hasher.finish(key)
         };
         let (hash, prints) = print(&key, &page);
-        assert_eq!(prints.len(), 1);
+        assert_eq!(prints, [key.print(&page)]);
         let mut other = page.clone();
         other[PAGE_SIZE - 1] ^= 1;
         assert_ne!(print(&key, &other), (hash, prints.clone()));

@@ -31,6 +31,11 @@ impl Timestamp {
         std::time::Duration::try_from(self.0.duration_since(earlier.0)).unwrap_or_default()
     }
 
+    /// That much earlier; `None` before the year -9999.
+    pub fn earlier(self, by: std::time::Duration) -> Option<Timestamp> {
+        self.0.checked_sub(by).ok().map(Timestamp)
+    }
+
     /// As `20261120T120000Z`: sorts by time, safe in object keys and file names.
     pub fn compact(self) -> String {
         self.0.strftime("%Y%m%dT%H%M%SZ").to_string()

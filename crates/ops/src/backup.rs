@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use strongroom_engine::{BackupSession, Engine, Inspection, StartOptions};
 use strongroom_model::point::{FileRow, Intent, JournalRange, PointFacts, Summary};
-use strongroom_model::{Cx, PointId, SourceName, WalFile, WalSegment};
+use strongroom_model::{Cx, PointId, SourceName, SystemId, WalFile, WalSegment};
 use strongroom_vault::Vault;
+use strongroom_vault::catalog::PointRow;
 use strongroom_vault::upload::{Upload, UploadOptions};
 
 use crate::copy::{copy, copy_late};
@@ -22,6 +23,8 @@ pub struct BackupRequest {
     pub workers: usize,
     /// How to store.
     pub upload: UploadOptions,
+    /// Store every page, even those the newest point has.
+    pub afresh: bool,
     /// Checkpoint now instead of waiting for the next one.
     pub fast: bool,
     /// How long to wait for the last WAL to arrive in the vault.
@@ -34,7 +37,7 @@ pub struct BackupRequest {
     pub tool: String,
 }
 
-/// Takes a full recovery point. When this returns `Ok`, the point and all WAL it needs are durably in the vault.
+/// Takes a recovery point: the source's first stores every page, later ones what changed since the newest. When this returns `Ok`, the point and all WAL it needs are durably in the vault.
 pub async fn backup(
     cx: &Cx,
     vault: &Arc<Vault>,
@@ -47,11 +50,15 @@ pub async fn backup(
     let point = PointId::new(cx.now(), cx.random());
     cx.progress.begin("starting", 0);
     let session = engine.start(cx, &StartOptions { label: point.to_string(), fast: request.fast }).await?;
+    let parent = match request.afresh {
+        true => None,
+        false => parent(vault, &request.source, engine.name(), lineage.system_id).await?,
+    };
     let intent = Intent {
         point,
         source: request.source.clone(),
         engine: engine.name().to_owned(),
-        parent: None,
+        parent,
         began_at: cx.now(),
         host: request.host.clone(),
         tool: request.tool.clone(),
@@ -62,7 +69,7 @@ pub async fn backup(
         Ok((facts, rows)) => {
             cx.progress.begin("committing", 0);
             let damaged = rows.iter().map(|row| row.damaged.len() as u64).sum();
-            Ok(upload.commit(facts, &rows, damaged).await?)
+            Ok(upload.commit(facts, rows, damaged).await?)
         }
         Err(error) => {
             // Best effort: undecided is as invisible as abandoned, only less telling. The first error is the answer.
@@ -72,6 +79,18 @@ pub async fn backup(
             Err(error)
         }
     }
+}
+
+/// The newest point of the same engine and lineage, whose pages are likely the same.
+async fn parent(
+    vault: &Vault,
+    source: &SourceName,
+    engine: &str,
+    lineage: SystemId,
+) -> Result<Option<PointId>, OpsError> {
+    let points = vault.points(source).await?;
+    let fits = |point: &&Summary| point.engine == engine && point.journal.lineage == lineage;
+    Ok(points.iter().rev().filter_map(PointRow::restorable).find(fits).map(|point| point.point.clone()))
 }
 
 /// Everything between the intent and the commit.
@@ -102,7 +121,7 @@ async fn take(
         source: request.source.clone(),
         engine: intent.engine.clone(),
         product: inspection.product.clone(),
-        parent: None,
+        parent: upload.parent().cloned(),
         started_at: started.at,
         stopped_at: stopped.at,
         journal,

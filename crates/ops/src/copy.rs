@@ -148,6 +148,7 @@ fn copy_item(work: &Work, item: &Item, packer: &mut Packer, buffer: &mut [u8]) -
         part.map = None;
         return Ok(part);
     };
+    packer.expect(&entry.path, item.first..item.first + item.pages)?;
     // Not beyond the size that was listed: what a file gained since is the journal's business.
     let until = entry.size().min(u64::from(item.first + item.pages) * PAGE_SIZE as u64);
     let mut first = item.first;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use strongroom_model::SourceName;
 use strongroom_vault::Compression;
+use strongroom_vault::upload::REBASE_AFTER;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -71,6 +72,9 @@ pub struct BackupSettings {
     /// How long to wait for the last WAL of a backup.
     #[serde(deserialize_with = "duration")]
     pub wal_timeout: Duration,
+    /// Days after which unchanged pages are stored afresh instead of referred to.
+    #[serde(deserialize_with = "at_least_one")]
+    pub rebase_days: usize,
 }
 
 impl Default for BackupSettings {
@@ -80,9 +84,20 @@ impl Default for BackupSettings {
             uploads: 4,
             compression: Compression::default(),
             wal_timeout: Duration::from_secs(60),
+            rebase_days: (REBASE_AFTER.as_secs() / DAY) as usize,
         }
     }
 }
+
+impl BackupSettings {
+    /// [`BackupSettings::rebase_days`] as a length of time.
+    pub fn rebase_after(&self) -> Duration {
+        Duration::from_secs(DAY.saturating_mul(self.rebase_days as u64))
+    }
+}
+
+/// Seconds in a day.
+const DAY: u64 = 24 * 3600;
 
 /// `[source.<name>]`
 #[derive(Clone, Debug, Deserialize)]

@@ -90,6 +90,15 @@ impl Vault {
         Ok(rows)
     }
 
+    /// Whether retention let the point go.
+    pub(crate) async fn is_expired(&self, source: &SourceName, point: &PointId) -> Result<bool, VaultError> {
+        match self.store.head(&layout::point_part(source, point, PointPart::Expired)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The point's decision, if it was decided.
     pub async fn decision(
         &self,

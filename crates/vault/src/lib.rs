@@ -30,9 +30,10 @@ pub mod record;
 pub mod lineage;
 pub mod journal;
 pub mod catalog;
-pub mod upload;
 pub mod pack_reader;
 pub mod point;
+mod parent;
+pub mod upload;
 pub mod verify;
 
 pub use error::VaultError;

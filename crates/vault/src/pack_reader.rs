@@ -42,6 +42,11 @@ impl Packs {
         &self.packs
     }
 
+    /// The points that own these packs, each with its key.
+    pub(crate) fn keys(&self) -> &[(PointId, PointKey)] {
+        &self.keys
+    }
+
     pub(crate) fn vault(&self) -> &Arc<Vault> {
         &self.vault
     }

@@ -9,11 +9,18 @@
 //! Memory: (workers + uploads) × pack size, see [`memory_ceiling`]. A worker that has a full pack waits for an upload
 //! to end before it goes on.
 //!
+//! A point with a parent refers to the parent's packs for pages that did not change. The parent is looked at **after** the
+//! intent is written: a sweep that lists tombstones before intents either sees this intent, and spares what the parent
+//! reaches, or regards the parent as unexpired, which spares it as well.
+//!
 //! On a crash at any place the point is undecided: invisible, its packs garbage for a later sweep. `Drop` publishes
 //! nothing (incident 3).
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use strongroom_codec::compress::Compression;
@@ -21,9 +28,10 @@ use strongroom_codec::header::Kind;
 use strongroom_codec::manifest::{ManifestWriter, to_hex};
 use strongroom_codec::pack::{PackScope, PackWriter, object_hash, pack_header};
 use strongroom_codec::seal::PointKey;
-use strongroom_model::Cx;
-use strongroom_model::page::Run;
+use strongroom_model::entry::EntryPath;
+use strongroom_model::page::{PAGE_SIZE, Run, push_run};
 use strongroom_model::point::{Decision, FileRow, Intent, PackRef, PointFacts, Summary};
+use strongroom_model::{Cx, PointId};
 use strongroom_store::{Key, PutError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -31,6 +39,7 @@ use tokio::sync::Semaphore;
 use crate::error::{VaultError, damaged, written};
 use crate::layout::{self, PointPart};
 use crate::open::Vault;
+use crate::parent::{Inherited, Parent, compact};
 
 /// A pack is closed once it is this long, in bytes (docs/decisions/0001).
 pub const PACK_TARGET: usize = 32 << 20;
@@ -58,11 +67,16 @@ pub struct UploadOptions {
     pub compression: Compression,
     /// Packs under way to the store at a time.
     pub uploads: usize,
+    /// How old a pack may grow that new points still refer to.
+    pub rebase_after: Duration,
 }
+
+/// A pack that is referred to for longer than this is stored afresh, unless the user says otherwise.
+pub const REBASE_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Default for UploadOptions {
     fn default() -> Self {
-        UploadOptions { compression: Compression::default(), uploads: 4 }
+        UploadOptions { compression: Compression::default(), uploads: 4, rebase_after: REBASE_AFTER }
     }
 }
 
@@ -77,6 +91,7 @@ struct Shared {
     cx: Cx,
     intent: Intent,
     key: PointKey,
+    parent: Option<Parent>,
     options: UploadOptions,
     permits: Arc<Semaphore>,
     next: AtomicU32,
@@ -95,10 +110,16 @@ impl Shared {
     fn outcome(&self) -> MutexGuard<'_, Outcome> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The parent's packs: they come first in this point's table until the commit drops those nothing refers to.
+    fn inherited(&self) -> &[PackRef] {
+        self.parent.as_ref().map(|parent| parent.point().packs().all()).unwrap_or_default()
+    }
 }
 
 impl Vault {
-    /// Begins a recovery point: writes its intent.
+    /// Begins a recovery point: writes its intent, then opens the parent it names. A parent that has expired meanwhile, or
+    /// whose manifest is damaged, is done without: everything is stored afresh.
     pub async fn begin(
         self: &Arc<Self>,
         cx: &Cx,
@@ -109,11 +130,19 @@ impl Vault {
         let record = IntentRecord { intent: intent.clone(), point_key: to_hex(key.expose()) };
         let path = layout::point_part(&intent.source, &intent.point, PointPart::Intent);
         written(self.put_record(cx, &path, Kind::Intent, &record).await)?;
+        let parent = match self.open_parent(&intent, options.rebase_after).await {
+            Err(error @ (VaultError::Damaged { .. } | VaultError::Missing { .. })) => {
+                tracing::warn!("everything is stored afresh because the parent cannot be used: {error}");
+                None
+            }
+            opened => opened?,
+        };
         let shared = Shared {
             vault: Arc::clone(self),
             cx: cx.clone(),
             intent,
             key,
+            parent,
             options,
             permits: Arc::new(Semaphore::new(options.uploads.max(1))),
             next: AtomicU32::new(0),
@@ -121,6 +150,20 @@ impl Vault {
             outcome: Mutex::default(),
         };
         Ok(Upload { shared: Arc::new(shared) })
+    }
+
+    async fn open_parent(
+        self: &Arc<Self>,
+        intent: &Intent,
+        rebase_after: Duration,
+    ) -> Result<Option<Parent>, VaultError> {
+        let Some(parent) = &intent.parent else { return Ok(None) };
+        if self.is_expired(&intent.source, parent).await? {
+            tracing::warn!("everything is stored afresh because {parent} expired as this point began");
+            return Ok(None);
+        }
+        let point = self.open_point(&intent.source, parent).await?;
+        Parent::new(point, intent.began_at, rebase_after).map(Some)
     }
 }
 
@@ -130,22 +173,29 @@ impl Upload {
         &self.shared.intent
     }
 
+    /// The point whose packs this one refers to, if any.
+    pub fn parent(&self) -> Option<&PointId> {
+        self.shared.parent.as_ref().map(|parent| &parent.point().summary().point)
+    }
+
     /// A packer for one worker thread. Its methods block: never call them on an async thread.
     pub fn packer(&self, runtime: Handle) -> Packer {
-        Packer { shared: Arc::clone(&self.shared), runtime, pack: None }
+        Packer { shared: Arc::clone(&self.shared), runtime, pack: None, inherited: Inherited::default() }
     }
 
     /// Waits for all packs, writes the manifest and the decision. All packers must have finished.
     pub async fn commit(
         self,
         facts: PointFacts,
-        rows: &[FileRow],
+        mut rows: Vec<FileRow>,
         damaged_pages: u64,
     ) -> Result<Summary, VaultError> {
         let Shared { vault, cx, intent, .. } = &*self.shared;
-        let packs = self.settle().await?;
+        let own = self.settle().await?;
+        let mut maps: Vec<_> = rows.iter_mut().map(|row| &mut row.map).collect();
+        let packs = compact(self.shared.inherited(), &own, &mut maps);
         self.check_packs(&packs).await?;
-        let manifest = self.write_manifest(&facts, &packs, rows)?;
+        let manifest = self.write_manifest(&facts, &packs, &rows)?;
         let (manifest_hash, manifest_size) = (to_hex(&object_hash(&manifest)), manifest.len() as u64);
         let path = layout::point_part(&intent.source, &intent.point, PointPart::Manifest);
         written(vault.store.put_new(&path, manifest.into()).await)?;
@@ -164,7 +214,7 @@ impl Upload {
             entries: rows.len() as u64,
             bytes: rows.iter().map(|row| row.entry.size()).sum(),
             stored: self.shared.stored.load(Ordering::Relaxed) + manifest_size,
-            packs: packs.len() as u32,
+            packs: own.len() as u32,
             damaged_pages,
         };
         let decision = Decision::Commit { manifest_hash, manifest_size, summary: Box::new(summary.clone()) };
@@ -239,7 +289,11 @@ impl Upload {
     /// Reads back that every pack is there in its full size (I1): a store that lost one is found out before commit.
     async fn check_packs(&self, packs: &[PackRef]) -> Result<(), VaultError> {
         let Shared { vault, intent, .. } = &*self.shared;
-        let there = vault.list(&layout::packs(&intent.source, &intent.point)).await?;
+        let mut there = Vec::new();
+        let owners: BTreeSet<&PointId> = packs.iter().map(|pack| &pack.owner).collect();
+        for owner in owners {
+            there.extend(vault.list(&layout::packs(&intent.source, owner)).await?);
+        }
         for pack in packs {
             let key = layout::pack(&intent.source, pack);
             let found = there.binary_search_by(|head| head.key.cmp(&key)).ok().and_then(|at| there.get(at));
@@ -263,7 +317,9 @@ impl Upload {
     ) -> Result<Vec<u8>, VaultError> {
         let Shared { vault, cx, intent, key, .. } = &*self.shared;
         let path = layout::point_part(&intent.source, &intent.point, PointPart::Manifest);
-        let owners = [(intent.point.clone(), key.clone())];
+        let mut owners = vec![(intent.point.clone(), key.clone())];
+        let theirs = self.shared.parent.iter().flat_map(|parent| parent.point().packs().keys());
+        owners.extend(theirs.filter(|(owner, _)| packs.iter().any(|pack| pack.owner == *owner)).cloned());
         let too_large = |why: &dyn std::fmt::Display| {
             VaultError::TooLarge(format!("write the manifest of {}: {why}", intent.point))
         };
@@ -284,12 +340,38 @@ pub struct Packer {
     shared: Arc<Shared>,
     runtime: Handle,
     pack: Option<(PackWriter, PackRef)>,
+    inherited: Inherited,
 }
 
 impl Packer {
-    /// Adds pages of manifest row `file` from page `first` on, and appends to `map` where they will be. Blocks while
-    /// the store is busy with earlier packs. Fails as soon as any upload failed.
+    /// Says which pages of which file come next: those that the parent has as well will not be packed again. Blocks.
+    pub fn expect(&mut self, path: &EntryPath, pages: Range<u32>) -> Result<(), VaultError> {
+        if let Some(parent) = &self.shared.parent {
+            self.inherited = parent.inherit(&self.runtime, path, pages)?;
+        }
+        Ok(())
+    }
+
+    /// Adds pages of manifest row `file` from page `first` on, and appends to `map` where they are or will be. Blocks
+    /// while the store is busy with earlier packs. Fails as soon as any upload failed.
     pub fn add(&mut self, file: u32, first: u32, pages: &[u8], map: &mut Vec<Run>) -> Result<(), VaultError> {
+        let mut packed = 0;
+        for (slot, page) in pages.chunks(PAGE_SIZE).enumerate() {
+            let at = first + slot as u32;
+            if let Some(place) = self.inherited.same(at, page, &self.shared.vault.fingerprints) {
+                let start = slot * PAGE_SIZE;
+                self.pack(file, first + (packed / PAGE_SIZE) as u32, &pages[packed..start], map)?;
+                push_run(map, Run { first: at, count: 1, place });
+                packed = start + page.len();
+            }
+        }
+        self.pack(file, first + (packed / PAGE_SIZE) as u32, &pages[packed..], map)
+    }
+
+    fn pack(&mut self, file: u32, first: u32, pages: &[u8], map: &mut Vec<Run>) -> Result<(), VaultError> {
+        if pages.is_empty() {
+            return Ok(());
+        }
         let shared = Arc::clone(&self.shared);
         let (writer, _) = self.pack.get_or_insert_with(|| open_pack(&shared));
         writer.add(file, first, pages, map);
@@ -339,6 +421,7 @@ fn open_pack(shared: &Shared) -> (PackWriter, PackRef) {
         path: path.as_str(),
     };
     let header = pack_header(shared.vault.suite, pack.nonce);
+    let number = shared.inherited().len() as u32 + number;
     let writer = PackWriter::new(scope, header, shared.options.compression, number, PACK_TARGET + PACK_SLACK);
     (writer, pack)
 }

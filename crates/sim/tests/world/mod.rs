@@ -61,6 +61,7 @@ pub fn request() -> BackupRequest {
         source: source(),
         workers: 1,
         upload: UploadOptions { uploads: 1, ..UploadOptions::default() },
+        afresh: false,
         fast: true,
         journal_timeout: Duration::ZERO,
         new_lineage: NewLineage::Refuse,

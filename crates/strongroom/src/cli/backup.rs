@@ -20,6 +20,7 @@ use crate::surroundings;
 #[derive(clap::Args)]
 #[command(after_help = "\
 The point is complete when the command succeeds: all pages, and all WAL they need, are durably in the vault.
+Every page is read; only those that differ from the newest point's are stored. Each point restores on its own.
 Stopped or killed at any moment it leaves the vault as it was.
 
 Examples:
@@ -47,6 +48,9 @@ pub struct Arguments {
     /// The source is a new cluster from now on: after pg_upgrade or a new initdb
     #[arg(long)]
     new_lineage: bool,
+    /// Store every page, even those that earlier points have: this point shares nothing with them
+    #[arg(long)]
+    afresh: bool,
     /// Only look at the source and say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -59,11 +63,13 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let upload = UploadOptions {
         compression: arguments.compression.unwrap_or(defaults.compression),
         uploads: arguments.uploads.unwrap_or(defaults.uploads).max(1),
+        rebase_after: defaults.rebase_after(),
     };
     let request = BackupRequest {
         source,
         workers: arguments.workers.unwrap_or(defaults.workers).max(1),
         upload,
+        afresh: arguments.afresh,
         fast: !arguments.spread,
         journal_timeout: arguments.wal_timeout.unwrap_or(defaults.wal_timeout),
         new_lineage: if arguments.new_lineage { NewLineage::Accept } else { NewLineage::Refuse },

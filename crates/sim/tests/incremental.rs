@@ -1,0 +1,141 @@
+//! A chain of points: each stores what changed and restores on its own.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
+
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use strongroom_model::Cx;
+use strongroom_model::point::Summary;
+use strongroom_ops::backup::{BackupRequest, backup};
+use strongroom_sim::{SimStore, ToyEngine, world as surroundings};
+use strongroom_store::Store;
+use strongroom_vault::Vault;
+use strongroom_vault::upload::UploadOptions;
+use world::{create, keys, open, request, restore, take, toy};
+
+const PAGE: usize = 8192;
+
+async fn vault(seed: u64) -> (Cx, Arc<Vault>, Arc<SimStore>) {
+    let (cx, keys) = (surroundings(seed), keys());
+    let store = Arc::new(SimStore::default());
+    create(&cx, &store, &keys).await.unwrap();
+    (cx, open(&store, &keys).await.unwrap(), store)
+}
+
+/// The toy after its `n`th change: one page of `big` differs each time.
+fn changed(n: usize) -> ToyEngine {
+    let mut engine = toy();
+    for change in 0..n {
+        let big = engine.files.get_mut("big").unwrap();
+        big[(change % 40) * PAGE + 5] = 200 + (change / 40) as u8;
+    }
+    engine
+}
+
+async fn packs_of(store: &SimStore, point: &Summary) -> Vec<strongroom_store::Head> {
+    let folder = format!("sources/{}/points/{}/packs", point.source, point.point);
+    store.list(&folder, None).await.unwrap().objects
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_stores_what_changed_and_restores_on_its_own() {
+    let (cx, vault, store) = vault(1).await;
+    let mut points = Vec::new();
+    for n in 0..6 {
+        points.push(take(&cx, &vault, &changed(n)).await.unwrap());
+    }
+    assert_eq!(points[0].parent, None);
+    for (n, point) in points.iter().enumerate() {
+        assert_eq!(restore(&cx, &vault, point).await.unwrap(), changed(n).expected(), "point {n}");
+        if n > 0 {
+            assert_eq!(point.parent.as_ref(), Some(&points[n - 1].point));
+            let bytes: u64 = packs_of(&store, point).await.iter().map(|pack| pack.size).sum();
+            assert!(bytes < 3 * PAGE as u64, "point {n} changed one page and packed {bytes} bytes");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unchanged_source_packs_only_what_is_written_at_the_end() {
+    let (cx, vault, store) = vault(2).await;
+    take(&cx, &vault, &toy()).await.unwrap();
+    let second = take(&cx, &vault, &toy()).await.unwrap();
+    assert!(packs_of(&store, &second).await.iter().map(|pack| pack.size).sum::<u64>() < 4096);
+    assert_eq!(restore(&cx, &vault, &second).await.unwrap(), toy().expected());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stretch_that_many_points_wrote_is_stored_afresh() {
+    let (cx, vault, _) = vault(3).await;
+    let mut most = 0;
+    for n in 0..200 {
+        let point = take(&cx, &vault, &changed(n)).await.unwrap();
+        let opened = vault.open_point(&point.source, &point.point).await.unwrap();
+        most = most.max(opened.packs().all().len());
+        if n % 20 == 19 {
+            assert_eq!(restore(&cx, &vault, &point).await.unwrap(), changed(n).expected(), "point {n}");
+        }
+    }
+    // When the 40 pages lie in frames of more than 80 pages together, they are packed afresh.
+    assert!((4..60).contains(&most), "a point refers to {most} packs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_packs_are_not_referred_to() {
+    let (cx, vault, _) = vault(4).await;
+    let first = take(&cx, &vault, &toy()).await.unwrap();
+    let upload = UploadOptions { rebase_after: Duration::ZERO, ..request().upload };
+    let second = backup(&cx, &vault, &toy(), &BackupRequest { upload, ..request() }).await.unwrap();
+    let opened = vault.open_point(&second.source, &second.point).await.unwrap();
+    assert!(opened.packs().all().iter().all(|pack| pack.owner != first.point));
+    assert_eq!(restore(&cx, &vault, &second).await.unwrap(), toy().expected());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_taken_afresh_shares_nothing() {
+    let (cx, vault, _) = vault(5).await;
+    take(&cx, &vault, &toy()).await.unwrap();
+    let request = BackupRequest { afresh: true, ..request() };
+    let second = backup(&cx, &vault, &toy(), &request).await.unwrap();
+    assert_eq!(second.parent, None);
+    let opened = vault.open_point(&second.source, &second.point).await.unwrap();
+    assert!(opened.packs().all().iter().all(|pack| pack.owner == second.point));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_come_and_go_grow_and_shrink_between_points() {
+    let (cx, vault, _) = vault(6).await;
+    take(&cx, &vault, &toy()).await.unwrap();
+    let mut engine = toy();
+    engine.files.remove("hole");
+    engine.files.get_mut("big").unwrap().truncate(7 * PAGE + 100);
+    engine.files.get_mut("short").unwrap().extend(vec![9; 2 * PAGE]);
+    engine.files.insert("new".into(), vec![3; 5 * PAGE]);
+    engine.files.get_mut("zeros").unwrap()[PAGE] = 1;
+    engine.files.get_mut("small07").unwrap().clear();
+    let second = take(&cx, &vault, &engine).await.unwrap();
+    assert_eq!(restore(&cx, &vault, &second).await.unwrap(), engine.expected());
+    let third = take(&cx, &vault, &toy()).await.unwrap();
+    assert_eq!(restore(&cx, &vault, &third).await.unwrap(), toy().expected());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_parent_lost_is_stored_again() {
+    for lost in ["packs", "manifest"] {
+        let (cx, vault, store) = vault(7).await;
+        let first = take(&cx, &vault, &toy()).await.unwrap();
+        let folder = format!("sources/{}/points/{}/{lost}", first.source, first.point);
+        let objects = match lost {
+            "packs" => store.list(&folder, None).await.unwrap().objects,
+            _ => vec![store.head(&strongroom_store::Key::new(folder).unwrap()).await.unwrap()],
+        };
+        for object in objects {
+            store.delete(&object.key).await.unwrap();
+        }
+        let second = take(&cx, &vault, &toy()).await.unwrap();
+        assert_eq!(restore(&cx, &vault, &second).await.unwrap(), toy().expected(), "{lost}");
+    }
+}

@@ -1,0 +1,199 @@
+//! What a new point takes over from its parent: the pages that are the same.
+//!
+//! Truth is the fingerprint: every page of the source is read and compared with the fingerprint its parent stored for the
+//! same block. What is the same is referred to where it lies, whoever wrote it; what differs is packed. Nothing is
+//! taken on the word of a modification time or an LSN.
+//!
+//! **Rolling rebase**: a stretch is stored afresh, and nothing of it taken over, when a restore would have to read more
+//! than twice its pages to get at it, or when a pack it would refer to is older than the limit. So a restore reads at
+//! most twice the data, and no point depends on a pack much older than that limit. The limit is spread over the
+//! stretches, or all would be stored afresh on one day.
+//!
+//! A pack of the parent that is damaged or missing is not referred to: its pages are stored again.
+//!
+//! Memory: the parent's page maps, and 64 footers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+use std::time::Duration;
+
+use strongroom_codec::fingerprint::{Fingerprint, FingerprintKey};
+use strongroom_model::entry::EntryPath;
+use strongroom_model::page::{FRAME_PAGES, Place, Run};
+use strongroom_model::point::PackRef;
+use strongroom_model::{PointId, Timestamp};
+use tokio::runtime::Handle;
+
+use crate::error::VaultError;
+use crate::point::Point;
+
+/// A committed point whose packs a new one may refer to.
+pub(crate) struct Parent {
+    point: Point,
+    maps: HashMap<EntryPath, Vec<Run>>,
+    began: Timestamp,
+    rebase_after: Duration,
+}
+
+/// What the parent has of a stretch of one file.
+#[derive(Default)]
+pub(crate) struct Inherited {
+    first: u32,
+    pages: Vec<Option<(Fingerprint, Place)>>,
+}
+
+impl Inherited {
+    /// Where the parent has exactly this page of the file, if it has.
+    pub(crate) fn same(&self, at: u32, page: &[u8], key: &FingerprintKey) -> Option<Place> {
+        let slot = at.checked_sub(self.first)?;
+        let (print, place) = self.pages.get(slot as usize).copied().flatten()?;
+        (key.print(page) == print).then_some(place)
+    }
+}
+
+impl Parent {
+    /// Reads the page maps of `point`, for a child that began at `began`.
+    pub(crate) fn new(point: Point, began: Timestamp, rebase_after: Duration) -> Result<Parent, VaultError> {
+        let mut maps = HashMap::new();
+        point.rows(|row| {
+            maps.insert(row.entry.path, row.map);
+            Ok::<(), VaultError>(())
+        })?;
+        Ok(Parent { point, maps, began, rebase_after })
+    }
+
+    /// The point.
+    pub(crate) fn point(&self) -> &Point {
+        &self.point
+    }
+
+    /// What may be taken over of these pages of the file. Blocks.
+    pub(crate) fn inherit(
+        &self,
+        runtime: &Handle,
+        path: &EntryPath,
+        pages: Range<u32>,
+    ) -> Result<Inherited, VaultError> {
+        let mut inherited = Inherited { first: pages.start, pages: vec![None; pages.len()] };
+        let mut read = 0;
+        for (pack, runs) in self.runs_by_pack(path, &pages) {
+            if self.is_too_old(path, pages.start, pack) {
+                return Ok(Inherited::default());
+            }
+            read += self.take_from_pack(runtime, (pack, &runs), &mut inherited)?;
+        }
+        let wanted = inherited.pages.iter().flatten().count();
+        // What lies in a frame or two is cheap however little of it is wanted.
+        if read > 2 * wanted.max(FRAME_PAGES) {
+            return Ok(Inherited::default());
+        }
+        Ok(inherited)
+    }
+
+    /// The parent's runs in that stretch, cut to it, by pack.
+    fn runs_by_pack(&self, path: &EntryPath, pages: &Range<u32>) -> BTreeMap<u32, Vec<Run>> {
+        let map = self.maps.get(path).map(Vec::as_slice).unwrap_or_default();
+        let begin = map.partition_point(|run| run.end() <= pages.start);
+        let mut by_pack = BTreeMap::<u32, Vec<Run>>::new();
+        for run in map[begin..].iter().take_while(|run| run.first < pages.end) {
+            let Place::Pack { pack, page } = run.place else { continue };
+            let (first, end) = (run.first.max(pages.start), run.end().min(pages.end));
+            let place = Place::Pack { pack, page: page + (first - run.first) };
+            by_pack.entry(pack).or_default().push(Run { first, count: end - first, place });
+        }
+        by_pack
+    }
+
+    /// Adds the pages of these runs, with their fingerprints; returns how many pages the frames hold that they lie in.
+    fn take_from_pack(
+        &self,
+        runtime: &Handle,
+        (pack, runs): (u32, &[Run]),
+        inherited: &mut Inherited,
+    ) -> Result<usize, VaultError> {
+        let reader = match runtime.block_on(self.point.packs().open(pack)) {
+            Ok(reader) => reader,
+            Err(error @ (VaultError::Damaged { .. } | VaultError::Missing { .. })) => {
+                tracing::warn!("pages are stored again because a pack of the parent cannot be used: {error}");
+                return Ok(0);
+            }
+            Err(error) => return Err(error),
+        };
+        let (mut read, mut last) = (0, None);
+        for run in runs {
+            let Place::Pack { page, .. } = run.place else { continue };
+            for offset in 0..run.count {
+                let Some(index) = reader.frame_of(page + offset) else { break };
+                let frame = &reader.frames()[index];
+                if last.replace(index) != Some(index) {
+                    read += frame.prints.len();
+                }
+                let slot = (run.first + offset - inherited.first) as usize;
+                let print = frame.prints.get((page + offset - frame.first_page) as usize);
+                let place = Place::Pack { pack, page: page + offset };
+                inherited.pages[slot] = print.map(|print| (*print, place));
+            }
+        }
+        Ok(read)
+    }
+
+    /// Whether the pack was written longer ago than this stretch may refer to: between three quarters of the limit and
+    /// all of it, so that stretches do not come due together.
+    fn is_too_old(&self, path: &EntryPath, first: u32, pack: u32) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (path.as_bytes(), first).hash(&mut hasher);
+        let share = 768 + (hasher.finish() % 257) as u32;
+        let limit = self.rebase_after * share / 1024;
+        let oldest = self.began.earlier(limit).map(|at| PointId::new(at, [0; 4]));
+        let owner = self.point.packs().all().get(pack as usize).map(|pack| &pack.owner);
+        owner.zip(oldest.as_ref()).is_some_and(|(owner, oldest)| owner < oldest)
+    }
+}
+
+/// Drops from `inherited` the packs no map refers to and renumbers the maps: a manifest names only what its point needs.
+/// `own` packs come behind the inherited ones and all stay.
+pub(crate) fn compact(inherited: &[PackRef], own: &[PackRef], maps: &mut [&mut Vec<Run>]) -> Vec<PackRef> {
+    let mut used = vec![false; inherited.len()];
+    for run in maps.iter().flat_map(|map| map.iter()) {
+        if let Place::Pack { pack, .. } = run.place
+            && let Some(used) = used.get_mut(pack as usize)
+        {
+            *used = true;
+        }
+    }
+    let mut numbers = Vec::with_capacity(inherited.len() + own.len());
+    let mut next = 0;
+    for used in used.iter().copied().chain(own.iter().map(|_| true)) {
+        numbers.push(next);
+        next += u32::from(used);
+    }
+    for run in maps.iter_mut().flat_map(|map| map.iter_mut()) {
+        if let Place::Pack { pack, .. } = &mut run.place {
+            // A map numbers only packs of the two tables: it was made of them.
+            *pack = numbers[*pack as usize];
+        }
+    }
+    let kept = inherited.iter().zip(used).filter_map(|(pack, used)| used.then_some(pack));
+    kept.chain(own).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack(number: u32) -> PackRef {
+        let owner = "20261120T120000Z-1f2e3d4c".parse().unwrap();
+        PackRef { owner, number, nonce: [0; 16], size: 1, hash: [0; 16] }
+    }
+
+    #[test]
+    fn packs_that_nothing_refers_to_are_dropped() {
+        let run = |first, pack| Run { first, count: 1, place: Place::Pack { pack, page: 9 } };
+        let zero = Run { first: 1, count: 1, place: Place::Zero };
+        let (mut one, mut two) = (vec![run(0, 2), zero, run(2, 3)], vec![run(0, 0)]);
+        let table = compact(&[pack(0), pack(1), pack(2)], &[pack(7), pack(8)], &mut [&mut one, &mut two]);
+        assert_eq!(table.iter().map(|pack| pack.number).collect::<Vec<_>>(), [0, 2, 7, 8]);
+        assert_eq!((one, two), (vec![run(0, 1), zero, run(2, 2)], vec![run(0, 0)]));
+    }
+}
