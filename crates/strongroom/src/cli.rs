@@ -19,6 +19,7 @@ mod show;
 mod status;
 mod restore;
 mod verify;
+mod sweep;
 mod doctor;
 mod completions;
 
@@ -55,6 +56,7 @@ enum Verb {
     Status(status::Arguments),
     Restore(restore::Arguments),
     Verify(verify::Arguments),
+    Sweep(sweep::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
 }
@@ -147,6 +149,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Status(arguments) => status::run(&context, &arguments).await,
         Verb::Restore(arguments) => restore::run(&context, &arguments, line).await,
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
+        Verb::Sweep(arguments) => sweep::run(&context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(&context, &arguments).await,
         Verb::Completions(arguments) => Ok(completions::run(&arguments)),
     };

@@ -202,6 +202,10 @@ impl From<VaultError> for Failure {
             VaultError::NoSuchPoint { .. } | VaultError::NotCommitted { .. } => {
                 (Code::NoRestore, "`strongroom list` shows what can be restored")
             }
+            VaultError::SweepStopped { .. } => (
+                Code::Damaged,
+                "`strongroom verify` names what does not read; repair it from a copy, or let its point expire",
+            ),
             VaultError::TooLarge(_) => (Code::Failed, ""),
             VaultError::Cancelled(_) => (Code::Cancelled, ""),
         };

@@ -34,6 +34,8 @@ pub mod pack_reader;
 pub mod point;
 mod parent;
 pub mod upload;
+mod roots;
+pub mod sweep;
 pub mod verify;
 
 pub use error::VaultError;
