@@ -22,6 +22,8 @@ pub mod point;
 pub mod journal;
 pub mod target;
 pub mod restore_plan;
+pub mod retention;
+pub mod expiry_plan;
 
 pub use cx::{Cancelled, Clock, Cx, Entropy, Progress};
 pub use name::{NameError, PointId, SourceName, VaultId};

@@ -110,6 +110,12 @@ impl WalSegment {
     }
 }
 
+impl Serialize for WalSegment {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for WalSegment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{:08X}{:08X}{:08X}", self.timeline.get(), self.high, self.low))

@@ -26,6 +26,8 @@ pub struct PointRow {
     pub state: PointState,
     /// Whether retention let it go.
     pub expired: bool,
+    /// Whether it is held.
+    pub held: bool,
 }
 
 impl PointRow {
@@ -60,7 +62,12 @@ impl Vault {
             .map(|(point, parts)| self.point_row(source, point, parts))
             .buffered(RECORDS_AT_ONCE);
         let rows: Vec<Option<PointRow>> = rows.try_collect().await?;
-        Ok(rows.into_iter().flatten().collect())
+        let held = self.held(source).await?;
+        let hold = |row: PointRow| {
+            let held = held.contains(&row.point);
+            PointRow { held, expired: row.expired && !held, ..row }
+        };
+        Ok(rows.into_iter().flatten().map(hold).collect())
     }
 
     async fn point_row(
@@ -86,7 +93,7 @@ impl Vault {
             state => state?,
         };
         // A folder with packs only: a copy brought them, and the points that refer to them say so.
-        Ok(state.map(|state| PointRow { expired: has(PointPart::Expired), point, state }))
+        Ok(state.map(|state| PointRow { expired: has(PointPart::Expired), held: false, point, state }))
     }
 
     /// The names of what each of the source's points consists of, without its packs.
@@ -117,15 +124,6 @@ impl Vault {
                 (Some(_), Some((point, _))) => Key::new(format!("{point}/packs0")).ok(),
                 (next, None) => next,
             };
-        }
-    }
-
-    /// Whether retention let the point go.
-    pub(crate) async fn is_expired(&self, source: &SourceName, point: &PointId) -> Result<bool, VaultError> {
-        match self.store.head(&layout::point_part(source, point, PointPart::Expired)).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error.into()),
         }
     }
 

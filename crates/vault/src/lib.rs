@@ -29,6 +29,8 @@ pub mod open;
 pub mod record;
 pub mod lineage;
 pub mod journal;
+pub mod hold;
+pub mod expire;
 pub mod catalog;
 pub mod pack_reader;
 pub mod point;

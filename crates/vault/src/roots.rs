@@ -1,8 +1,9 @@
 //! What a sweep must spare: every pack that a committed, unexpired or undecided point can reach.
 //!
-//! A source's points are looked at in an order that carries the proof (design: tombstones, then intents, then decisions).
+//! A source's points are looked at in an order that carries the proof: tombstones, holds, intents, decisions.
 //! A writer puts its intent before it looks for its parent's tombstone. So if a look takes a point for expired, every
-//! child that did not see the tombstone has its intent in the same look, and what the point reaches is spared for it.
+//! child that did not see the tombstone has its intent in the same look, and what the point reaches is spared for it. In the
+//! same way whoever holds a point puts the hold before looking for the tombstone.
 //!
 //! **I6**: intents, decisions and tombstones are never deleted, so a later look must contain an earlier one. A listing
 //! that shrank is a store that lies; the sweep stops. Any record or manifest that does not read stops it as well: what
@@ -54,6 +55,7 @@ pub(crate) struct Sweeper<'a> {
 #[derive(Default)]
 pub(crate) struct Roots {
     tombstones: BTreeSet<PointId>,
+    held: BTreeSet<PointId>,
     intents: BTreeSet<PointId>,
     decisions: BTreeMap<PointId, Decision>,
     /// Undecided and not stale, with what they declared.
@@ -80,10 +82,14 @@ impl Roots {
         self.undecided.values()
     }
 
+    fn has_expired(&self, point: &PointId) -> bool {
+        self.tombstones.contains(point) && !self.held.contains(point)
+    }
+
     /// Committed points that have not expired.
     pub(crate) fn committed(&self) -> impl Iterator<Item = &strongroom_model::point::Summary> {
         self.decisions.iter().filter_map(|(id, decision)| match decision {
-            Decision::Commit { summary, .. } if !self.tombstones.contains(id) => Some(&**summary),
+            Decision::Commit { summary, .. } if !self.has_expired(id) => Some(&**summary),
             _ => None,
         })
     }
@@ -94,7 +100,7 @@ impl Roots {
             return None;
         }
         Some(match self.decisions.get(owner) {
-            Some(Decision::Commit { .. }) if self.tombstones.contains(owner) => {
+            Some(Decision::Commit { .. }) if self.has_expired(owner) => {
                 "its point has expired and no other refers to it"
             }
             Some(Decision::Commit { .. }) => "no point refers to it",
@@ -112,7 +118,7 @@ impl Roots {
             return None;
         }
         match self.decisions.get(point) {
-            Some(Decision::Commit { .. }) if self.tombstones.contains(point) => Some("its point has expired"),
+            Some(Decision::Commit { .. }) if self.has_expired(point) => Some("its point has expired"),
             Some(Decision::Abandoned { .. }) => Some("its point was given up"),
             Some(Decision::Revoked { .. }) => Some("its point was revoked"),
             Some(Decision::Commit { .. }) | None => None,
@@ -124,6 +130,7 @@ impl Sweeper<'_> {
     /// Looks at every point and adds what must be spared to `roots`.
     pub(crate) async fn look(&self, roots: &mut Roots) -> Result<(), VaultError> {
         let tombstones = self.having(PointPart::Expired).await?;
+        let held = self.vault.held(self.source).await?;
         let intents = self.having(PointPart::Intent).await?;
         let decided = self.having(PointPart::Decision).await?;
         let shrank = !roots.tombstones.is_subset(&tombstones)
@@ -138,6 +145,8 @@ impl Sweeper<'_> {
             .buffered(RECORDS_AT_ONCE);
         roots.decisions.extend(decisions.try_collect::<Vec<_>>().await?);
         roots.tombstones = tombstones;
+        // A hold that was released since still counts in this sweep: sparing more is always right.
+        roots.held.extend(held);
         roots.intents = intents;
         self.settle_undecided(roots).await?;
         let alive: Vec<PointId> = roots.committed().map(|summary| summary.point.clone()).collect();
@@ -247,7 +256,7 @@ impl Sweeper<'_> {
             return Ok(());
         }
         let Some(parent) = &intent.parent else { return Ok(()) };
-        if roots.tombstones.contains(parent) && self.manifest_is_gone(parent).await? {
+        if roots.has_expired(parent) && self.manifest_is_gone(parent).await? {
             // Either the parent had expired before this child looked at it, and the child does without it; or the child
             // was decided since, and another sweep was right to take the parent's manifest: then the child's own counts.
             let Some(decision) = self.vault.decision(self.source, &intent.point).await? else {

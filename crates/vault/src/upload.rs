@@ -158,7 +158,7 @@ impl Vault {
         rebase_after: Duration,
     ) -> Result<Option<Parent>, VaultError> {
         let Some(parent) = &intent.parent else { return Ok(None) };
-        if self.is_expired(&intent.source, parent).await? {
+        if self.has_tombstone(&intent.source, parent).await? {
             tracing::warn!("everything is stored afresh because {parent} expired as this point began");
             return Ok(None);
         }

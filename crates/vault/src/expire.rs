@@ -1,0 +1,78 @@
+//! Letting go: tombstones on points, floors under journals. Nothing is deleted here; a sweep does that.
+//!
+//! Both are written once and stay. A tombstone needs no right but to write; nothing refers to its point any more from then
+//! on, and what it holds goes when no other point needs it. A floor says below which segment a timeline's WAL may go,
+//! but for what points that are still there need to become consistent.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use strongroom_codec::header::Kind;
+use strongroom_model::{Cx, PointId, SourceName, SystemId, Timeline, Timestamp, WalSegment};
+use strongroom_store::PutError;
+
+use crate::error::VaultError;
+use crate::layout::{self, PointPart};
+use crate::open::Vault;
+
+/// Why, when and by whom something was let go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetGo {
+    /// The rule.
+    pub why: String,
+    /// By the writer's clock.
+    pub at: Timestamp,
+    /// On which host.
+    pub host: String,
+    /// By which build: `strongroom 0.1.0`.
+    pub tool: String,
+}
+
+impl Vault {
+    /// Lets a committed point go; `false` if it had been let go before. Whoever held it meanwhile keeps it: see
+    /// [`crate::hold`].
+    pub async fn expire(
+        &self,
+        cx: &Cx,
+        source: &SourceName,
+        point: &PointId,
+        why: &LetGo,
+    ) -> Result<bool, VaultError> {
+        let key = layout::point_part(source, point, PointPart::Expired);
+        match self.put_record(cx, &key, Kind::Tombstone, why).await {
+            Ok(()) => Ok(true),
+            Err(PutError::Exists { .. }) => Ok(false),
+            Err(PutError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Lets the WAL of a timeline go below `segment`.
+    pub async fn set_floor(
+        &self,
+        cx: &Cx,
+        source: &SourceName,
+        (lineage, segment): (SystemId, WalSegment),
+        why: &LetGo,
+    ) -> Result<(), VaultError> {
+        match self.put_record(cx, &layout::floor(source, lineage, segment), Kind::Floor, why).await {
+            Ok(()) | Err(PutError::Exists { .. }) => Ok(()),
+            Err(PutError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// The highest floor of each timeline of a lineage.
+    pub async fn floors(
+        &self,
+        source: &SourceName,
+        lineage: SystemId,
+    ) -> Result<BTreeMap<Timeline, WalSegment>, VaultError> {
+        let mut floors = BTreeMap::new();
+        // Names of one timeline sort by segment: the last is the highest.
+        for object in self.list(&layout::floors(source, lineage)).await? {
+            if let Some(segment) = WalSegment::parse(object.key.last_segment()) {
+                floors.insert(segment.timeline, segment);
+            }
+        }
+        Ok(floors)
+    }
+}
