@@ -26,6 +26,7 @@ pub mod layout;
 pub mod error;
 pub mod keys;
 pub mod open;
+pub mod replica;
 pub mod record;
 pub mod lineage;
 pub mod journal;
@@ -34,6 +35,7 @@ pub mod pack_reader;
 pub mod point;
 mod parent;
 pub mod upload;
+pub mod copy;
 pub mod verify;
 
 pub use error::VaultError;

@@ -65,6 +65,7 @@ pub fn request() -> BackupRequest {
         fast: true,
         journal_timeout: Duration::ZERO,
         new_lineage: NewLineage::Refuse,
+        followers: Vec::new(),
         host: "sim".into(),
         tool: "strongroom test".into(),
     }
@@ -106,7 +107,7 @@ pub async fn restore(cx: &Cx, vault: &Arc<Vault>, point: &Summary) -> Result<Fil
     };
     let plan = strongroom_ops::restore::plan(vault, &source(), &request, Some(&point.point)).await?;
     let target = ToyTarget::default();
-    strongroom_ops::restore::restore(cx, vault, &plan, Arc::new(target.clone()), 2).await?;
+    strongroom_ops::restore::restore(cx, std::slice::from_ref(vault), &plan, Arc::new(target.clone()), 2).await?;
     Ok(target.files())
 }
 
