@@ -38,7 +38,7 @@ use crate::point::Point;
 use crate::upload::IntentRecord;
 
 /// Two objects of one WAL file that was shipped twice differ in length by what their times and compression differ in
-/// text: not more than this, in bytes. Beyond it their facts are read and compared.
+/// text: not more than this, in bytes. Beyond it both are read and compared.
 const SLACK: u64 = 64;
 
 /// How to copy.
@@ -332,9 +332,8 @@ impl Copying {
     async fn same(&self, kind: Kind, here: &Head, there: &Head) -> Result<bool, VaultError> {
         match kind {
             Kind::Journal if here.size.abs_diff(there.size) > SLACK => {
-                let (ours, theirs) =
-                    (self.from.facts_at(&here.key).await?, self.to.facts_at(&there.key).await?);
-                Ok(ours.size == theirs.size && ours.transactions == theirs.transactions)
+                let ours = self.from.fetch_at(&here.key).await?.map(|(_, content)| content);
+                Ok(ours == self.to.fetch_at(&there.key).await?.map(|(_, content)| content))
             }
             Kind::Lineage => {
                 let ours: Option<Lineage> = self.from.get_record(&here.key, kind).await?;

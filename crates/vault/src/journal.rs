@@ -112,18 +112,14 @@ impl Vault {
         lineage: SystemId,
         file: WalFile,
     ) -> Result<JournalFacts, VaultError> {
-        self.facts_at(&layout::wal_file(source, lineage, file)).await
+        let key = layout::wal_file(source, lineage, file);
+        let size = self.store.head(&key).await?.size;
+        let front = self.store.get_range(&key, 0..size.min(FACTS_READ)).await?;
+        let mut reader = self.open_journal(&key, &front)?;
+        self.read_facts(&key, &mut reader)
     }
 
-    /// The facts of the journal file under `key`.
-    pub(crate) async fn facts_at(&self, key: &Key) -> Result<JournalFacts, VaultError> {
-        let size = self.store.head(key).await?.size;
-        let front = self.store.get_range(key, 0..size.min(FACTS_READ)).await?;
-        let mut reader = self.open_journal(key, &front)?;
-        self.read_facts(key, &mut reader)
-    }
-
-    async fn fetch_at(&self, key: &Key) -> Result<Option<(JournalFacts, Vec<u8>)>, VaultError> {
+    pub(crate) async fn fetch_at(&self, key: &Key) -> Result<Option<(JournalFacts, Vec<u8>)>, VaultError> {
         let object = match self.store.get(key).await {
             Ok(object) => object,
             Err(error) if error.is_not_found() => return Ok(None),

@@ -125,7 +125,7 @@ pub async fn run(
     progress: ProgressLine,
 ) -> Result<Outcome, Failure> {
     let source = context.source(arguments.source.as_ref())?;
-    let vault = context.vault().await?;
+    let vault = context.answering().await?;
     let request = request(context, &source, arguments).await?;
     let plan = match plan(&vault, &source, &request, arguments.point.as_ref()).await {
         Ok(plan) => plan,
@@ -155,7 +155,8 @@ pub async fn run(
     let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
     let target = Arc::new(RecoveringFolder::new(folder, settings(&plan, &restore_command, archiving)));
     let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
-    let restored = restore(&context.cx, &vault, &plan, target.clone(), workers).await;
+    let vaults: Vec<_> = [vec![vault.clone()], context.replicas_of(&vault).await].concat();
+    let restored = restore(&context.cx, &vaults, &plan, target.clone(), workers).await;
     let restored = restored.map_err(|error| match error {
         // The only engine here is the target folder: what it refuses is not the source's fault.
         OpsError::Engine(error) if !matches!(error, EngineError::Cancelled(_)) => {
@@ -175,6 +176,12 @@ pub async fn run(
         human_duration(std::time::Duration::from_secs_f64(restored.seconds)),
         arguments.to.display(),
     );
+    for (place, packs) in &restored.from_replicas {
+        text.push_str(&format!(
+            "\nwarning: {packs} packs are missing or damaged in {} and came from {place}: strongroom verify",
+            vault.place()
+        ));
+    }
     target.notes().iter().for_each(|note| text.push_str(&format!("\nnote: {note}")));
     Ok(Outcome::new(&json!({ "plan": plan, "restored": restored, "notes": target.notes() }), text))
 }

@@ -1,0 +1,359 @@
+//! Second copies: every store operation of both vaults failing in every way, followers that fail, restores that go on.
+//!
+//! After each run both stores are healed and the vaults opened anew. Then: whatever the target lists as restorable restores
+//! byte for byte from there alone; the copy, run again, completes; and the target holds no pack the source has not.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on should stop")]
+
+mod world;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use strongroom_model::Cx;
+use strongroom_model::point::{PointState, Summary};
+use strongroom_ops::OpsError;
+use strongroom_ops::backup::{BackupRequest, backup};
+use strongroom_ops::copy_points::{Choice, Copied, CopyRequest, copy, plan};
+use strongroom_ops::verify::{VerifyRequest, verify};
+use strongroom_sim::engine::Files;
+use strongroom_sim::{Fault, SimStore, ToyEngine, world as surroundings};
+use strongroom_store::{Key, Store};
+use strongroom_vault::catalog::PointRow;
+use strongroom_vault::copy::CopyOptions;
+use strongroom_vault::verify::Depth;
+use strongroom_vault::{Recipient, Vault, VaultError};
+use world::{Keys, create, files, keys, open, restore, restore_from, ship, source, take, toy};
+
+const FAULTS: [Fault; 5] =
+    [Fault::Before, Fault::ReplyLost, Fault::Dead, Fault::BitFlip, Fault::PutForgotten];
+
+fn all() -> CopyRequest {
+    let options = CopyOptions { in_flight: 2, read_back: false, limit: None };
+    CopyRequest { source: None, choice: Choice::All, options }
+}
+
+/// Two replicas: the first with a full point and an incremental one.
+struct Pair {
+    keys: Keys,
+    from: Arc<SimStore>,
+    to: Arc<SimStore>,
+    points: Vec<Summary>,
+}
+
+fn later() -> ToyEngine {
+    let mut engine = toy();
+    engine.files.insert("new".into(), (0..9 * 8192u32).map(|at| (at * 7 / 5) as u8).collect());
+    engine.files.get_mut("big").unwrap()[8192..2 * 8192].fill(9);
+    engine
+}
+
+fn expected() -> [Files; 2] {
+    [toy().expected(), later().expected()]
+}
+
+async fn replicate(cx: &Cx, from: &Arc<Vault>, to: &Arc<SimStore>) -> Result<Vault, VaultError> {
+    from.replicate(cx, to.clone() as Arc<dyn Store>, &[], "test").await
+}
+
+async fn pair(cx: &Cx) -> Pair {
+    let (keys, from, to) = (keys(), Arc::new(SimStore::default()), Arc::new(SimStore::default()));
+    create(cx, &from, &keys).await.unwrap();
+    let vault = open(&from, &keys).await.unwrap();
+    let points = vec![take(cx, &vault, &toy()).await.unwrap(), take(cx, &vault, &later()).await.unwrap()];
+    assert!(points[1].parent.is_some());
+    replicate(cx, &vault, &to).await.unwrap();
+    Pair { keys, from, to, points }
+}
+
+impl Pair {
+    async fn vaults(&self) -> (Arc<Vault>, Arc<Vault>) {
+        (open(&self.from, &self.keys).await.unwrap(), open(&self.to, &self.keys).await.unwrap())
+    }
+
+    async fn copy(&self, cx: &Cx) -> Result<Copied, OpsError> {
+        let (from, to) = (open(&self.from, &self.keys).await?, open(&self.to, &self.keys).await?);
+        copy(cx, &from, &to, &all()).await
+    }
+
+    /// Every point that the target lists restores from there; how many there are.
+    async fn restorable(&self, cx: &Cx, context: &str) -> usize {
+        let to = open(&self.to, &self.keys).await.unwrap();
+        let rows = to.points(&source()).await.unwrap();
+        let restorable: Vec<&Summary> = rows.iter().filter_map(PointRow::restorable).collect();
+        for summary in &restorable {
+            let at = self.points.iter().position(|point| point.point == summary.point).unwrap();
+            assert_eq!(restore(cx, &to, summary).await.unwrap(), expected()[at], "{context}");
+        }
+        restorable.len()
+    }
+
+    fn packs(store: &SimStore) -> BTreeSet<Key> {
+        store.objects().into_keys().filter(|key| key.as_str().contains("/packs/")).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_survives_any_fault_at_any_operation_of_either_vault() {
+    let mut runs = 0;
+    for fault in FAULTS {
+        for of_source in [true, false] {
+            for at in 0.. {
+                let cx = surroundings(at as u64);
+                let pair = pair(&cx).await;
+                let faulty = if of_source { &pair.from } else { &pair.to };
+                faulty.fail_at(at, fault);
+                let outcome = pair.copy(&cx).await;
+                let reached = faulty.operations() > at;
+                faulty.heal();
+
+                let context = format!("{fault:?} at {at}, source {of_source}: {outcome:?}");
+                let listed = pair.restorable(&cx, &context).await;
+                if outcome.as_ref().is_ok_and(Copied::is_complete) {
+                    assert_eq!(listed, 2, "{context}");
+                }
+                let again = pair.copy(&cx).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+                assert!(again.is_complete(), "{context}: {again:?}");
+                assert_eq!(pair.restorable(&cx, &context).await, 2, "{context}");
+                assert_eq!(Pair::packs(&pair.to), Pair::packs(&pair.from), "{context}");
+                let third = pair.copy(&cx).await.unwrap();
+                assert!(third.sources.iter().all(|of| of.points.is_empty() && of.journal.objects == 0));
+                runs += 1;
+                if !reached {
+                    assert!(outcome.unwrap().is_complete(), "no fault was met, and yet: {context}");
+                    break;
+                }
+            }
+        }
+    }
+    assert!(runs > 200, "only {runs} runs: the faults did not reach the operations");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_byte_identical_and_sound_without_its_source() {
+    let cx = surroundings(1);
+    let pair = pair(&cx).await;
+    pair.copy(&cx).await.unwrap();
+    for (key, object) in pair.from.objects() {
+        let own = ["vault.json", "intent"].iter().any(|name| key.as_str().ends_with(name));
+        assert!(own || pair.to.objects().get(&key) == Some(&object), "{key}");
+    }
+    let to = open(&pair.to, &pair.keys).await.unwrap();
+    let request = VerifyRequest { source: None, point: None, depth: Depth::Data, workers: 2 };
+    assert!(verify(&cx, &to, &request).await.unwrap().sound);
+    // It is a vault in its own right: a backup goes on from the copied points.
+    let point = take(&cx, &to, &later()).await.unwrap();
+    assert_eq!(point.parent.as_ref(), Some(&pair.points[1].point));
+    assert_eq!(restore(&cx, &to, &point).await.unwrap(), later().expected());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_does_not_travel_and_keeps_nothing_else_from_it() {
+    let cx = surroundings(2);
+    let pair = pair(&cx).await;
+    let own = format!("{}/packs/", pair.points[1].point);
+    let (key, object) = pair.from.objects().into_iter().find(|(key, _)| key.as_str().contains(&own)).unwrap();
+    let mut damaged = object.to_vec();
+    damaged[object.len() / 2] ^= 1;
+    pair.from.tamper(&key, damaged.into());
+    let copied = pair.copy(&cx).await.unwrap();
+    assert_eq!(copied.sources[0].points, [pair.points[0].point.clone()]);
+    assert!(copied.sources[0].left_out[0].why.contains(key.as_str()), "{copied:?}");
+    assert!(!pair.to.objects().contains_key(&key) && !copied.is_complete());
+    pair.from.tamper(&key, object);
+    assert!(pair.copy(&cx).await.unwrap().is_complete());
+    assert_eq!(pair.restorable(&cx, "mended").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_of_another_id_key_or_place_is_refused_and_nothing_written() {
+    let cx = surroundings(3);
+    let pair = pair(&cx).await;
+    let (from, to) = pair.vaults().await;
+    let other_store = Arc::new(SimStore::default());
+    create(&cx, &other_store, &pair.keys).await.unwrap();
+    let other = open(&other_store, &pair.keys).await.unwrap();
+    let before = other_store.objects();
+    let refused = copy(&cx, &from, &other, &all()).await.unwrap_err();
+    assert!(matches!(refused, OpsError::Vault(VaultError::NotAReplica { .. })), "{refused}");
+    assert!(refused.to_string().contains("it is another vault"), "{refused}");
+    let refused = copy(&cx, &from, &from, &all()).await.unwrap_err();
+    assert!(matches!(refused, OpsError::Vault(VaultError::SamePlace { .. })), "{refused}");
+    // The other vault's file, with the first one's id: the same id and another key.
+    let json = Key::new("vault.json").unwrap();
+    let text = String::from_utf8(before[&json].to_vec()).unwrap();
+    other_store.tamper(&json, text.replace(other.id().as_str(), from.id().as_str()).into());
+    let forged = open(&other_store, &pair.keys).await.unwrap();
+    let refused = plan(&from, &forged, &all()).await.unwrap_err();
+    assert!(refused.to_string().contains("another key"), "{refused}");
+    other_store.tamper(&json, before[&json].clone());
+    assert_eq!(other_store.objects(), before, "a refused copy wrote something");
+    // A vault is not made where there is one.
+    let taken = replicate(&cx, &from, &pair.to).await.unwrap_err();
+    assert!(matches!(taken, VaultError::AlreadyAVault { .. }), "{taken}");
+    to.check_replica(&from).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_made_whole_or_not_at_all_and_may_have_keys_of_its_own() {
+    for fault in [Fault::Before, Fault::ReplyLost, Fault::Dead] {
+        for at in 0.. {
+            let cx = surroundings(at as u64);
+            let pair = pair(&cx).await;
+            let (from, _) = pair.vaults().await;
+            let store = Arc::new(SimStore::default());
+            let own = keys();
+            let recipient = || match &own.recipient {
+                Recipient::Age(text) => Recipient::Age(text.clone()),
+                Recipient::Passphrase(_) => unreachable!("the world's keys are age identities"),
+            };
+            store.fail_at(at, fault);
+            let outcome = from.replicate(&cx, store.clone() as Arc<dyn Store>, &[recipient()], "test").await;
+            let reached = store.operations() > at;
+            store.heal();
+            if outcome.is_err() && open(&store, &own).await.is_err() {
+                from.replicate(&cx, store.clone() as Arc<dyn Store>, &[recipient()], "test").await.unwrap();
+            }
+            let to = open(&store, &own).await.unwrap();
+            assert!(copy(&cx, &from, &to, &all()).await.unwrap().is_complete());
+            assert!(open(&store, &pair.keys).await.is_err(), "the first vault's identity opens it, too");
+            if !reached {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wal_pushed_to_both_is_no_difference_and_other_wal_of_one_name_is() {
+    let cx = surroundings(4);
+    let pair = pair(&cx).await;
+    let (_, to) = pair.vaults().await;
+    ship(&cx, &to, &toy()).await.unwrap();
+    let copied = pair.copy(&cx).await.unwrap();
+    assert!(copied.is_complete() && copied.sources[0].journal.objects == 0, "{copied:?}");
+
+    let other = self::pair(&cx).await;
+    let (_, to) = other.vaults().await;
+    // The same name, of the same cluster, with other content.
+    world::ship_content(
+        &cx,
+        &to,
+        &toy(),
+        (0..1u32 << 16).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect(),
+    )
+    .await
+    .unwrap();
+    let copied = other.copy(&cx).await.unwrap();
+    assert_eq!(copied.sources[0].journal.differing.len(), 1, "{copied:?}");
+    assert!(!copied.is_complete());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_fails_never_fails_the_backup_and_is_filled_later() {
+    let mut runs = 0;
+    for fault in FAULTS {
+        for at in 0.. {
+            let cx = surroundings(at as u64);
+            let pair = pair(&cx).await;
+            pair.copy(&cx).await.unwrap();
+            let (from, to) = pair.vaults().await;
+            let mut engine = later();
+            engine.files = files(3);
+            pair.to.fail_at(at, fault);
+            let request = BackupRequest { followers: vec![to], ..world::request() };
+            let point = backup(&cx, &from, &engine, &request).await.unwrap();
+            let reached = pair.to.operations() > at;
+            let context = format!("{fault:?} at {at}");
+            // What the backup handed out need not be copied again.
+            pair.to.heal();
+            let followed = Pair::packs(&pair.to) == Pair::packs(&pair.from);
+            assert!(followed || reached, "{context}: a follower without fault lacks packs");
+            let copied = pair.copy(&cx).await.unwrap();
+            assert!(copied.is_complete(), "{context}: {copied:?}");
+            let (_, to) = pair.vaults().await;
+            assert_eq!(restore(&cx, &to, &point).await.unwrap(), engine.expected(), "{context}");
+            runs += 1;
+            if !reached {
+                break;
+            }
+        }
+    }
+    assert!(runs > 10, "only {runs} runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_given_up_at_its_source_is_given_up_in_the_replica() {
+    let cx = surroundings(5);
+    let pair = pair(&cx).await;
+    let (from, to) = pair.vaults().await;
+    // A backup without its journal fails; its follower hears of it at once, or by the next copy.
+    let other = ToyEngine::new(43, files(3));
+    let follow = |followers| BackupRequest {
+        followers,
+        new_lineage: strongroom_ops::lineage::NewLineage::Accept,
+        ..world::request()
+    };
+    backup(&cx, &from, &other, &follow(vec![to.clone()])).await.unwrap_err();
+    // Intent and pack arrive, the word that it was abandoned does not.
+    pair.to.fail_at(2, Fault::Dead);
+    backup(&cx, &from, &other, &follow(vec![to])).await.unwrap_err();
+    pair.to.heal();
+    let (_, to) = pair.vaults().await;
+    let states = async || {
+        let rows = to.points(&source()).await.unwrap();
+        rows.into_iter().map(|row| row.state).collect::<Vec<_>>()
+    };
+    let undecided = |state: &PointState| matches!(state, PointState::Undecided { .. });
+    let abandoned = |state: &PointState| matches!(state, PointState::Abandoned { .. });
+    assert_eq!(states().await.iter().filter(|state| undecided(state)).count(), 1);
+    pair.copy(&cx).await.unwrap();
+    let states = states().await;
+    assert_eq!(states.iter().filter(|state| abandoned(state)).count(), 2, "{states:?}");
+    assert_eq!(states.iter().filter(|state| undecided(state)).count(), 0, "{states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_goes_on_with_a_replica_pack_by_pack_and_frame_by_frame() {
+    let cx = surroundings(6);
+    let pair = pair(&cx).await;
+    pair.copy(&cx).await.unwrap();
+    let point = &pair.points[0];
+    let own = format!("{}/packs/", point.point);
+    let packs: Vec<(Key, Bytes)> =
+        pair.from.objects().into_iter().filter(|(key, _)| key.as_str().contains(&own)).collect();
+    assert!(packs.len() > 1);
+    let restored = async || {
+        let (from, to) = pair.vaults().await;
+        restore_from(&cx, &[from, to], point).await
+    };
+    let flipped = |object: &Bytes, at: usize| {
+        let mut bytes = object.to_vec();
+        bytes[at] ^= 1;
+        Bytes::from(bytes)
+    };
+    assert!(restored().await.unwrap().1.from_replicas.is_empty());
+    for (key, object) in &packs {
+        // A frame, the footer, the trailer, the whole.
+        for at in [60, object.len() - 60, object.len() - 4] {
+            pair.from.tamper(key, flipped(object, at));
+            let (files, report) = restored().await.unwrap();
+            assert_eq!(files, toy().expected(), "byte {at} of {key}");
+            assert_eq!(report.from_replicas.values().copied().collect::<Vec<_>>(), [1], "byte {at} of {key}");
+        }
+        pair.from.delete(key).await.unwrap();
+        assert_eq!(restored().await.unwrap().0, toy().expected(), "{key} missing");
+        // Lost in both: it fails, and names the object.
+        pair.to.tamper(key, flipped(object, 60));
+        let error = restored().await.unwrap_err().to_string();
+        assert!(error.contains(key.as_str()), "{error}");
+        pair.from.tamper(key, object.clone());
+        pair.to.tamper(key, object.clone());
+    }
+    let manifest = format!("{}/manifest", point.point);
+    let (key, object) =
+        pair.from.objects().into_iter().find(|(key, _)| key.as_str().ends_with(&manifest)).unwrap();
+    pair.from.tamper(&key, flipped(&object, 100));
+    assert_eq!(restored().await.unwrap().0, toy().expected());
+}
