@@ -150,11 +150,12 @@ fn plan_source(
 ) -> SourcePlan {
     let theirs: BTreeMap<&PointId, &PointRow> = there.iter().map(|row| (&row.point, row)).collect();
     let mut plan = SourcePlan { source, points: Vec::new(), left_out: Vec::new(), given_up: Vec::new() };
-    let newest = here.iter().filter_map(PointRow::restorable).map(|summary| &summary.point).max();
+    let newest = here.iter().filter_map(PointRow::restorable).max_by_key(|summary| summary.stopped_at);
+    let newest = newest.map(|summary| &summary.point);
     for row in here {
         let chosen = match choice {
             Choice::All => true,
-            Choice::Latest => Some(&row.point) == newest,
+            Choice::Latest => newest == Some(&row.point),
             Choice::Point(only) => row.point == *only,
         };
         let other = theirs.get(&row.point);
@@ -261,4 +262,120 @@ async fn copy_source(
         }
     }
     Ok(copied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strongroom_model::point::{Intent, JournalRange};
+    use strongroom_model::{Lsn, SegmentSize, SystemId, Timeline, Timestamp, WalSegment};
+
+    const LINEAGE: SystemId = SystemId(1);
+
+    fn at(day: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(1_795_176_000 + day * 86_400).unwrap()
+    }
+
+    fn summary(day: i64) -> Summary {
+        let lsn = Lsn(day as u64 * SegmentSize::DEFAULT.bytes() + 8);
+        let journal = JournalRange {
+            lineage: LINEAGE,
+            timeline: Timeline::FIRST,
+            segment_size: SegmentSize::DEFAULT,
+            start: lsn,
+            stop: Lsn(lsn.0 + 8),
+        };
+        Summary {
+            point: PointId::new(at(day), [0; 4]),
+            source: "a".parse().unwrap(),
+            engine: "toy".into(),
+            product: "Toy 1".into(),
+            parent: None,
+            started_at: at(day),
+            stopped_at: at(day),
+            committed_at: at(day),
+            journal,
+            entries: 0,
+            bytes: 0,
+            stored: 0,
+            packs: 0,
+            damaged_pages: 0,
+        }
+    }
+
+    /// One letter per day: `c`ommitted, `x` expired, `u`ndecided, `a`bandoned, `r`evoked, `.` nothing.
+    fn rows(picture: &str) -> Vec<PointRow> {
+        let row = |(day, letter): (usize, char)| {
+            let summary = summary(day as i64);
+            let intent = Intent {
+                point: summary.point.clone(),
+                source: summary.source.clone(),
+                engine: "toy".into(),
+                parent: None,
+                began_at: at(0),
+                host: String::new(),
+                tool: String::new(),
+                copied_at: None,
+            };
+            let point = summary.point.clone();
+            let state = match letter {
+                'c' | 'x' => PointState::Committed { summary: Box::new(summary) },
+                'u' => PointState::Undecided { intent },
+                'a' => PointState::Abandoned { why: "full".into() },
+                'r' => PointState::Revoked { by: "sweep".into() },
+                _ => return None,
+            };
+            Some(PointRow { point, state, expired: letter == 'x' })
+        };
+        picture.chars().enumerate().filter_map(row).collect()
+    }
+
+    /// The plan as a picture: `+` copied, `-` left out, `!` given up, `.` nothing to do.
+    fn check(here: &str, there: &str, choice: Choice, floor: Option<u64>, expected: &str) {
+        let floor = floor.map(|n| WalSegment::numbered(Timeline::FIRST, n, SegmentSize::DEFAULT));
+        let floors = floor.into_iter().map(|floor| ((LINEAGE, Timeline::FIRST), floor)).collect();
+        let plan = plan_source("a".parse().unwrap(), &rows(here), &rows(there), (&floors, &choice));
+        let mark = |day: usize| {
+            let point = summary(day as i64).point;
+            let among = |left: &[LeftOut]| left.iter().any(|left| left.point == point);
+            match (plan.points.iter().any(|copied| copied.point == point), among(&plan.left_out)) {
+                (true, _) => '+',
+                (_, true) => '-',
+                _ if among(&plan.given_up) => '!',
+                _ => '.',
+            }
+        };
+        let picture: String = (0..here.len()).map(mark).collect();
+        assert_eq!(picture, expected, "{here} into {there}");
+    }
+
+    #[test]
+    fn what_is_copied_and_what_is_not() {
+        check("ccc", "...", Choice::All, None, "+++");
+        check("ccc", "c.c", Choice::All, None, ".+.");
+        // Let go there: not again. Let go here: not at all.
+        check("ccx", "x..", Choice::All, None, ".+.");
+        // Begun there: gone on with.
+        check("cc", "u.", Choice::All, None, "++");
+        // Not decided here, given up here.
+        check("uar", "...", Choice::All, None, "...");
+        // Begun there and given up here, or expired here: never to be whole.
+        check("uarx", "uuuu", Choice::All, None, ".!!!");
+        // Decided there in another way.
+        check("ccc", "ar.", Choice::All, None, "--+");
+    }
+
+    #[test]
+    fn some_of_them_only() {
+        check("ccc", "...", Choice::Latest, None, "..+");
+        check("ccx", "...", Choice::Latest, None, ".+.");
+        check("ccc", "..c", Choice::Latest, None, "...");
+        check("ccc", "...", Choice::Point(summary(1).point), None, ".+.");
+    }
+
+    #[test]
+    fn a_point_whose_wal_the_target_let_go_is_left_out() {
+        check("ccc", "...", Choice::All, Some(1), "-++");
+        check("ccc", "...", Choice::All, Some(0), "+++");
+    }
 }

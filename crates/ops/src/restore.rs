@@ -107,7 +107,7 @@ pub async fn restore(
 }
 
 /// The point in the first vault that has its manifest whole; the others stand by. The first error is the answer.
-async fn open_point(vaults: &[Arc<Vault>], plan: &RestorePlan) -> Result<Point, OpsError> {
+pub async fn open_point(vaults: &[Arc<Vault>], plan: &RestorePlan) -> Result<Point, OpsError> {
     let (source, id) = (&plan.point.source, &plan.point.point);
     let mut first = None;
     for (at, vault) in vaults.iter().enumerate() {

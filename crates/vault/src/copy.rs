@@ -420,6 +420,9 @@ fn lost(point: &PointId, what: String) -> VaultError {
     VaultError::LostDecision { point: point.clone(), what }
 }
 
+#[cfg(test)]
+mod tests;
+
 /// A listing, one object after the other: memory of one page, however many there are.
 struct Listing<'a> {
     vault: &'a Vault,

@@ -65,68 +65,35 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let source = context.source(arguments.source.as_ref())?;
-    let engine = context.engine(&source)?;
-    let defaults = &context.settings.backup;
-    let upload = UploadOptions {
-        compression: arguments.compression.unwrap_or(defaults.compression),
-        uploads: arguments.uploads.unwrap_or(defaults.uploads).max(1),
-        rebase_after: defaults.rebase_after(),
-    };
     context.check_places()?;
+    let mut request = request(context, arguments)?;
+    let engine = context.engine(&request.source)?;
     let vault = context.vault().await?;
     let (followers, mut missed) = followers(context, &vault).await?;
-    let request = BackupRequest {
-        source,
-        workers: arguments.workers.unwrap_or(defaults.workers).max(1),
-        upload,
-        afresh: arguments.afresh,
-        fast: !arguments.spread,
-        journal_timeout: arguments.wal_timeout.unwrap_or(defaults.wal_timeout),
-        new_lineage: if arguments.new_lineage { NewLineage::Accept } else { NewLineage::Refuse },
-        followers: followers.clone(),
-        host: surroundings::host(),
-        tool: surroundings::tool(),
-    };
     if arguments.dry_run {
         let inspection = engine.inspect(&context.cx).await?;
+        let places = std::iter::once(&vault).chain(&followers).map(|vault| vault.place());
         let text = format!(
             "would back up {} ({}, system {}) into {} with {} workers, {} compression and at most {} of memory for packs",
             request.source,
             inspection.product,
             inspection.lineage,
-            vault.place(),
+            places.collect::<Vec<_>>().join(" and "),
             request.workers,
-            upload.compression,
-            ByteSize(memory_ceiling(request.workers, upload.uploads)),
+            request.upload.compression,
+            ByteSize(memory_ceiling(request.workers, request.upload.uploads)),
         );
         return Ok(Outcome::new(&inspection, text));
     }
+    request.followers.clone_from(&followers);
     let began = context.cx.now();
     let summary = backup(&context.cx, &vault, &engine, &request).await?;
-    let took = context.cx.now().since(began);
-    let rate = ByteSize((summary.bytes as f64 / took.as_secs_f64().max(0.001)) as u64);
-    let mut text = format!(
-        "recovery point {} of {}\n{} in {} entries, {} stored, in {} ({rate}/s)\nrestores to {} and later",
-        summary.point,
-        summary.source,
-        ByteSize(summary.bytes),
-        summary.entries,
-        ByteSize(summary.stored),
-        human_duration(took),
-        summary.stopped_at,
-    );
-    if summary.damaged_pages > 0 {
-        text.push_str(&format!(
-            "\nwarning: {} pages are damaged on the source's own disk; `strongroom show {}` names them",
-            summary.damaged_pages, summary.point
-        ));
-    }
+    let mut text = describe(&summary, context.cx.now().since(began));
     let mut places = vec![vault.place()];
     for follower in &followers {
+        // The point is committed, whatever becomes of this: also when the user has asked to stop.
         match complete(context, &vault, follower, &summary).await {
             Ok(()) => places.push(follower.place()),
-            Err(failure) if failure.kind == Code::Cancelled => return Err(failure),
             Err(failure) => missed.push((follower.place(), failure.on_one_line())),
         }
     }
@@ -150,6 +117,49 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         (false, true) => Code::Ok,
     };
     Ok(Outcome::new(&json, text).with_code(code))
+}
+
+/// The request, without followers.
+fn request(context: &Context, arguments: &Arguments) -> Result<BackupRequest, Failure> {
+    let defaults = &context.settings.backup;
+    let upload = UploadOptions {
+        compression: arguments.compression.unwrap_or(defaults.compression),
+        uploads: arguments.uploads.unwrap_or(defaults.uploads).max(1),
+        rebase_after: defaults.rebase_after(),
+    };
+    Ok(BackupRequest {
+        source: context.source(arguments.source.as_ref())?,
+        workers: arguments.workers.unwrap_or(defaults.workers).max(1),
+        upload,
+        afresh: arguments.afresh,
+        fast: !arguments.spread,
+        journal_timeout: arguments.wal_timeout.unwrap_or(defaults.wal_timeout),
+        new_lineage: if arguments.new_lineage { NewLineage::Accept } else { NewLineage::Refuse },
+        followers: Vec::new(),
+        host: surroundings::host(),
+        tool: surroundings::tool(),
+    })
+}
+
+fn describe(summary: &Summary, took: Duration) -> String {
+    let rate = ByteSize((summary.bytes as f64 / took.as_secs_f64().max(0.001)) as u64);
+    let mut text = format!(
+        "recovery point {} of {}\n{} in {} entries, {} stored, in {} ({rate}/s)\nrestores to {} and later",
+        summary.point,
+        summary.source,
+        ByteSize(summary.bytes),
+        summary.entries,
+        ByteSize(summary.stored),
+        human_duration(took),
+        summary.stopped_at,
+    );
+    if summary.damaged_pages > 0 {
+        text.push_str(&format!(
+            "\nwarning: {} pages are damaged on the source's own disk; `strongroom show {}` names them",
+            summary.damaged_pages, summary.point
+        ));
+    }
+    text
 }
 
 /// The further vaults that get this point, and those that cannot be asked, with the reason.
