@@ -97,9 +97,9 @@ impl Copied {
     /// Whether nothing was left out and nothing differs.
     pub fn is_complete(&self) -> bool {
         let whole = |of: &SourceCopied| {
-            of.left_out.is_empty() && of.journal.differing.is_empty() && of.objects.differing.is_empty()
+            of.left_out.is_empty() && of.journal.is_complete() && of.objects.is_complete()
         };
-        self.sources.iter().all(whole)
+        self.evidence.is_complete() && self.sources.iter().all(whole)
     }
 }
 
@@ -128,10 +128,9 @@ pub async fn plan(
     if let Choice::Point(point) = &request.choice {
         let mentions = |plan: &SourcePlan| plan.points.iter().any(|summary| summary.point == *point);
         let told = |plan: &SourcePlan| plan.left_out.iter().any(|left| left.point == *point);
-        let there = async |plan: &SourcePlan| to.decision(&plan.source, point).await;
         let mut known = false;
         for plan in &plans {
-            known |= mentions(plan) || told(plan) || there(plan).await?.is_some();
+            known |= mentions(plan) || told(plan) || to.decision(&plan.source, point).await?.is_some();
         }
         if !known {
             let state = "not among the committed points";

@@ -22,6 +22,7 @@ pub mod list;
 pub mod status;
 pub mod restore;
 pub mod verify;
+pub mod sweep;
 pub mod doctor;
 
 pub use error::OpsError;

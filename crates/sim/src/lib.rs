@@ -7,8 +7,10 @@
 
 pub mod world;
 pub mod store;
+pub mod turns;
 pub mod engine;
 
 pub use engine::{ToyEngine, ToyTarget};
 pub use store::{Fault, SimStore};
-pub use world::world;
+pub use turns::Turns;
+pub use world::{world, world_at};

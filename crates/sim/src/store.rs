@@ -1,26 +1,85 @@
-//! A store in memory that counts its operations and fails the one it is told to.
+//! A store in memory that logs its operations and fails those it is told to.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use strongroom_store::{Body, Head, Key, Page, PutError, Store, StoreError};
 
-/// How an operation fails.
+/// How an operation fails. A fault that does not concern the kind of operation it meets does nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It does nothing and says so.
+    /// It does nothing and says so: a 503, a 409, a refused connection.
     Before,
-    /// It is done, and the reply is lost.
+    /// It is done, and the reply is lost: a timeout.
     ReplyLost,
     /// From this operation on nothing works any more: the process died, or the network went.
     Dead,
-    /// A read returns a flipped bit; other operations work.
+    /// A read returns a flipped bit.
     BitFlip,
-    /// A put is acknowledged and not done; other operations work.
+    /// A read returns too few bytes.
+    ShortRead,
+    /// A read returns bytes from elsewhere in the object.
+    WrongRange,
+    /// A put is acknowledged and not done.
     PutForgotten,
+    /// A put is told that the key is taken, and it is not.
+    PutRefused,
+    /// A deletion is acknowledged and not done.
+    DeleteForgotten,
+    /// A page of a listing is empty and says that it is the last.
+    ListEmpty,
+    /// A page of a listing says that it is the last, and is not.
+    ListCut,
+    /// A listing begins again from the front.
+    ListRepeated,
+}
+
+impl Fault {
+    /// Every fault there is.
+    pub const ALL: [Fault; 12] = [
+        Fault::Before,
+        Fault::ReplyLost,
+        Fault::Dead,
+        Fault::BitFlip,
+        Fault::ShortRead,
+        Fault::WrongRange,
+        Fault::PutForgotten,
+        Fault::PutRefused,
+        Fault::DeleteForgotten,
+        Fault::ListEmpty,
+        Fault::ListCut,
+        Fault::ListRepeated,
+    ];
+
+    /// Whether the store says that something went wrong, so that asking again helps.
+    pub fn is_told(self) -> bool {
+        matches!(self, Fault::Before | Fault::ReplyLost)
+    }
+
+    fn concerns(self, operation: Operation) -> bool {
+        match self {
+            Fault::Before | Fault::ReplyLost | Fault::Dead => true,
+            Fault::BitFlip | Fault::ShortRead | Fault::WrongRange => operation == Operation::Read,
+            Fault::PutForgotten | Fault::PutRefused => operation == Operation::Write,
+            Fault::DeleteForgotten => operation == Operation::Delete,
+            Fault::ListEmpty | Fault::ListCut | Fault::ListRepeated => operation == Operation::List,
+        }
+    }
+}
+
+/// A kind of operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `get`, `get_range`, `head`.
+    Read,
+    /// `put_new`.
+    Write,
+    /// `list`.
+    List,
+    /// `delete`.
+    Delete,
 }
 
 /// The place every error names.
@@ -30,26 +89,51 @@ const PLACE: &str = "sim:";
 #[derive(Debug, Default)]
 pub struct SimStore {
     objects: Mutex<BTreeMap<Key, Bytes>>,
-    operations: AtomicUsize,
-    fault: Mutex<Option<(usize, Fault)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    log: Vec<String>,
+    faults: Vec<(usize, Fault)>,
+    dead: bool,
+    met: usize,
 }
 
 impl SimStore {
+    /// A store with these objects.
+    pub fn holding(objects: BTreeMap<Key, Bytes>) -> SimStore {
+        SimStore { objects: Mutex::new(objects), ..SimStore::default() }
+    }
+
     /// Fails operation number `at` (counted from 0 over all operations from now on).
     pub fn fail_at(&self, at: usize, fault: Fault) {
-        self.operations.store(0, Ordering::Relaxed);
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, fault));
+        self.fail(vec![(at, fault)]);
+    }
+
+    /// Fails each of these operations.
+    pub fn fail(&self, faults: Vec<(usize, Fault)>) {
+        *self.state() = State { faults, ..State::default() };
     }
 
     /// Works from now on, and counts from 0 again.
     pub fn heal(&self) {
-        self.operations.store(0, Ordering::Relaxed);
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.state() = State::default();
     }
 
     /// Operations since the last [`SimStore::fail_at`] or [`SimStore::heal`].
     pub fn operations(&self) -> usize {
-        self.operations.load(Ordering::Relaxed)
+        self.state().log.len()
+    }
+
+    /// How many faults met an operation they concern.
+    pub fn met(&self) -> usize {
+        self.state().met
+    }
+
+    /// Every operation since then, in order.
+    pub fn log(&self) -> Vec<String> {
+        self.state().log.clone()
     }
 
     /// Every object, by key.
@@ -66,15 +150,26 @@ impl SimStore {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts an operation and says whether and how it fails.
-    fn step(&self) -> Option<Fault> {
-        let now = self.operations.fetch_add(1, Ordering::Relaxed);
-        let fault = *self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        fault.and_then(|(at, fault)| (now == at || (now > at && fault == Fault::Dead)).then_some(fault))
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs an operation and says whether and how it fails.
+    fn step(&self, operation: Operation, what: &str) -> Option<Fault> {
+        let mut state = self.state();
+        let now = state.log.len();
+        state.log.push(format!("{now} {operation:?} {what}"));
+        if state.dead {
+            return Some(Fault::Dead);
+        }
+        let fault = state.faults.iter().find(|(at, fault)| *at == now && fault.concerns(operation))?.1;
+        state.met += 1;
+        state.dead = fault == Fault::Dead;
+        Some(fault)
     }
 
     fn read(&self, key: &Key) -> Result<(Bytes, Option<Fault>), StoreError> {
-        let fault = self.step();
+        let fault = self.step(Operation::Read, key.as_str());
         if let Some(Fault::Before | Fault::ReplyLost | Fault::Dead) = fault {
             return Err(gone("read", key.as_str()));
         }
@@ -89,14 +184,24 @@ fn gone(operation: &'static str, key: &str) -> StoreError {
     StoreError::Passing { operation, key: key.to_owned(), place: PLACE.into(), source }
 }
 
-fn flip(bytes: Bytes, fault: Option<Fault>) -> Bytes {
-    if fault != Some(Fault::BitFlip) || bytes.is_empty() {
-        return bytes;
+/// What a faulty read makes of `range` of an object.
+fn spoil(object: &Bytes, range: Range<usize>, fault: Option<Fault>) -> Bytes {
+    let bytes = object.slice(range.clone());
+    match fault {
+        Some(Fault::BitFlip) if !bytes.is_empty() => {
+            let mut flipped = bytes.to_vec();
+            let at = flipped.len() / 2;
+            flipped[at] ^= 1;
+            flipped.into()
+        }
+        Some(Fault::ShortRead) => bytes.slice(..bytes.len() / 2),
+        Some(Fault::WrongRange) => {
+            let mut turned = object.to_vec();
+            turned.rotate_left(object.len() / 3);
+            Bytes::from(turned).slice(range)
+        }
+        _ => bytes,
     }
-    let mut flipped = bytes.to_vec();
-    let at = flipped.len() / 2;
-    flipped[at] ^= 1;
-    flipped.into()
 }
 
 #[async_trait::async_trait]
@@ -106,9 +211,12 @@ impl Store for SimStore {
     }
 
     async fn put_new(&self, key: &Key, body: Body) -> Result<(), PutError> {
-        let fault = self.step();
+        let fault = self.step(Operation::Write, key.as_str());
         if let Some(Fault::Before | Fault::Dead) = fault {
             return Err(gone("write", key.as_str()).into());
+        }
+        if fault == Some(Fault::PutRefused) {
+            return Err(PutError::Exists { key: key.to_string(), place: PLACE.into() });
         }
         let mut objects = self.lock();
         if objects.contains_key(key) {
@@ -121,7 +229,7 @@ impl Store for SimStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
-        self.read(key).map(|(bytes, fault)| flip(bytes, fault))
+        self.read(key).map(|(bytes, fault)| spoil(&bytes, 0..bytes.len(), fault))
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -135,7 +243,7 @@ impl Store for SimStore {
                 source,
             });
         }
-        Ok(flip(bytes.slice(range.start as usize..range.end as usize), fault))
+        Ok(spoil(&bytes, range.start as usize..range.end as usize, fault))
     }
 
     async fn head(&self, key: &Key) -> Result<Head, StoreError> {
@@ -143,9 +251,13 @@ impl Store for SimStore {
     }
 
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError> {
-        if let Some(Fault::Before | Fault::ReplyLost | Fault::Dead) = self.step() {
-            return Err(gone("list", prefix));
-        }
+        let fault = self.step(Operation::List, prefix);
+        let after = match fault {
+            Some(Fault::Before | Fault::ReplyLost | Fault::Dead) => return Err(gone("list", prefix)),
+            Some(Fault::ListEmpty) => return Ok(Page::default()),
+            Some(Fault::ListRepeated) => None,
+            _ => after,
+        };
         // Short pages, so that every listing of more than a few objects goes on to a second one.
         let below = |key: &Key| {
             prefix.is_empty() || key.as_str().strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
@@ -158,15 +270,19 @@ impl Store for SimStore {
             .take(3)
             .map(|(key, bytes)| Head { key: key.clone(), size: bytes.len() as u64 })
             .collect();
-        let next = found.next().and_then(|_| page.last().map(|head| head.key.clone()));
+        let more = found.next().is_some() && fault != Some(Fault::ListCut);
+        let next = page.last().filter(|_| more).map(|head| head.key.clone());
         Ok(Page { objects: page, next })
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        if let Some(Fault::Before | Fault::Dead) = self.step() {
+        let fault = self.step(Operation::Delete, key.as_str());
+        if let Some(Fault::Before | Fault::Dead) = fault {
             return Err(gone("delete", key.as_str()));
         }
-        self.lock().remove(key);
-        Ok(())
+        if fault != Some(Fault::DeleteForgotten) {
+            self.lock().remove(key);
+        }
+        if fault == Some(Fault::ReplyLost) { Err(gone("delete", key.as_str())) } else { Ok(()) }
     }
 }

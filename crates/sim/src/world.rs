@@ -36,9 +36,14 @@ impl Entropy for SeededEntropy {
     }
 }
 
-/// The surroundings that belong to `seed`: the same every time.
+/// The surroundings that belong to `seed`: the same every time. The clock begins at 2026-11-20 12:00:00 UTC.
 pub fn world(seed: u64) -> Cx {
-    // 2026-11-20 12:00:00 UTC.
-    let clock = StepClock(AtomicU64::new(1_795_176_000));
+    world_at(seed, 0)
+}
+
+/// The surroundings that belong to `seed`, with a clock that begins so many seconds later: after a pause, or on a host whose
+/// clock is wrong.
+pub fn world_at(seed: u64, seconds: u64) -> Cx {
+    let clock = StepClock(AtomicU64::new(1_795_176_000 + seconds));
     Cx::new(Arc::new(clock), Arc::new(SeededEntropy(AtomicU64::new(seed))))
 }

@@ -18,16 +18,26 @@ use strongroom_ops::backup::{BackupRequest, backup};
 use strongroom_ops::copy_points::{Choice, Copied, CopyRequest, copy, plan};
 use strongroom_ops::verify::{VerifyRequest, verify};
 use strongroom_sim::engine::Files;
-use strongroom_sim::{Fault, SimStore, ToyEngine, world as surroundings};
+use strongroom_sim::{Fault, SimStore, ToyEngine, Turns, world as surroundings, world_at};
 use strongroom_store::{Key, Store};
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::copy::CopyOptions;
+use strongroom_vault::sweep::SweepOptions;
 use strongroom_vault::verify::Depth;
-use strongroom_vault::{Recipient, Vault, VaultError};
+use strongroom_vault::{Recipient, Suite, Unlock, Vault, VaultError};
 use world::{Keys, create, files, keys, open, restore, restore_from, ship, source, take, toy};
 
-const FAULTS: [Fault; 5] =
-    [Fault::Before, Fault::ReplyLost, Fault::Dead, Fault::BitFlip, Fault::PutForgotten];
+/// All but those of a listing that lies: nothing else tells a copy what there is.
+const FAULTS: [Fault; 8] = [
+    Fault::Before,
+    Fault::ReplyLost,
+    Fault::Dead,
+    Fault::BitFlip,
+    Fault::ShortRead,
+    Fault::WrongRange,
+    Fault::PutForgotten,
+    Fault::PutRefused,
+];
 
 fn all() -> CopyRequest {
     let options = CopyOptions { in_flight: 2, read_back: false, limit: None };
@@ -136,7 +146,7 @@ async fn a_copy_is_byte_identical_and_sound_without_its_source() {
     let pair = pair(&cx).await;
     pair.copy(&cx).await.unwrap();
     for (key, object) in pair.from.objects() {
-        let own = ["vault.json", "intent"].iter().any(|name| key.as_str().ends_with(name));
+        let own = !key.as_str().starts_with("sources/") || key.last_segment() == "intent";
         assert!(own || pair.to.objects().get(&key) == Some(&object), "{key}");
     }
     let to = open(&pair.to, &pair.keys).await.unwrap();
@@ -356,4 +366,156 @@ async fn a_restore_goes_on_with_a_replica_pack_by_pack_and_frame_by_frame() {
         pair.from.objects().into_iter().find(|(key, _)| key.as_str().ends_with(&manifest)).unwrap();
     pair.from.tamper(&key, flipped(&object, 100));
     assert_eq!(restored().await.unwrap().0, toy().expected());
+}
+
+/// One more point at its source, and in the replica all the others it shares packs with let go: a sweep there is about to
+/// delete what a copy would leave out because it is there.
+struct Crossing {
+    from: Arc<SimStore>,
+    to: std::collections::BTreeMap<Key, Bytes>,
+    point: Summary,
+    expected: Files,
+}
+
+async fn crossing() -> Crossing {
+    let cx = world_at(1 << 40, 0);
+    let (from, to) = (Arc::new(SimStore::default()), Arc::new(SimStore::default()));
+    Vault::create(&cx, from.clone(), Suite::Plain, &[], "test").await.unwrap();
+    let source_vault = plain(from.clone()).await;
+    for engine in [toy(), later()] {
+        take(&cx, &source_vault, &engine).await.unwrap();
+    }
+    replicate(&cx, &source_vault, &to).await.unwrap();
+    let target = plain(to.clone()).await;
+    assert!(copy(&cx, &source_vault, &target, &all()).await.unwrap().is_complete());
+    for row in target.points(&source()).await.unwrap() {
+        let key = Key::new(format!("sources/toy/points/{}/expired", row.point)).unwrap();
+        to.tamper(&key, Bytes::from_static(b"gone"));
+    }
+    let mut engine = later();
+    engine.files.get_mut("big").unwrap()[..8192].fill(77);
+    let point = take(&cx, &source_vault, &engine).await.unwrap();
+    let opened = source_vault.open_point(&source(), &point.point).await.unwrap();
+    assert!(opened.packs().all().iter().any(|pack| pack.owner != point.point), "it shares nothing");
+    Crossing { from, to: to.objects(), point, expected: engine.expected() }
+}
+
+async fn plain(store: Arc<dyn Store>) -> Arc<Vault> {
+    Arc::new(Vault::open(store, &Unlock::default()).await.unwrap())
+}
+
+fn sweeping() -> SweepOptions {
+    let stale_after = std::time::Duration::ZERO;
+    SweepOptions { stale_after, dry_run: false, host: "sim".into(), tool: "test".into() }
+}
+
+impl Crossing {
+    /// What is listed restores; the copy completes and stays, with nothing else beside it, after a sweep.
+    async fn check(&self, cx: &Cx, to: &Arc<SimStore>, context: &str) {
+        let (from, target) = (plain(self.from.clone()).await, plain(to.clone()).await);
+        let listed = async || {
+            let rows = target.points(&source()).await.unwrap();
+            rows.iter().filter_map(PointRow::restorable).cloned().collect::<Vec<_>>()
+        };
+        for summary in listed().await {
+            assert_eq!(restore(cx, &target, &summary).await.unwrap(), self.expected, "{context}");
+        }
+        let again = copy(cx, &from, &target, &all()).await.unwrap();
+        assert!(again.is_complete(), "{context}: {again:?}");
+        target.sweep(cx, &source(), &sweeping()).await.unwrap();
+        assert_eq!(listed().await, [self.point.clone()], "{context}");
+        assert_eq!(restore(cx, &target, &self.point).await.unwrap(), self.expected, "{context}");
+        let truth = [(self.point.point.clone(), self.expected.clone())].into();
+        world::expect_no_garbage(to, &target, &truth, context).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_beside_a_sweep_of_the_target_lose_nothing_in_any_order() {
+    let crossing = Arc::new(crossing().await);
+    let (mut stepped_aside, mut went_on) = (0, 0);
+    for seed in 0..300 {
+        let to = Arc::new(SimStore::holding(crossing.to.clone()));
+        let cx = world_at(seed, 24 * 3600);
+        let turns = Turns::new(3, world_at(!seed, 0).entropy);
+        let mut tasks = Vec::new();
+        for actor in 0..3 {
+            let (cx, turns, crossing) = (cx.clone(), Arc::clone(&turns), Arc::clone(&crossing));
+            let seen = turns.of(actor, to.clone());
+            tasks.push(tokio::spawn(async move {
+                let target = plain(seen).await;
+                let copied = match actor {
+                    0 => {
+                        target.sweep(&cx, &source(), &sweeping()).await.unwrap();
+                        None
+                    }
+                    _ => {
+                        let from = plain(crossing.from.clone()).await;
+                        Some(copy(&cx, &from, &target, &all()).await.unwrap())
+                    }
+                };
+                turns.leave(actor);
+                copied
+            }));
+        }
+        for task in tasks {
+            let Some(copied) = task.await.unwrap() else { continue };
+            let left: Vec<&str> =
+                copied.sources.iter().flat_map(|of| &of.left_out).map(|left| left.why.as_str()).collect();
+            match left[..] {
+                [] => went_on += 1,
+                [why] if why.contains("a sweep of sim: is removing packs") => stepped_aside += 1,
+                _ => panic!("seed {seed}: {left:?}"),
+            }
+        }
+        crossing.check(&cx, &to, &format!("seed {seed}")).await;
+    }
+    assert!(stepped_aside > 10 && went_on > 10, "{stepped_aside} stepped aside, {went_on} went on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_that_died_holds_a_copy_up_until_it_is_forgotten() {
+    let crossing = crossing().await;
+    let mut held_up = 0;
+    for at in 0.. {
+        let to = Arc::new(SimStore::holding(crossing.to.clone()));
+        let cx = world_at(at as u64, 24 * 3600);
+        let (from, target) = (plain(crossing.from.clone()).await, plain(to.clone()).await);
+        to.fail_at(at, Fault::Dead);
+        let swept = target.sweep(&cx, &source(), &sweeping()).await;
+        to.heal();
+        let copied = copy(&cx, &from, &target, &all()).await.unwrap();
+        if !copied.is_complete() {
+            let why = &copied.sources[0].left_out[0].why;
+            assert!(why.contains("is removing packs"), "at {at}: {why}");
+            held_up += 1;
+            for head in target.list("sources/toy/sweeps").await.unwrap() {
+                let id = head.key.last_segment();
+                target.forget_sweep(&cx, &source(), id).await.unwrap();
+            }
+        }
+        crossing.check(&cx, &to, &format!("died at {at}")).await;
+        if swept.is_ok() {
+            break;
+        }
+    }
+    assert!(held_up > 1, "no copy was ever held up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_wal_stays_where_it_is_and_keeps_nothing_from_the_replica() {
+    let cx = surroundings(7);
+    let pair = pair(&cx).await;
+    let (key, object) =
+        pair.from.objects().into_iter().find(|(key, _)| key.as_str().contains("/wal/")).unwrap();
+    let mut damaged = object.to_vec();
+    damaged[object.len() / 2] ^= 1;
+    pair.from.tamper(&key, damaged.into());
+    let copied = pair.copy(&cx).await.unwrap();
+    assert!(copied.sources[0].journal.damaged[0].contains(key.as_str()), "{copied:?}");
+    assert!(copied.sources[0].points.len() == 2 && !copied.is_complete());
+    assert!(!pair.to.objects().contains_key(&key));
+    pair.from.tamper(&key, object);
+    assert!(pair.copy(&cx).await.unwrap().is_complete());
+    assert_eq!(pair.restorable(&cx, "mended").await, 2);
 }

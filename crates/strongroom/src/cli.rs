@@ -20,6 +20,7 @@ mod status;
 mod copy;
 mod restore;
 mod verify;
+mod sweep;
 mod doctor;
 mod completions;
 
@@ -57,6 +58,7 @@ enum Verb {
     Copy(copy::Arguments),
     Restore(restore::Arguments),
     Verify(verify::Arguments),
+    Sweep(sweep::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
 }
@@ -150,6 +152,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Copy(arguments) => copy::run(&context, &arguments).await,
         Verb::Restore(arguments) => restore::run(&context, &arguments, line).await,
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
+        Verb::Sweep(arguments) => sweep::run(&context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(&context, &arguments).await,
         Verb::Completions(arguments) => Ok(completions::run(&arguments)),
     };

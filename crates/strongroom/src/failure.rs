@@ -227,6 +227,10 @@ impl From<VaultError> for Failure {
                 (Code::Conflict, "a second copy needs a second place: give the other vault another url")
             }
             VaultError::Condemned { .. } => (Code::Conflict, "run the copy again when it has ended"),
+            VaultError::SweepStopped { .. } => (
+                Code::Damaged,
+                "`strongroom verify` names what does not read; repair it from a copy, or let its point expire",
+            ),
             VaultError::TooLarge(_) => (Code::Failed, ""),
             VaultError::Cancelled(_) => (Code::Cancelled, ""),
         };

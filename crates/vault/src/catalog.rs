@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use strongroom_codec::header::Kind;
 use strongroom_model::point::{Decision, Intent, PointState, Summary};
@@ -11,6 +12,9 @@ use strongroom_store::Key;
 use crate::error::VaultError;
 use crate::layout::{self, PointPart};
 use crate::open::Vault;
+
+/// Small records asked for at a time: what hides a network's delay without being a burden to the store.
+pub(crate) const RECORDS_AT_ONCE: usize = 32;
 
 /// A recovery point as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,6 +56,33 @@ impl Vault {
     /// The source's points, oldest first. A point whose records do not read fails the listing: it may be the one
     /// that matters.
     pub async fn points(&self, source: &SourceName) -> Result<Vec<PointRow>, VaultError> {
+        let rows = futures::stream::iter(self.point_parts(source).await?)
+            .map(|(point, parts)| self.point_row(source, point, parts))
+            .buffered(RECORDS_AT_ONCE);
+        let rows: Vec<Option<PointRow>> = rows.try_collect().await?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    async fn point_row(
+        &self,
+        source: &SourceName,
+        point: PointId,
+        parts: Vec<String>,
+    ) -> Result<Option<PointRow>, VaultError> {
+        let has = |part: PointPart| parts.iter().any(|name| name == part.name());
+        let state = match has(PointPart::Decision) {
+            true => self.decision(source, &point).await?.map(PointState::from_decision),
+            false => self.intent(source, &point).await?.map(|intent| PointState::Undecided { intent }),
+        };
+        // A folder with packs only: a copy brought them, and the points that refer to them say so.
+        Ok(state.map(|state| PointRow { expired: has(PointPart::Expired), point, state }))
+    }
+
+    /// The names of what each of the source's points consists of, without its packs.
+    pub(crate) async fn point_parts(
+        &self,
+        source: &SourceName,
+    ) -> Result<BTreeMap<PointId, Vec<String>>, VaultError> {
         let mut parts: BTreeMap<PointId, Vec<String>> = BTreeMap::new();
         let folder = layout::points(source);
         let mut after = None;
@@ -60,6 +91,7 @@ impl Vault {
             for object in &page.objects {
                 let rest = object.key.as_str().get(folder.len() + 1..).unwrap_or_default();
                 if let Some((id, part)) = rest.split_once('/')
+                    && !part.contains('/')
                     && let Ok(id) = id.parse()
                 {
                     parts.entry(id).or_default().push(part.to_owned());
@@ -70,24 +102,11 @@ impl Vault {
                 page.next,
                 page.objects.last().and_then(|last| last.key.as_str().rsplit_once("/packs/")),
             ) {
-                (None, _) => break,
+                (None, _) => return Ok(parts),
                 (Some(_), Some((point, _))) => Key::new(format!("{point}/packs0")).ok(),
                 (next, None) => next,
             };
         }
-        let mut rows = Vec::with_capacity(parts.len());
-        for (point, parts) in parts {
-            let has = |part: PointPart| parts.iter().any(|name| name == part.name());
-            let state = match has(PointPart::Decision) {
-                true => self.decision(source, &point).await?.map(PointState::from_decision),
-                false => self.intent(source, &point).await?.map(|intent| PointState::Undecided { intent }),
-            };
-            // A folder with packs only: its intent is gone with a sweep. Nothing refers to it.
-            if let Some(state) = state {
-                rows.push(PointRow { expired: has(PointPart::Expired), point, state });
-            }
-        }
-        Ok(rows)
     }
 
     /// Whether retention let the point go.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt, iter};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use strongroom_codec::header::Kind;
 use strongroom_codec::pack::object_hash;
 use strongroom_codec::stream::StreamReader;
@@ -61,6 +61,8 @@ pub struct Brought {
     pub bytes: u64,
     /// Objects that both have under one name, with different content.
     pub differing: Vec<String>,
+    /// Objects that the source has and that do not read there, and why.
+    pub damaged: Vec<String>,
 }
 
 impl Brought {
@@ -69,7 +71,13 @@ impl Brought {
         self.objects += other.objects;
         self.bytes += other.bytes;
         self.differing.extend(other.differing);
+        self.damaged.extend(other.damaged);
         self
+    }
+
+    /// Whether the target has all of it now, and the same.
+    pub fn is_complete(&self) -> bool {
+        self.differing.is_empty() && self.damaged.is_empty()
     }
 }
 
@@ -84,31 +92,7 @@ pub struct Copying {
 /// Below which segments a vault's retention let WAL go, per timeline.
 pub type Floors = BTreeMap<(SystemId, Timeline), WalSegment>;
 
-/// What a sweep wrote down before it deletes: the keys.
-#[derive(Deserialize)]
-struct SweepRecord {
-    keys: Vec<String>,
-}
-
 impl Vault {
-    /// The keys that sweeps of this source which have not ended are about to delete.
-    pub(crate) async fn condemned(&self, source: &SourceName) -> Result<BTreeSet<Key>, VaultError> {
-        let records = self.list(&layout::sweeps(source)).await?;
-        let ended: BTreeSet<&str> =
-            records.iter().filter_map(|head| head.key.as_str().strip_suffix(".done")).collect();
-        let mut condemned = BTreeSet::new();
-        for head in records.iter().filter(|head| !head.key.as_str().ends_with(".done")) {
-            if ended.contains(head.key.as_str()) {
-                continue;
-            }
-            // One that was removed since it was listed belonged to a sweep that has ended.
-            if let Some(record) = self.get_record::<SweepRecord>(&head.key, Kind::Sweep).await? {
-                condemned.extend(record.keys.into_iter().filter_map(|key| Key::new(key).ok()));
-            }
-        }
-        Ok(condemned)
-    }
-
     /// How far this vault's retention let a source's WAL go.
     pub async fn floors(&self, source: &SourceName, lineage: SystemId) -> Result<Floors, VaultError> {
         let mut floors = Floors::new();
@@ -178,9 +162,9 @@ impl Copying {
         let absent = self.absent(source, point).await?;
         let bytes = absent.iter().map(|pack| pack.size).sum();
         cx.progress.begin(&format!("copying {}", point.summary().point), bytes);
-        let packs = iter(&absent).map(|pack| self.bring_pack(cx, source, pack));
-        packs.buffer_unordered(self.options.in_flight.max(1)).try_collect::<()>().await?;
-        Ok(Brought { objects: absent.len() as u64, bytes, differing: Vec::new() })
+        let packs: Vec<_> = absent.iter().map(|pack| self.bring_pack(cx, source, pack)).collect();
+        iter(packs).buffer_unordered(self.options.in_flight.max(1)).try_collect::<()>().await?;
+        Ok(Brought { objects: absent.len() as u64, bytes, ..Brought::default() })
     }
 
     async fn bring_pack(&self, cx: &Cx, source: &SourceName, pack: &PackRef) -> Result<(), VaultError> {
@@ -322,9 +306,18 @@ impl Copying {
         if !absent.is_empty() {
             cx.progress.begin(&format!("copying {folder}"), bytes);
         }
-        let objects = iter(&absent).map(|head| self.bring(cx, kind, &head.key));
-        objects.buffer_unordered(self.options.in_flight.max(1)).try_collect::<()>().await?;
-        Ok(Brought { objects: absent.len() as u64, bytes, ..brought })
+        let objects: Vec<_> = absent.iter().map(|head| self.bring(cx, kind, head)).collect();
+        let mut objects = iter(objects).buffer_unordered(self.options.in_flight.max(1));
+        while let Some(size) = objects.try_next().await? {
+            match size {
+                Ok(size) => {
+                    brought.objects += 1;
+                    brought.bytes += size;
+                }
+                Err(why) => brought.damaged.push(why),
+            }
+        }
+        Ok(brought)
     }
 
     /// Whether an object that both have is the same for whoever reads it. The bytes may differ: both were written here
@@ -345,20 +338,33 @@ impl Copying {
         }
     }
 
-    async fn bring(&self, cx: &Cx, kind: Kind, key: &Key) -> Result<(), VaultError> {
+    /// Brings one stream and gives its size; or why it cannot leave the source, which keeps nothing else from leaving.
+    async fn bring(&self, cx: &Cx, kind: Kind, head: &Head) -> Result<Result<u64, String>, VaultError> {
         cx.check()?;
-        let object = self.depart(key, kind).await?;
+        let key = &head.key;
+        let object = match self.depart(key, kind).await {
+            // Read once more: what was damaged on the way is whole where it lies.
+            Err(VaultError::Damaged { .. }) => self.depart(key, kind).await,
+            answer => answer,
+        };
+        let object = match object {
+            Ok(object) => object,
+            Err(error @ (VaultError::Damaged { .. } | VaultError::Missing { .. })) => {
+                return Ok(Err(error.to_string()));
+            }
+            Err(error) => return Err(error),
+        };
         let size = object.len() as u64;
         self.wait_for(size).await;
         match self.to.store.put_new(key, object.into()).await {
             Ok(()) => self.arrived(key, size).await?,
             // Pushed there directly since it was listed: the next copy compares them.
-            Err(PutError::Exists { .. }) => {}
+            Err(PutError::Exists { .. }) => drop(self.to.store.head(key).await?),
             Err(PutError::Store(error)) => return Err(error.into()),
         }
         cx.progress.advance(size);
         cx.progress.store(size);
-        Ok(())
+        Ok(Ok(size))
     }
 
     /// A stream or record of the source, opened to its end: what is damaged does not travel.

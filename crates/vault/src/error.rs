@@ -120,6 +120,16 @@ pub enum VaultError {
         /// `unfinished`, `abandoned`, `revoked`, `expired`.
         state: &'static str,
     },
+    /// A sweep does not know for certain what may go.
+    #[error("sweep {source_name} in {place}: {why}; nothing was deleted on its account")]
+    SweepStopped {
+        /// Whose packs.
+        source_name: SourceName,
+        /// Where.
+        place: String,
+        /// What it does not know.
+        why: String,
+    },
     /// More pages, files or packs than the format can count.
     #[error("{0}")]
     TooLarge(String),

@@ -96,6 +96,21 @@ pub fn wal(source: &SourceName, lineage: SystemId) -> String {
     format!("sources/{source}/wal/{lineage}")
 }
 
+/// Which pack a key names: its owner and number.
+pub fn parse_pack(source: &SourceName, key: &Key) -> Option<(PointId, u32)> {
+    let rest = key.as_str().strip_prefix(points(source).as_str())?.strip_prefix('/')?;
+    let (owner, name) = rest.split_once("/packs/")?;
+    let (number, _) = name.split_once('-')?;
+    Some((owner.parse().ok()?, number.parse().ok()?))
+}
+
+/// Whose manifest a key names.
+pub fn parse_manifest(source: &SourceName, key: &Key) -> Option<PointId> {
+    let rest = key.as_str().strip_prefix(points(source).as_str())?.strip_prefix('/')?;
+    let (point, part) = rest.split_once('/')?;
+    (part == PointPart::Manifest.name()).then(|| point.parse().ok())?
+}
+
 /// A WAL file.
 pub fn wal_file(source: &SourceName, lineage: SystemId, file: WalFile) -> Key {
     let folder = wal(source, lineage);
@@ -120,6 +135,16 @@ pub fn floor(source: &SourceName, lineage: SystemId, segment: WalSegment) -> Key
 /// The folder of a source's sweeps.
 pub fn sweeps(source: &SourceName) -> String {
     format!("sources/{source}/sweeps")
+}
+
+/// What sweep `id` is about to delete.
+pub fn sweep(source: &SourceName, id: &str) -> Key {
+    key(format!("{}/{id}", sweeps(source)))
+}
+
+/// What sweep `id` came to; without it the sweep may still be deleting.
+pub fn sweep_done(source: &SourceName, id: &str) -> Key {
+    key(format!("{}/{id}.done", sweeps(source)))
 }
 
 /// The folder of all holds of a source.

@@ -35,6 +35,8 @@ pub mod pack_reader;
 pub mod point;
 mod parent;
 pub mod upload;
+mod roots;
+pub mod sweep;
 pub mod copy;
 pub mod verify;
 

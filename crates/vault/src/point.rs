@@ -162,6 +162,10 @@ impl Point {
                 let mut bytes = fetched
                     .blocking_recv()
                     .unwrap_or_else(|| unreachable!("a fetch ended without an answer"))?;
+                if bytes.len() as u64 != span.bytes.end - span.bytes.start {
+                    let why = format!("{} bytes came back of {:?}", bytes.len(), span.bytes);
+                    return Err(damaged(&key, self.packs.vault().place(), why).into());
+                }
                 for index in span.frames.clone() {
                     let frame = &reader.frames()[index];
                     let start = (frame.range().start - span.bytes.start) as usize;

@@ -2,13 +2,13 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_model::point::Summary;
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
-use strongroom_model::{Cx, SegmentSize, SourceName, SystemId, WalFile};
+use strongroom_model::{Cx, PointId, SegmentSize, SourceName, SystemId, WalFile};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::{BackupRequest, backup};
 use strongroom_ops::lineage::NewLineage;
@@ -133,4 +133,39 @@ pub async fn restore_from(
 
 pub fn toy() -> ToyEngine {
     ToyEngine::new(SystemId(42).0, files(1))
+}
+
+/// No pack and no manifest lies there that none of these points needs, and none that one needs is missing.
+pub async fn expect_no_garbage(
+    store: &SimStore,
+    vault: &Arc<Vault>,
+    truth: &BTreeMap<PointId, Files>,
+    context: &str,
+) {
+    let mut needed = BTreeSet::new();
+    for point in truth.keys() {
+        let opened =
+            vault.open_point(&source(), point).await.unwrap_or_else(|error| panic!("{error}\n{context}"));
+        needed.insert(format!("{point}/manifest"));
+        needed.extend(
+            opened.packs().all().iter().map(|pack| format!("{}/packs/{:06}", pack.owner, pack.number)),
+        );
+    }
+    let mut there = BTreeSet::new();
+    for key in store.objects().keys() {
+        let Some(rest) = key.as_str().strip_prefix("sources/toy/points/") else { continue };
+        if rest.contains("/packs/") || rest.ends_with("/manifest") {
+            there.insert(
+                rest.split_once('-')
+                    .map(|(date, rest)| {
+                        let end = rest.find('-').unwrap_or(rest.len());
+                        format!("{date}-{}", &rest[..end])
+                    })
+                    .unwrap(),
+            );
+        }
+    }
+    let (garbage, lost): (Vec<_>, Vec<_>) =
+        (there.difference(&needed).collect(), needed.difference(&there).collect());
+    assert!(garbage.is_empty() && lost.is_empty(), "garbage {garbage:?}, lost {lost:?}: {context}");
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use strongroom_model::{ByteSize, PointId, SourceName};
 use strongroom_ops::copy_points::{Choice, Copied, CopyRequest, LeftOut, SourcePlan, copy, plan};
 use strongroom_vault::Vault;
-use strongroom_vault::copy::CopyOptions;
+use strongroom_vault::copy::{Brought, CopyOptions};
 
 use crate::context::{Context, called};
 use crate::failure::{Code, Failure};
@@ -170,13 +170,16 @@ fn describe(copied: &Copied) -> String {
             ByteSize(of.journal.bytes),
         ));
         lines.extend(of.left_out.iter().map(|left| left_out(&of.source, left)));
-        let differing = of.journal.differing.iter().chain(&of.objects.differing);
-        lines.extend(differing.map(|key| {
-            format!(
-                "  {} {key}: both vaults have it, with different content",
-                tinted("differs", AnsiColor::Red)
-            )
-        }));
+        lines.extend([&of.journal, &of.objects].into_iter().flat_map(lacking));
     }
+    lines.extend(lacking(&copied.evidence));
     lines.join("\n")
+}
+
+fn lacking(brought: &Brought) -> Vec<String> {
+    let differing = brought.differing.iter().map(|key| {
+        format!("  {} {key}: both vaults have it, with different content", tinted("differs", AnsiColor::Red))
+    });
+    let damaged = brought.damaged.iter().map(|why| format!("  {} {why}", tinted("left out", AnsiColor::Red)));
+    differing.chain(damaged).collect()
 }
