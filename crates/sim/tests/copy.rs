@@ -9,10 +9,11 @@ mod world;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use strongroom_model::Cx;
 use strongroom_model::point::{PointState, Summary};
+use strongroom_model::{Cx, Entropy};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::{BackupRequest, backup};
 use strongroom_ops::copy_points::{Choice, Copied, CopyRequest, copy, plan};
@@ -430,47 +431,106 @@ impl Crossing {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn copies_beside_a_sweep_of_the_target_lose_nothing_in_any_order() {
-    let crossing = Arc::new(crossing().await);
-    let (mut stepped_aside, mut went_on) = (0, 0);
-    for seed in 0..300 {
-        let to = Arc::new(SimStore::holding(crossing.to.clone()));
-        let cx = world_at(seed, 24 * 3600);
-        let turns = Turns::new(3, world_at(!seed, 0).entropy);
-        let mut tasks = Vec::new();
-        for actor in 0..3 {
-            let (cx, turns, crossing) = (cx.clone(), Arc::clone(&turns), Arc::clone(&crossing));
-            let seen = turns.of(actor, to.clone());
-            tasks.push(tokio::spawn(async move {
-                let target = plain(seen).await;
-                let copied = match actor {
-                    0 => {
-                        target.sweep(&cx, &source(), &sweeping()).await.unwrap();
-                        None
-                    }
-                    _ => {
-                        let from = plain(crossing.from.clone()).await;
-                        Some(copy(&cx, &from, &target, &all()).await.unwrap())
-                    }
-                };
-                turns.leave(actor);
-                copied
-            }));
-        }
-        for task in tasks {
-            let Some(copied) = task.await.unwrap() else { continue };
-            let left: Vec<&str> =
-                copied.sources.iter().flat_map(|of| &of.left_out).map(|left| left.why.as_str()).collect();
-            match left[..] {
-                [] => went_on += 1,
-                [why] if why.contains("a sweep of sim: is removing packs") => stepped_aside += 1,
-                _ => panic!("seed {seed}: {left:?}"),
-            }
-        }
-        crossing.check(&cx, &to, &format!("seed {seed}")).await;
+/// The copy goes on for `before` operations, the sweep for so many, the copy for so many, then the sweep to its end.
+struct Schedule {
+    before: usize,
+    sweep: usize,
+    copy: usize,
+    drawn: AtomicUsize,
+}
+
+impl Entropy for Schedule {
+    fn fill(&self, out: &mut [u8]) {
+        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
+        out.fill(0);
+        // Actor 0 sweeps, actor 1 copies.
+        let second = self.before + self.sweep;
+        out[0] = u8::from(drawn < self.before || (second..second + self.copy).contains(&drawn));
     }
-    assert!(stepped_aside > 10 && went_on > 10, "{stepped_aside} stepped aside, {went_on} went on");
+}
+
+/// One sweep of the target and some copies into it, in the order that `chance` decides; what the copies came to.
+async fn play(
+    crossing: &Arc<Crossing>,
+    cx: &Cx,
+    copies: usize,
+    chance: Arc<dyn Entropy>,
+) -> (Arc<SimStore>, Vec<Copied>) {
+    let to = Arc::new(SimStore::holding(crossing.to.clone()));
+    let turns = Turns::new(1 + copies, chance);
+    let mut tasks = Vec::new();
+    for actor in 0..=copies {
+        let (cx, turns, crossing) = (cx.clone(), Arc::clone(&turns), Arc::clone(crossing));
+        let seen = turns.of(actor, to.clone());
+        tasks.push(tokio::spawn(async move {
+            let target = plain(seen).await;
+            let copied = if actor == 0 {
+                target.sweep(&cx, &source(), &sweeping()).await.unwrap();
+                None
+            } else {
+                let from = plain(crossing.from.clone()).await;
+                Some(copy(&cx, &from, &target, &all()).await.unwrap())
+            };
+            turns.leave(actor);
+            copied
+        }));
+    }
+    let mut copied = Vec::new();
+    for task in tasks {
+        copied.extend(task.await.unwrap());
+    }
+    (to, copied)
+}
+
+/// Whether the copy stepped aside; any other reason to leave something out is a failure.
+fn stepped_aside(copied: &Copied, context: &str) -> bool {
+    let left = copied.sources.iter().flat_map(|of| &of.left_out).map(|left| left.why.as_str());
+    match left.collect::<Vec<_>>()[..] {
+        [] => false,
+        [why] if why.contains("a sweep of sim: is removing packs") => true,
+        ref left => panic!("{context}: {left:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_beside_a_sweep_of_the_target_loses_nothing_wherever_they_cross() {
+    let crossing = Arc::new(crossing().await);
+    // How many operations each takes by itself.
+    let alone = Arc::new(SimStore::holding(crossing.to.clone()));
+    let cx = world_at(1, 24 * 3600);
+    plain(alone.clone()).await.sweep(&cx, &source(), &sweeping()).await.unwrap();
+    let sweep_takes = alone.operations();
+    let (mut aside, mut went_on) = (0, 0);
+    for sweep in 0..=sweep_takes + 1 {
+        // The copy interrupted once it has begun, and the copy interrupted by the sweep.
+        let interrupted = (0..60).step_by(4).map(|copy| (0, copy));
+        for (before, copy) in interrupted.chain((0..60).map(|before| (before, 1000))) {
+            let cx = world_at(1, 24 * 3600);
+            let schedule = Schedule { before, sweep, copy, drawn: AtomicUsize::new(0) };
+            let (to, copied) = play(&crossing, &cx, 1, Arc::new(schedule)).await;
+            let context = format!("copy {before}, sweep {sweep}, copy {copy}");
+            match stepped_aside(&copied[0], &context) {
+                true => aside += 1,
+                false => went_on += 1,
+            }
+            crossing.check(&cx, &to, &context).await;
+        }
+    }
+    assert!(aside > 10 && went_on > 100, "{aside} stepped aside, {went_on} went on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_copies_beside_a_sweep_lose_nothing_in_any_order() {
+    let crossing = Arc::new(crossing().await);
+    for seed in 0..200 {
+        let cx = world_at(seed, 24 * 3600);
+        let (to, copied) = play(&crossing, &cx, 2, world_at(!seed, 0).entropy).await;
+        let context = format!("seed {seed}");
+        for copied in &copied {
+            stepped_aside(copied, &context);
+        }
+        crossing.check(&cx, &to, &context).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
