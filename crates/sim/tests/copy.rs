@@ -424,7 +424,7 @@ impl Crossing {
         let again = copy(cx, &from, &target, &all()).await.unwrap();
         assert!(again.is_complete(), "{context}: {again:?}");
         target.sweep(cx, &source(), &sweeping()).await.unwrap();
-        assert_eq!(listed().await, [self.point.clone()], "{context}");
+        assert_eq!(listed().await, std::slice::from_ref(&self.point), "{context}");
         assert_eq!(restore(cx, &target, &self.point).await.unwrap(), self.expected, "{context}");
         let truth = [(self.point.point.clone(), self.expected.clone())].into();
         world::expect_no_garbage(to, &target, &truth, context).await;

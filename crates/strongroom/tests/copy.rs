@@ -184,8 +184,10 @@ fn one_vault_that_is_down_is_told_of_and_filled_later() {
     assert_eq!(json["missed"][0]["vault"], "second", "{json:#}");
     let point = json["point"].as_str().unwrap();
     with(&site, "two.toml", 7, &["copy", "--all"]);
+    assert!(with(&site, "two.toml", 4, &["doctor", "--storage"]).contains("wrong    vault second"));
     std::fs::rename(site.path("away"), site.path("second")).unwrap();
     with(&site, "two.toml", 0, &["backup"]);
+    assert!(with(&site, "two.toml", 0, &["doctor", "--storage"]).contains("is a replica of the first vault"));
     let alone = format!(
         "[vault]\nurl = \"{}\"\nidentity_file = \"{}\"\n",
         site.inside("second"),

@@ -85,21 +85,28 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         Ok(made) => made,
         Err(error) => return Err(withdraw(error, &store, arguments).await),
     };
+    let (examination, warnings, code) = examine(context, &store).await;
+    let text = format!(
+        "made vault {} in {}\n{}{warnings}",
+        made.vault,
+        made.place,
+        advice(arguments, by_passphrase)
+    );
+    Ok(Outcome::new(&json!({ "vault": made, "store": examination }), text).with_code(code))
+}
+
+/// Whether the new vault's store keeps what a vault needs of it: what was found, the warnings, the exit code.
+async fn examine(context: &Context, store: &Arc<dyn Store>) -> (Examination, String, Code) {
     let mut examination = Examination::default();
-    examine_store(&context.cx, &store, &mut examination).await;
-    let broken: Vec<&str> = examination
-        .findings
-        .iter()
-        .filter(|finding| finding.verdict == Verdict::Wrong)
-        .map(|f| f.found.as_str())
+    examine_store(&context.cx, store, &mut examination).await;
+    let broken = examination.findings.iter().filter(|finding| finding.verdict == Verdict::Wrong);
+    let warnings: String = broken
+        .map(|finding| {
+            format!("\nwarning: this store does not keep what a vault needs of it: {}\n", finding.found)
+        })
         .collect();
-    let mut text = format!("made vault {} in {}\n", made.vault, made.place);
-    text.push_str(&advice(arguments, by_passphrase));
-    for promise in &broken {
-        text.push_str(&format!("\nwarning: this store does not keep what a vault needs of it: {promise}\n"));
-    }
-    let json = json!({ "vault": made, "store": examination });
-    Ok(Outcome::new(&json, text).with_code(if broken.is_empty() { Code::Ok } else { Code::Problems }))
+    let code = if warnings.is_empty() { Code::Ok } else { Code::Problems };
+    (examination, warnings, code)
 }
 
 /// Makes the vault that `--vault` names a replica of another one.
@@ -130,12 +137,14 @@ async fn replicate(context: &Context, arguments: &Arguments, original: &str) -> 
         Ok(made) => made,
         Err(error) => return Err(withdraw(error, &store, arguments).await),
     };
+    let (examination, warnings, code) = examine(context, &store).await;
     let text = format!(
-        "made {} a replica of {}\nname it under [[also]] in strongroom.toml; `strongroom copy` fills it, and every backup adds to it",
+        "made {} a replica of {}\nname it under [[also]] in strongroom.toml; `strongroom copy` fills it, and every backup adds to it\n{warnings}",
         made.place,
         original.place(),
     );
-    Ok(Outcome::new(&json!({ "vault": made, "copy_of": original.place() }), text))
+    let json = json!({ "vault": made, "copy_of": original.place(), "store": examination });
+    Ok(Outcome::new(&json, text).with_code(code))
 }
 
 /// The passphrase that was given; without one, and without an identity, one that is asked for.
