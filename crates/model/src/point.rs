@@ -142,6 +142,11 @@ pub enum PointState {
         /// Which.
         by: String,
     },
+    /// Its record is damaged or forged: whether it can be restored is not known. The other points are not affected.
+    Unreadable {
+        /// Which record, and what is wrong with it.
+        why: String,
+    },
 }
 
 impl PointState {

@@ -58,6 +58,10 @@ pub async fn status(
             format!("{} pages of {} were already damaged on the source", last.damaged_pages, last.point)
         }));
         problems.extend(unfinished(cx, &listing.points));
+        problems.extend(listing.points.iter().filter_map(|row| match &row.state {
+            PointState::Unreadable { why } => Some(why.clone()),
+            _ => None,
+        }));
         let journal_age_s = match wal_status(cx, vault, &listing.source).await {
             Ok(journal) => {
                 let missing = journal.lineages.iter().flat_map(|lineage| &lineage.missing_histories);

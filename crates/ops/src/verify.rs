@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use strongroom_model::point::PointState;
 use strongroom_model::restore_plan::pitr_windows;
 use strongroom_model::{Cx, PointId, SourceName};
 use strongroom_vault::catalog::PointRow;
@@ -60,6 +61,7 @@ pub async fn verify(cx: &Cx, vault: &Arc<Vault>, request: &VerifyRequest) -> Res
     for source in sources {
         let rows = vault.points(&source).await?;
         let wanted = |row: &&PointRow| request.point.as_ref().is_none_or(|only| *only == row.point);
+        verdict.points.extend(rows.iter().filter(wanted).filter_map(|row| unreadable(row, request.depth)));
         let restorable = rows.iter().filter(wanted).filter(|row| row.restorable().is_some());
         for row in restorable {
             verdict.points.push(verify_point(cx, vault, (&source, &row.point), request).await?);
@@ -79,6 +81,14 @@ pub async fn verify(cx: &Cx, vault: &Arc<Vault>, request: &VerifyRequest) -> Res
             .iter()
             .all(|journal| journal.damage.is_empty() && journal.inconsistent.is_empty());
     Ok(verdict)
+}
+
+/// A point whose record does not read is damage of its own.
+fn unreadable(row: &PointRow, depth: Depth) -> Option<PointVerdict> {
+    let PointState::Unreadable { why } = &row.state else { return None };
+    let damage = Damage { object: row.point.to_string(), why: why.clone(), lost: Vec::new() };
+    let point = row.point.clone();
+    Some(PointVerdict { point, depth, entries: 0, packs: 0, bytes: 0, damage: vec![damage] })
 }
 
 async fn verify_point(

@@ -170,6 +170,9 @@ impl Stage {
                 let _ = store.put_new(&Key::new(key).unwrap(), b"evil".to_vec().into()).await;
             }
         }
+        // A point whose record is rubbish: it is listed as such, and hides no other.
+        let rubbish = format!("sources/toy/points/{}/intent", PointId::new(self.cx.now(), self.cx.random()));
+        let _ = store.put_new(&Key::new(rubbish).unwrap(), b"evil".to_vec().into()).await;
         // Gives up points that others are writing: they lose them and say so.
         for row in vault.points(&source()).await.unwrap() {
             let PointState::Undecided { intent } = row.state else { continue };

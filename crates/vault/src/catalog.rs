@@ -53,8 +53,8 @@ impl Vault {
         }
     }
 
-    /// The source's points, oldest first. A point whose records do not read fails the listing: it may be the one
-    /// that matters.
+    /// The source's points, oldest first. A point whose record does not read is listed as such: who may only write must not
+    /// be able to make the others unusable.
     pub async fn points(&self, source: &SourceName) -> Result<Vec<PointRow>, VaultError> {
         let rows = futures::stream::iter(self.point_parts(source).await?)
             .map(|(point, parts)| self.point_row(source, point, parts))
@@ -71,8 +71,19 @@ impl Vault {
     ) -> Result<Option<PointRow>, VaultError> {
         let has = |part: PointPart| parts.iter().any(|name| name == part.name());
         let state = match has(PointPart::Decision) {
-            true => self.decision(source, &point).await?.map(PointState::from_decision),
-            false => self.intent(source, &point).await?.map(|intent| PointState::Undecided { intent }),
+            true => {
+                self.decision(source, &point).await.map(|decision| decision.map(PointState::from_decision))
+            }
+            false => {
+                let intent = self.intent(source, &point).await;
+                intent.map(|intent| intent.map(|intent| PointState::Undecided { intent }))
+            }
+        };
+        let state = match state {
+            Err(error @ VaultError::Damaged { .. }) => {
+                Some(PointState::Unreadable { why: error.to_string() })
+            }
+            state => state?,
         };
         // A folder with packs only: a copy brought them, and the points that refer to them say so.
         Ok(state.map(|state| PointRow { expired: has(PointPart::Expired), point, state }))

@@ -155,8 +155,19 @@ impl Sweeper<'_> {
 
     /// A decision that was listed. It is never deleted, so its absence is a lie.
     async fn decision(&self, point: &PointId) -> Result<Decision, VaultError> {
-        let decision = self.vault.decision(self.source, point).await?;
-        decision.ok_or_else(|| self.stopped(&format!("the decision of {point} is listed and does not read")))
+        let decision =
+            self.vault.decision(self.source, point).await.map_err(|error| self.unknown(point, error))?;
+        decision.ok_or_else(|| self.stopped(&format!("the decision of {point} is listed and is not there")))
+    }
+
+    /// A record that does not read stops the sweep: what its point reaches is not known.
+    fn unknown(&self, point: &PointId, error: VaultError) -> VaultError {
+        match error {
+            VaultError::Missing { .. } | VaultError::Damaged { .. } => {
+                self.stopped(&format!("what {point} refers to cannot be known: {error}"))
+            }
+            error => error,
+        }
     }
 
     /// Sorts the undecided points: revoked now, decided meanwhile, or alive with what they may reach.
@@ -166,21 +177,31 @@ impl Sweeper<'_> {
         roots.undecided.clear();
         for point in open {
             self.cx.check()?;
-            let Some(intent) = self.vault.intent(self.source, &point).await? else {
-                return Err(self.stopped(&format!("the intent of {point} is listed and does not read")));
+            let intent = match self.vault.intent(self.source, &point).await {
+                // Rubbish or rot: whatever it declared, once revoked it can no longer be committed.
+                Err(VaultError::Damaged { .. }) if self.is_stale(&point) => None,
+                intent => Some(intent.map_err(|error| self.unknown(&point, error))?.ok_or_else(|| {
+                    self.stopped(&format!("the intent of {point} is listed and is not there"))
+                })?),
             };
-            let stale = self.cx.now().since(intent.began_at) > self.stale_after;
             // A copy that stopped goes on where it was: revoked, its point could never be copied to this vault again.
-            if stale && intent.copied_at.is_none() {
+            let alive = |intent: &Intent| intent.copied_at.is_some() || !self.is_stale(&point);
+            let Some(intent) = intent.filter(alive) else {
                 self.revoke(roots, &point).await?;
                 continue;
-            }
+            };
             self.reach_of_undecided(roots, &intent).await?;
             if !roots.decisions.contains_key(&point) {
                 roots.undecided.insert(point, intent);
             }
         }
         Ok(())
+    }
+
+    /// Whether the point was begun, by its writer's clock, longer ago than a writer may take.
+    fn is_stale(&self, point: &PointId) -> bool {
+        let oldest = self.cx.now().earlier(self.stale_after);
+        oldest.is_some_and(|oldest| *point < PointId::new(oldest, [0; 4]))
     }
 
     /// Decides a point in its writer's stead, unless the writer was faster.
@@ -208,12 +229,8 @@ impl Sweeper<'_> {
             return Ok(());
         }
         self.cx.check()?;
-        let opened = self.vault.open_point(self.source, point).await.map_err(|error| match error {
-            VaultError::Missing { .. } | VaultError::Damaged { .. } => {
-                self.stopped(&format!("what {point} refers to cannot be known: {error}"))
-            }
-            error => error,
-        })?;
+        let opened = self.vault.open_point(self.source, point).await;
+        let opened = opened.map_err(|error| self.unknown(point, error))?;
         reach(roots, point, opened.packs().all());
         Ok(())
     }

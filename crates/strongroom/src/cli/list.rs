@@ -42,6 +42,7 @@ fn cells(row: &PointRow, windows: &[PitrWindow]) -> Vec<String> {
         PointState::Undecided { .. } => Some("unfinished"),
         PointState::Abandoned { .. } => Some("abandoned"),
         PointState::Revoked { .. } => Some("revoked"),
+        PointState::Unreadable { .. } => Some("unreadable"),
     };
     let (PointState::Committed { summary }, None) = (&row.state, unfinished) else {
         let blank = std::iter::repeat_with(dash).take(5);
