@@ -164,6 +164,9 @@ fn plan_source(
             (Some(_), _) if other.is_some_and(|other| other.expired) => {}
             (Some(_), Some(PointState::Committed { .. })) => {}
             (Some(_), _) if !chosen => {}
+            (Some(_), Some(PointState::Unreadable { why })) => {
+                plan.left_out.push(leave(format!("what the target has of it does not read: {why}")));
+            }
             (Some(_), Some(PointState::Abandoned { why })) => {
                 plan.left_out.push(leave(format!("its copy there was abandoned: {why}")));
             }
@@ -176,8 +179,18 @@ fn plan_source(
                     None => plan.points.push(summary.clone()),
                 }
             }
+            // It may be a committed one. Where the target has it whole, or let it go, nothing is owed.
+            (None, there) if matches!(row.state, PointState::Unreadable { .. }) => {
+                let PointState::Unreadable { why } = &row.state else { continue };
+                let settled = matches!(there, Some(PointState::Committed { .. }))
+                    || row.expired
+                    || other.is_some_and(|other| other.expired);
+                if chosen && !settled {
+                    plan.left_out.push(leave(why.clone()));
+                }
+            }
             (None, Some(PointState::Undecided { .. })) => match &row.state {
-                PointState::Undecided { .. } => {}
+                PointState::Undecided { .. } | PointState::Unreadable { .. } => {}
                 PointState::Committed { .. } => {
                     plan.given_up.push(leave("it expired before its copy was whole".into()))
                 }
@@ -302,7 +315,7 @@ mod tests {
         }
     }
 
-    /// One letter per day: `c`ommitted, `x` expired, `u`ndecided, `a`bandoned, `r`evoked, `.` nothing.
+    /// One letter per day: `c`ommitted, `x` expired, `u`ndecided, `a`bandoned, `r`evoked, `?` unreadable, `.` nothing.
     fn rows(picture: &str) -> Vec<PointRow> {
         let row = |(day, letter): (usize, char)| {
             let summary = summary(day as i64);
@@ -322,6 +335,7 @@ mod tests {
                 'u' => PointState::Undecided { intent },
                 'a' => PointState::Abandoned { why: "full".into() },
                 'r' => PointState::Revoked { by: "sweep".into() },
+                '?' => PointState::Unreadable { why: "a flipped bit".into() },
                 _ => return None,
             };
             Some(PointRow { point, state, expired: letter == 'x' })
@@ -360,6 +374,8 @@ mod tests {
         check("uar", "...", Choice::All, None, "...");
         // Begun there and given up here, or expired here: never to be whole.
         check("uarx", "uuuu", Choice::All, None, ".!!!");
+        // Not known: told of, unless the target owes nothing.
+        check("????c", ".ucx?", Choice::All, None, "--..-");
         // Decided there in another way.
         check("ccc", "ar.", Choice::All, None, "--+");
     }
