@@ -39,8 +39,10 @@ pub async fn list(vault: &Vault, source: Option<&SourceName>) -> Result<Vec<Sour
 }
 
 async fn list_source(vault: &Vault, source: SourceName) -> Result<SourceListing, OpsError> {
-    let points = vault.points(&source).await?;
-    let journals = journal::load_all(vault, &source).await?;
+    // Each may be a long listing, and neither needs the other.
+    let points = async { vault.points(&source).await.map_err(OpsError::from) };
+    let journals = async { journal::load_all(vault, &source).await.map_err(OpsError::from) };
+    let (points, journals) = tokio::try_join!(points, journals)?;
     let mut windows = Vec::new();
     for (journal, transactions) in &journals {
         let candidates = journal::candidates(&points, journal);

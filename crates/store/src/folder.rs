@@ -58,8 +58,9 @@ const UNFINISHED: &str = ".tmp";
 /// The object that shows that the folder is the vault and not the empty place where it is mounted.
 const MARKER: &str = "vault.json";
 
-/// Objects of a page of a listing.
-const PAGE: usize = 1000;
+/// Objects of a page of a listing, about 10 MB: every page reads the names of the folders it goes through anew, and the
+/// folder of a large point's packs has hundreds of thousands.
+const PAGE: usize = 50_000;
 
 /// A folder on a local or mounted file system.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 //!
 //! Memory: the names of one folder at each depth, and one page of objects.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub(super) struct Walk<'a> {
 impl Walk<'_> {
     /// Finds the objects in `folder`, whose keys begin with `prefix`.
     pub(super) fn folder(&mut self, folder: &Path, prefix: &str) -> io::Result<()> {
-        for name in names(folder)? {
+        for (name, entry) in names(folder)? {
             if self.found.len() >= self.enough {
                 return Ok(());
             }
@@ -36,16 +36,17 @@ impl Walk<'_> {
                     self.folder(&folder.join(name.trim_end_matches('/')), inside)?;
                 }
                 Some(_) => {}
-                None if path.as_str() > self.after => self.file(&folder.join(&name), path)?,
+                None if path.as_str() > self.after => self.file(&entry, path)?,
                 None => {}
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, file: &Path, path: String) -> io::Result<()> {
+    fn file(&mut self, file: &DirEntry, path: String) -> io::Result<()> {
         let Ok(key) = Key::new(path) else { return Ok(()) };
-        match fs::symlink_metadata(file) {
+        // Relative to the open folder: a long path is not walked again for each of a million files.
+        match file.metadata() {
             Ok(facts) => self.found.push(Head { key, size: facts.len() }),
             // Deleted since the folder was read.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -57,7 +58,7 @@ impl Walk<'_> {
 
 /// The names in a folder that can be part of a key, in order; those of folders end with "/", which sorts them as the
 /// keys below them sort. What else lies about (`.tmp`, a file system's own `lost+found`) is not ours.
-fn names(folder: &Path) -> io::Result<Vec<String>> {
+fn names(folder: &Path) -> io::Result<Vec<(String, DirEntry)>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         // Nothing was ever put here, or the last of it was just deleted.
@@ -70,10 +71,11 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     for entry in entries {
         let entry = entry?;
         if let Some(name) = entry.file_name().to_str().filter(|name| is_ours(name)) {
-            names.push(if entry.file_type()?.is_dir() { format!("{name}/") } else { name.to_owned() });
+            let name = if entry.file_type()?.is_dir() { format!("{name}/") } else { name.to_owned() };
+            names.push((name, entry));
         }
     }
-    names.sort_unstable();
+    names.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
     Ok(names)
 }
 
