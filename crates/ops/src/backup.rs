@@ -31,6 +31,8 @@ pub struct BackupRequest {
     pub journal_timeout: Duration,
     /// What to do about a cluster that the source has not been so far.
     pub new_lineage: NewLineage,
+    /// Replicas that get each pack while it is at hand. The rest of the point is brought by `copy`, afterwards.
+    pub followers: Vec<Arc<Vault>>,
     /// This host's name.
     pub host: String,
     /// This build: `strongroom 0.1.0`.
@@ -64,7 +66,7 @@ pub async fn backup(
         tool: request.tool.clone(),
         copied_at: None,
     };
-    let upload = vault.begin(cx, intent, request.upload).await?;
+    let upload = vault.begin(cx, intent, request.upload, &request.followers).await?;
     match take(cx, vault, (engine, session), &upload, (request, &inspection)).await {
         Ok((facts, rows)) => {
             cx.progress.begin("committing", 0);

@@ -22,6 +22,20 @@ pub struct Made {
     pub key_copies: usize,
 }
 
+/// Makes a replica of `original` in `store`; its key is wrapped for every recipient, or if there is none for whoever
+/// opens the original. Refuses a place that holds a vault.
+pub async fn replicate(
+    cx: &Cx,
+    original: &Vault,
+    store: Arc<dyn Store>,
+    recipients: &[Recipient],
+    tool: &str,
+) -> Result<Made, OpsError> {
+    let vault = original.replicate(cx, store, recipients, tool).await?;
+    let key_copies = vault.key_slots().await?;
+    Ok(Made { vault: vault.id().clone(), place: vault.place(), suite: vault.suite(), key_copies })
+}
+
 /// Makes a vault in `store`; the key is wrapped for every recipient. Refuses a place that holds one.
 pub async fn init(
     cx: &Cx,

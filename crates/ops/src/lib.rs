@@ -13,6 +13,7 @@ pub mod lineage;
 pub mod journal;
 pub mod copy;
 pub mod init;
+pub mod copy_points;
 pub mod backup;
 pub mod wal_push;
 pub mod wal_fetch;

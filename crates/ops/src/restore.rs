@@ -19,9 +19,9 @@ use strongroom_model::point::FileRow;
 use strongroom_model::restore_plan::{Candidate, RestorePlan, plan_restore};
 use strongroom_model::target::RestoreRequest;
 use strongroom_model::{Cx, PointId, SourceName};
-use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::point::{Point, stored_bytes};
+use strongroom_vault::{Vault, VaultError};
 use tokio::runtime::Handle;
 
 use crate::error::OpsError;
@@ -43,6 +43,8 @@ pub struct Restored {
     pub entries: u64,
     /// Bytes of the files.
     pub bytes: u64,
+    /// Packs that replicas had to help out with, by their place.
+    pub from_replicas: BTreeMap<String, usize>,
     /// How long it took, in seconds; durable on disk at the end.
     pub seconds: f64,
 }
@@ -70,17 +72,18 @@ pub async fn plan(
     Ok(plan_restore(&candidates, request, only, &last_transaction)?)
 }
 
-/// Restores the plan's point into `target`, durably.
+/// Restores the plan's point into `target`, durably. Reads the first of `vaults`; the others are its replicas, which help
+/// out with packs that turn out missing or damaged there.
 #[allow(clippy::disallowed_methods, reason = "measures the restore for its report; nothing is decided by it")]
 pub async fn restore(
     cx: &Cx,
-    vault: &Arc<Vault>,
+    vaults: &[Arc<Vault>],
     plan: &RestorePlan,
     target: Arc<dyn Target>,
     workers: usize,
 ) -> Result<Restored, OpsError> {
     let began = tokio::time::Instant::now();
-    let point = vault.open_point(&plan.point.source, &plan.point.point).await?;
+    let point = open_point(vaults, plan).await?;
     let (cx, runtime) = (cx.clone(), Handle::current());
     let work = move || {
         cx.progress.begin("preparing", 0);
@@ -95,12 +98,34 @@ pub async fn restore(
         cx.check()?;
         cx.progress.begin("making durable", 0);
         target.finish()?;
-        Ok::<_, OpsError>((entries, point.summary().bytes))
+        Ok::<_, OpsError>((entries, point.summary().bytes, point.packs().lent()))
     };
-    let (entries, bytes) =
+    let (entries, bytes, from_replicas) =
         tokio::task::spawn_blocking(work).await.map_err(|why| OpsError::Worker(why.to_string()))??;
     let seconds = Duration::as_secs_f64(&began.elapsed());
-    Ok(Restored { point: plan.point.point.clone(), entries, bytes, seconds })
+    Ok(Restored { point: plan.point.point.clone(), entries, bytes, from_replicas, seconds })
+}
+
+/// The point in the first vault that has its manifest whole; the others stand by. The first error is the answer.
+pub async fn open_point(vaults: &[Arc<Vault>], plan: &RestorePlan) -> Result<Point, OpsError> {
+    let (source, id) = (&plan.point.source, &plan.point.point);
+    let mut first = None;
+    for (at, vault) in vaults.iter().enumerate() {
+        match vault.open_point(source, id).await {
+            Ok(point) => {
+                let others = vaults.iter().enumerate().filter(|(other, _)| *other != at);
+                return Ok(point.with_replicas(others.map(|(_, vault)| Arc::clone(vault)).collect()));
+            }
+            Err(error) if error.is_of_this_place() || at > 0 => {
+                tracing::warn!("{id} cannot be read from {}: {error}", vault.place());
+                first.get_or_insert(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let error =
+        first.unwrap_or_else(|| VaultError::NoSuchPoint { source_name: source.clone(), point: id.clone() });
+    Err(error.into())
 }
 
 /// Hands batches of rows to workers, in the manifest's order; memory is a few batches' page maps.

@@ -161,7 +161,7 @@ impl Stage {
         for parent in [points.first().map(|row| row.point.clone()), Some(nowhere), None] {
             let intent = intent(parent);
             let point = intent.point.clone();
-            if let Ok(upload) = vault.begin(&self.cx, intent, UploadOptions::default()).await {
+            if let Ok(upload) = vault.begin(&self.cx, intent, UploadOptions::default(), &[]).await {
                 drop(upload);
             }
             // A pack that is none, of a point of its own, and of one of the victim's.

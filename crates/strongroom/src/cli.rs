@@ -17,6 +17,7 @@ mod wal;
 mod list;
 mod show;
 mod status;
+mod copy;
 mod restore;
 mod verify;
 mod sweep;
@@ -54,6 +55,7 @@ enum Verb {
     List(list::Arguments),
     Show(show::Arguments),
     Status(status::Arguments),
+    Copy(copy::Arguments),
     Restore(restore::Arguments),
     Verify(verify::Arguments),
     Sweep(sweep::Arguments),
@@ -147,6 +149,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::List(arguments) => list::run(&context, &arguments).await,
         Verb::Show(arguments) => show::run(&context, &arguments).await,
         Verb::Status(arguments) => status::run(&context, &arguments).await,
+        Verb::Copy(arguments) => copy::run(&context, &arguments).await,
         Verb::Restore(arguments) => restore::run(&context, &arguments, line).await,
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
         Verb::Sweep(arguments) => sweep::run(&context, &arguments).await,
@@ -155,12 +158,10 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
     };
     // What was stopped on request says so, whatever it stumbled over on the way out.
     match (result, context.cx.check()) {
-        (Err(failure), Err(cancelled)) if failure.kind != Code::Cancelled => Err(Failure {
-            kind: Code::Cancelled,
-            message: cancelled.to_string(),
-            causes: vec![failure.message],
-            hint: None,
-        }),
+        (Err(failure), Err(cancelled)) if failure.kind != Code::Cancelled => {
+            let causes = vec![failure.message];
+            Err(Failure { causes, ..Failure::new(Code::Cancelled, cancelled.to_string()) })
+        }
         (result, _) => result,
     }
 }

@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ArgAction;
 use strongroom_model::{Cx, SourceName};
@@ -23,6 +24,15 @@ use zeroize::Zeroizing;
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
 use crate::settings::{Settings, SettingsError, SourceKind, VaultSettings};
+
+/// What the first vault is called that has no name.
+const MAIN: &str = "vault";
+
+/// How long a restore waits for a replica that it may never need.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a segment waits for a vault before the next one is asked.
+const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Flags that every verb has.
 #[derive(clap::Args, Clone)]
@@ -125,7 +135,109 @@ impl Context {
         Ok(Arc::new(Vault::open(self.store()?, &unlock).await?))
     }
 
-    /// Every vault that WAL goes to and comes from, the main one first; each opened, or why not.
+    /// The vault of the settings file, whatever `--vault` says.
+    pub async fn main_of_file(&self) -> Result<Arc<Vault>, Failure> {
+        let given = (self.global.identity_file.clone(), self.given_passphrase()?);
+        let unlock = self.unlock(&self.settings.vault, given)?;
+        Ok(Arc::new(Vault::open(self.store_of(&self.settings.vault)?, &unlock).await?))
+    }
+
+    /// The vault that answers: the main one, or if that cannot be reached or read the first further one that can. Said aloud.
+    /// A wrong key is no reason to go on: the answer would be another than the one that was asked for.
+    pub async fn answering(&self) -> Result<Arc<Vault>, Failure> {
+        let mut failure = match self.vault().await {
+            Ok(vault) => return Ok(vault),
+            Err(failure) if failure.is_of_this_place() => failure,
+            Err(failure) => return Err(failure),
+        };
+        for settings in &self.settings.further {
+            match self.further_vault(settings).await {
+                Ok(vault) => {
+                    tracing::warn!("going on with {}: {}", vault.place(), failure.on_one_line());
+                    return Ok(vault);
+                }
+                Err(other) => failure.causes.push(other.on_one_line()),
+            }
+        }
+        Err(failure)
+    }
+
+    /// Further replicas of a vault that can be opened now: a restore goes on with them.
+    pub async fn replicas_of(&self, vault: &Arc<Vault>) -> Vec<Arc<Vault>> {
+        let mut replicas = Vec::new();
+        for settings in &self.settings.further {
+            // One that is down must not keep a restore waiting for as long as it would be asked again.
+            match tokio::time::timeout(REPLICA_PATIENCE, self.further_vault(settings)).await {
+                Ok(Ok(other)) if other.check_replica(vault).is_ok() => replicas.push(other),
+                Ok(Ok(_)) => {}
+                Ok(Err(failure)) => tracing::warn!("a restore without help: {}", failure.on_one_line()),
+                Err(_) => tracing::warn!("a restore without help: {} is silent", called(settings)),
+            }
+        }
+        replicas
+    }
+
+    /// Refuses a settings file in which two vaults are at one place: two names of one place are no second copy.
+    pub fn check_places(&self) -> Result<(), Failure> {
+        let mut seen = Vec::new();
+        for settings in std::iter::once(&self.settings.vault).chain(&self.settings.further) {
+            let Ok(url) = self.url_of(settings) else { continue };
+            let address = StoreAddress::parse(&url);
+            let address = address.map_err(|error| Failure::new(Code::Settings, error.to_string()))?;
+            let place = (address, settings.endpoint.as_deref());
+            if seen.contains(&place) {
+                let failure = Failure::new(Code::Settings, format!("two vaults have the url {url}"));
+                return Err(failure.hint("a second copy needs a second place: give one of them another url"));
+            }
+            seen.push(place);
+        }
+        Ok(())
+    }
+
+    /// The settings of the vault that goes by this name or url.
+    pub fn vault_settings(&self, name: &str) -> Result<&VaultSettings, Failure> {
+        let all = || std::iter::once(&self.settings.vault).chain(&self.settings.further);
+        let by_url = |settings: &&VaultSettings| {
+            settings.url.as_deref() == Some(name) || self.url_of(settings).is_ok_and(|url| url == name)
+        };
+        let main = Some(&self.settings.vault).filter(|main| name == MAIN && main.name.is_none());
+        let found = all().find(|settings| settings.name.as_deref() == Some(name)).or(main);
+        found.or_else(|| all().find(by_url)).ok_or_else(|| {
+            let known: Vec<String> = all().filter(|settings| settings.url.is_some()).map(called).collect();
+            let failure = Failure::new(Code::Usage, format!("no vault is called {name}"));
+            failure.hint(match known.is_empty() {
+                true => {
+                    "name vaults in strongroom.toml: [vault] and [[also]], each with name and url".to_owned()
+                }
+                false => format!("there are {}; more are named in [[also]]", known.join(", ")),
+            })
+        })
+    }
+
+    /// The vault that goes by this name or url, opened.
+    pub async fn vault_called(&self, name: &str) -> Result<Arc<Vault>, Failure> {
+        self.configured_vault(self.vault_settings(name)?).await
+    }
+
+    /// A vault of the settings file, opened.
+    pub async fn configured_vault(&self, settings: &VaultSettings) -> Result<Arc<Vault>, Failure> {
+        match std::ptr::eq(settings, &self.settings.vault) && self.global.vault.is_none() {
+            true => self.vault().await,
+            false => self.further_vault(settings).await,
+        }
+    }
+
+    /// A configured vault's store.
+    pub fn store_of(&self, settings: &VaultSettings) -> Result<Arc<dyn Store>, Failure> {
+        store_at(&self.url_of(settings)?, settings)
+    }
+
+    fn url_of(&self, settings: &VaultSettings) -> Result<String, Failure> {
+        let url = settings.url.as_ref().map(|url| self.url_beside_file(url));
+        Ok(url.ok_or_else(|| SettingsError::Missing("an [[also]] vault has no url".into()))?)
+    }
+
+    /// Every vault that WAL goes to, the main one first; each opened, or why not.
     pub async fn journal_vaults(&self) -> Vec<Result<Arc<Vault>, Failure>> {
         let mut vaults = vec![self.vault().await];
         for settings in &self.settings.further {
@@ -134,15 +246,36 @@ impl Context {
         vaults
     }
 
-    async fn further_vault(&self, settings: &VaultSettings) -> Result<Arc<Vault>, Failure> {
-        let url = settings.url.as_ref().map(|url| self.url_beside_file(url));
-        let url = url.ok_or_else(|| SettingsError::Missing("an [[also]] vault has no url".into()))?;
+    /// How many vaults WAL may come from.
+    pub fn journal_places(&self) -> usize {
+        1 + self.settings.further.len()
+    }
+
+    /// The `n`th of them, opened when it is asked for. Recovery asks once per segment: one that is silent is asked for a
+    /// shorter time while there is another to ask, which never makes a file count as absent.
+    pub async fn journal_vault(&self, n: usize) -> Result<Arc<Vault>, Failure> {
+        let opened = async {
+            match n.checked_sub(1).and_then(|further| self.settings.further.get(further)) {
+                Some(settings) => self.further_vault(settings).await,
+                None => self.vault().await,
+            }
+        };
+        if self.journal_places() == 1 {
+            return opened.await;
+        }
+        let silent =
+            |_| Failure::new(Code::Store, format!("vault {n} of the settings does not answer in time"));
+        tokio::time::timeout(FETCH_PATIENCE, opened).await.map_err(silent)?
+    }
+
+    /// An `[[also]]` vault, opened.
+    pub async fn further_vault(&self, settings: &VaultSettings) -> Result<Arc<Vault>, Failure> {
         let mut unlock = self.unlock(settings, (None, None))?;
         if unlock.passphrase.is_none() {
             // What is given for the main vault may fit here, too, but never instead of this one's own.
             unlock.passphrase = self.given_passphrase()?;
         }
-        Ok(Arc::new(Vault::open(store_at(&url, settings)?, &unlock).await?))
+        Ok(Arc::new(Vault::open(self.store_of(settings)?, &unlock).await?))
     }
 
     /// What opens a vault: an identity file and a passphrase that were given, else what its settings name.
@@ -294,6 +427,11 @@ impl Context {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         Ok(command(&binary, &words, placeholders))
     }
+}
+
+/// What a person calls a configured vault.
+pub fn called(settings: &VaultSettings) -> String {
+    settings.name.clone().or_else(|| settings.url.clone()).unwrap_or_else(|| MAIN.to_owned())
 }
 
 /// The store at `url`, reached as `settings` say.

@@ -43,6 +43,8 @@ pub enum Code {
     Conflict = 12,
     /// The journal did not arrive.
     Journal = 13,
+    /// Done, and not in every vault.
+    Incomplete = 14,
     /// Not done, for another reason.
     Failed = 20,
     /// A broken invariant of Strongroom's own.
@@ -54,7 +56,7 @@ pub enum Code {
 impl Code {
     /// Every code.
     #[cfg(test)]
-    pub const ALL: [Code; 17] = [
+    pub const ALL: [Code; 18] = [
         Code::Ok,
         Code::Absent,
         Code::Usage,
@@ -69,6 +71,7 @@ impl Code {
         Code::Newer,
         Code::Conflict,
         Code::Journal,
+        Code::Incomplete,
         Code::Failed,
         Code::Bug,
         Code::Cancelled,
@@ -86,12 +89,15 @@ pub struct Failure {
     pub causes: Vec<String>,
     /// The way out.
     pub hint: Option<String>,
+    /// There is no vault at this place, and there may be one at another.
+    #[serde(skip)]
+    pub elsewhere: bool,
 }
 
 impl Failure {
     /// A failure with neither cause nor hint.
     pub fn new(kind: Code, message: impl Into<String>) -> Failure {
-        Failure { kind, message: message.into(), causes: Vec::new(), hint: None }
+        Failure { kind, message: message.into(), causes: Vec::new(), hint: None, elsewhere: false }
     }
 
     /// With a way out.
@@ -110,6 +116,16 @@ impl Failure {
             true => failure.hint("see --help"),
             false => failure.hint(hint.join("; ").replace('\n', " ")),
         }
+    }
+
+    /// Whether another vault could do what this one could not: it is not there, does not answer, or is damaged.
+    pub fn is_of_this_place(&self) -> bool {
+        self.elsewhere || matches!(self.kind, Code::Store | Code::Damaged)
+    }
+
+    /// All of it but the hint, for a log.
+    pub fn on_one_line(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect::<Vec<_>>().join(": ")
     }
 
     fn of(kind: Code, error: &dyn std::error::Error) -> Failure {
@@ -167,6 +183,7 @@ impl From<StoreError> for Failure {
 
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Failure {
+        let elsewhere = matches!(error, VaultError::NotAVault { .. });
         let (kind, hint) = match error {
             VaultError::Store(store) => return store.into(),
             VaultError::NotAVault { .. } => {
@@ -202,6 +219,14 @@ impl From<VaultError> for Failure {
             VaultError::NoSuchPoint { .. } | VaultError::NotCommitted { .. } => {
                 (Code::NoRestore, "`strongroom list` shows what can be restored")
             }
+            VaultError::NotAReplica { .. } => (
+                Code::Conflict,
+                "objects are sealed for one id and key: make the target with `strongroom init --copy-of`",
+            ),
+            VaultError::SamePlace { .. } => {
+                (Code::Conflict, "a second copy needs a second place: give the other vault another url")
+            }
+            VaultError::Condemned { .. } => (Code::Conflict, "run the copy again when it has ended"),
             VaultError::SweepStopped { .. } => (
                 Code::Damaged,
                 "`strongroom verify` names what does not read; repair it from a copy, or let its point expire",
@@ -209,7 +234,7 @@ impl From<VaultError> for Failure {
             VaultError::TooLarge(_) => (Code::Failed, ""),
             VaultError::Cancelled(_) => (Code::Cancelled, ""),
         };
-        Failure::of(kind, &error).hint(hint)
+        Failure { elsewhere, ..Failure::of(kind, &error).hint(hint) }
     }
 }
 

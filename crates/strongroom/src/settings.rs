@@ -20,7 +20,7 @@ pub struct Settings {
     /// Where the vault is and what opens it.
     #[serde(default)]
     pub vault: VaultSettings,
-    /// Further vaults that WAL is shipped to and fetched from.
+    /// Further vaults that WAL is shipped to and fetched from. Those that are replicas of `[vault]` get points, too.
     #[serde(default, rename = "also")]
     pub further: Vec<VaultSettings>,
     /// How to back up.
@@ -38,6 +38,8 @@ pub struct Settings {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaultSettings {
+    /// What `copy --to` calls it; the first one is called `vault` unless it has a name.
+    pub name: Option<String>,
     /// `s3://bucket/prefix` or a folder.
     pub url: Option<String>,
     /// Of an S3-compatible store.

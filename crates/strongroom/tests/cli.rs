@@ -70,8 +70,19 @@ fn snapshot(name: &str, found: &str) {
 fn help_says_what_it_said() {
     let desk = Desk::new();
     let mut all = desk.ok(&["--help"]);
-    let verbs =
-        ["init", "backup", "wal", "list", "show", "status", "restore", "verify", "doctor", "completions"];
+    let verbs = [
+        "init",
+        "backup",
+        "wal",
+        "list",
+        "show",
+        "status",
+        "copy",
+        "restore",
+        "verify",
+        "doctor",
+        "completions",
+    ];
     let lines = verbs.map(|verb| vec![verb]).into_iter();
     for verb in lines.chain(["push", "fetch", "status"].map(|verb| vec!["wal", verb])) {
         let help = desk.ok(&[&verb[..], &["--help"]].concat());

@@ -133,9 +133,42 @@ pub enum VaultError {
     /// More pages, files or packs than the format can count.
     #[error("{0}")]
     TooLarge(String),
+    /// Two vaults between which nothing can travel: every object is sealed for one id and key.
+    #[error("{place} is no replica of the vault in {of}: {why}")]
+    NotAReplica {
+        /// The vault that is no replica.
+        place: String,
+        /// Of which one.
+        of: String,
+        /// `it is another vault (…)`, `it has another key`.
+        why: String,
+    },
+    /// Two names for one vault.
+    #[error("{place} and {other} are the same vault at the same place")]
+    SamePlace {
+        /// One name.
+        place: String,
+        /// The other.
+        other: String,
+    },
+    /// A sweep that has not ended names packs that a copy would rely on.
+    #[error("a sweep of {place} is removing packs of {point}")]
+    Condemned {
+        /// Where.
+        place: String,
+        /// The point that was to be copied there.
+        point: PointId,
+    },
     /// The user asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+impl VaultError {
+    /// Whether a replica may have what this vault could not give.
+    pub fn is_of_this_place(&self) -> bool {
+        matches!(self, VaultError::Store(_) | VaultError::Damaged { .. } | VaultError::Missing { .. })
+    }
 }
 
 /// Why an object does not read, in words; newer formats keep their own error.

@@ -119,7 +119,7 @@ impl Vault {
         self.read_facts(&key, &mut reader)
     }
 
-    async fn fetch_at(&self, key: &Key) -> Result<Option<(JournalFacts, Vec<u8>)>, VaultError> {
+    pub(crate) async fn fetch_at(&self, key: &Key) -> Result<Option<(JournalFacts, Vec<u8>)>, VaultError> {
         let object = match self.store.get(key).await {
             Ok(object) => object,
             Err(error) if error.is_not_found() => return Ok(None),

@@ -26,6 +26,7 @@ pub mod layout;
 pub mod error;
 pub mod keys;
 pub mod open;
+pub mod replica;
 pub mod record;
 pub mod lineage;
 pub mod journal;
@@ -38,6 +39,7 @@ mod parent;
 pub mod upload;
 mod roots;
 pub mod sweep;
+pub mod copy;
 pub mod verify;
 
 pub use error::VaultError;

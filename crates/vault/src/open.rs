@@ -14,16 +14,16 @@ use crate::error::{VaultError, written};
 use crate::keys::{KeySlot, Recipient, Unlock};
 use crate::layout;
 
-/// `vault.json`: what a vault is. The nonce makes its bytes its writer's own.
+/// `vault.json`: what a vault is. The nonce makes its bytes its writer's own, and tells a vault from its replicas.
 #[derive(Serialize, Deserialize)]
-struct VaultFile {
-    format: u16,
-    vault: VaultId,
-    suite: Suite,
-    key: String,
-    created_at: Timestamp,
-    tool: String,
-    nonce: String,
+pub(crate) struct VaultFile {
+    pub(crate) format: u16,
+    pub(crate) vault: VaultId,
+    pub(crate) suite: Suite,
+    pub(crate) key: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) tool: String,
+    pub(crate) nonce: String,
 }
 
 /// The front of `vault.json` that every later format keeps.
@@ -39,7 +39,9 @@ pub struct Vault {
     pub(crate) suite: Suite,
     pub(crate) key: VaultKey,
     pub(crate) fingerprints: FingerprintKey,
-    key_id: String,
+    pub(crate) key_id: String,
+    /// The nonce of its `vault.json`: this place's own, whereas a replica has the same id.
+    pub(crate) nonce: String,
 }
 
 impl std::fmt::Debug for Vault {
@@ -86,13 +88,28 @@ impl Vault {
             tool: tool.to_owned(),
             nonce: to_hex(&cx.random::<16>()),
         };
-        let file = serde_json::to_vec_pretty(&file)
+        Vault::write(store, file, key).await
+    }
+
+    /// Writes `vault.json`, last of all: from here on there is a vault.
+    pub(crate) async fn write(
+        store: Arc<dyn Store>,
+        file: VaultFile,
+        key: VaultKey,
+    ) -> Result<Vault, VaultError> {
+        let place = store.place();
+        let json = serde_json::to_vec_pretty(&file)
             .map_err(|why| VaultError::VaultFile { place: place.clone(), why: why.to_string() })?;
-        match store.put_new(&layout::vault(), file.into()).await {
-            Ok(()) => Ok(Vault { fingerprints: key.fingerprint_key(), store, id, suite, key, key_id }),
+        match store.put_new(&layout::vault(), json.into()).await {
+            Ok(()) => Ok(Vault::of(store, file, key)),
             Err(PutError::Exists { .. }) => Err(VaultError::AlreadyAVault { place }),
             Err(PutError::Store(error)) => Err(error.into()),
         }
+    }
+
+    fn of(store: Arc<dyn Store>, file: VaultFile, key: VaultKey) -> Vault {
+        let VaultFile { vault: id, suite, key: key_id, nonce, .. } = file;
+        Vault { fingerprints: key.fingerprint_key(), store, id, suite, key, key_id, nonce }
     }
 
     /// Opens the vault in `store`.
@@ -107,8 +124,7 @@ impl Vault {
             Suite::Plain => VaultKey::public(),
             Suite::Aes256Gcm => unlock_key(&*store, &file, unlock).await?,
         };
-        let (id, suite, key_id) = (file.vault, file.suite, file.key);
-        Ok(Vault { fingerprints: key.fingerprint_key(), store, id, suite, key, key_id })
+        Ok(Vault::of(store, file, key))
     }
 
     /// The vault's id.

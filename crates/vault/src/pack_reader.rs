@@ -1,8 +1,13 @@
 //! Reading packs of a point: their footers, kept while they are likely to be wanted again, and their frames.
+//!
+//! A reader that may go on with replicas asks them for what its own vault has lost or damaged: objects are the same
+//! byte for byte, so any replica's range will do, and what it gives is checked like any other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use strongroom_codec::pack::{PackReader, PackScope, TRAILER_SIZE, Trailer, pack_header};
 use strongroom_codec::seal::PointKey;
 use strongroom_model::point::PackRef;
@@ -25,7 +30,12 @@ pub struct Packs {
     keys: Vec<(PointId, PointKey)>,
     packs: Vec<PackRef>,
     kept: Mutex<VecDeque<(u32, Arc<PackReader>)>>,
+    replicas: Vec<Arc<Vault>>,
+    lent: Arc<Mutex<Lent>>,
 }
+
+/// Which objects came from a replica, by its place.
+type Lent = BTreeMap<String, BTreeSet<String>>;
 
 impl Packs {
     pub(crate) fn new(
@@ -34,7 +44,29 @@ impl Packs {
         keys: Vec<(PointId, PointKey)>,
         packs: Vec<PackRef>,
     ) -> Packs {
-        Packs { vault, source, keys, packs, kept: Mutex::default() }
+        let (kept, lent) = (Mutex::default(), Arc::default());
+        Packs { vault, source, keys, packs, kept, replicas: Vec::new(), lent }
+    }
+
+    /// Goes on with these when a pack is missing or damaged.
+    pub(crate) fn go_on_with(&mut self, replicas: Vec<Arc<Vault>>) {
+        self.replicas = replicas;
+    }
+
+    /// How many packs a replica had to help out with, by its place.
+    pub fn lent(&self) -> BTreeMap<String, usize> {
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.iter().map(|(place, keys)| (place.clone(), keys.len())).collect()
+    }
+
+    /// What fetches ranges of a pack, for a task of its own.
+    pub(crate) fn lender(&self, pack: &PackRef) -> Lender {
+        Lender {
+            key: self.key(pack),
+            vault: Arc::clone(&self.vault),
+            replicas: self.replicas.clone(),
+            lent: Arc::clone(&self.lent),
+        }
     }
 
     /// All packs of the point, in the order a page map counts them.
@@ -65,7 +97,7 @@ impl Packs {
         let pack = pack.ok_or_else(|| {
             VaultError::TooLarge(format!("the page map names pack {number}, which is not in the manifest"))
         })?;
-        let reader = Arc::new(self.read_footer(pack).await?);
+        let reader = Arc::new(self.read_footer_anywhere(pack).await?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_front((number, Arc::clone(&reader)));
         kept.truncate(KEPT);
@@ -81,35 +113,99 @@ impl Packs {
         Some(reader)
     }
 
-    async fn read_footer(&self, pack: &PackRef) -> Result<PackReader, VaultError> {
-        let (key, place) = (self.key(pack), self.vault.place());
+    async fn read_footer_anywhere(&self, pack: &PackRef) -> Result<PackReader, VaultError> {
+        let error = match self.read_footer(&self.vault, pack).await {
+            Err(error) if error.is_of_this_place() => error,
+            answer => return answer,
+        };
+        let lender = self.lender(pack);
+        for replica in &self.replicas {
+            match self.read_footer(replica, pack).await {
+                Ok(reader) => {
+                    lender.note(replica, &error);
+                    return Ok(reader);
+                }
+                Err(second) => tracing::warn!("{second}"),
+            }
+        }
+        Err(error)
+    }
+
+    async fn read_footer(&self, vault: &Vault, pack: &PackRef) -> Result<PackReader, VaultError> {
+        let (key, place) = (self.key(pack), vault.place());
         if pack.size < TRAILER_SIZE as u64 {
             return Err(damaged(key, place, "it is shorter than a pack can be".to_owned()));
         }
         let missing = |error: strongroom_store::StoreError| match error.is_not_found() {
-            true => VaultError::Missing { key: key.to_string(), place: self.vault.place() },
+            true => VaultError::Missing { key: key.to_string(), place: vault.place() },
             false => error.into(),
         };
         let tail_start = pack.size.saturating_sub(TAIL);
-        let tail = self.vault.store.get_range(&key, tail_start..pack.size).await.map_err(missing)?;
+        let tail = vault.store.get_range(&key, tail_start..pack.size).await.map_err(missing)?;
         let trailer = Trailer::read(&tail[tail.len() - TRAILER_SIZE..], pack.size);
         let trailer = trailer.map_err(|why| damaged(&key, place.clone(), why.to_string()))?;
         let range = trailer.footer();
         let footer = match range.start.checked_sub(tail_start) {
             Some(start) => tail.slice(start as usize..(range.end - tail_start) as usize),
-            None => self.vault.store.get_range(&key, range).await.map_err(missing)?,
+            None => vault.store.get_range(&key, range).await.map_err(missing)?,
         };
         let owner = self.keys.iter().find(|(point, _)| *point == pack.owner);
         let (_, point_key) =
             owner.ok_or_else(|| damaged(&key, place.clone(), "no key for its owner".to_owned()))?;
         let scope = PackScope {
             key: point_key,
-            fingerprints: &self.vault.fingerprints,
-            vault: &self.vault.id,
+            fingerprints: &vault.fingerprints,
+            vault: &vault.id,
             path: key.as_str(),
         };
         // The nonce in the manifest is the one the pack was sealed with: another header does not open.
-        let header = pack_header(self.vault.suite, pack.nonce).write();
+        let header = pack_header(vault.suite, pack.nonce).write();
         PackReader::open(scope, &header, &trailer, &footer).map_err(|why| damaged(&key, place, why))
+    }
+}
+
+/// Fetches ranges of one pack: from its vault, else from a replica.
+pub(crate) struct Lender {
+    key: strongroom_store::Key,
+    vault: Arc<Vault>,
+    replicas: Vec<Arc<Vault>>,
+    lent: Arc<Mutex<Lent>>,
+}
+
+impl Lender {
+    /// The range; from a replica if its vault has it not, or does not answer.
+    pub(crate) async fn fetch(&self, range: Range<u64>) -> Result<Bytes, VaultError> {
+        let error = match self.vault.store.get_range(&self.key, range.clone()).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) if error.is_not_found() => {
+                VaultError::Missing { key: self.key.to_string(), place: self.vault.place() }
+            }
+            Err(error) => error.into(),
+        };
+        let mut helped = self.fetch_elsewhere(range, &error).await;
+        if helped.is_empty() { Err(error) } else { Ok(helped.swap_remove(0)) }
+    }
+
+    /// The range as every replica has it that answers; `error` is why its vault's own will not do.
+    pub(crate) async fn fetch_elsewhere(&self, range: Range<u64>, error: &VaultError) -> Vec<Bytes> {
+        let mut found = Vec::new();
+        for replica in &self.replicas {
+            match replica.store.get_range(&self.key, range.clone()).await {
+                Ok(bytes) => {
+                    self.note(replica, error);
+                    found.push(bytes);
+                }
+                Err(second) => tracing::warn!("{second}"),
+            }
+        }
+        found
+    }
+
+    fn note(&self, replica: &Vault, error: &VaultError) {
+        let (place, key) = (replica.place(), self.key.to_string());
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        if lent.entry(place.clone()).or_default().insert(key) {
+            tracing::warn!("going on with {place}: {error}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use strongroom_codec::manifest::{ManifestReader, to_hex};
 use strongroom_codec::pack::{PackReader, object_hash};
 use strongroom_model::page::{PAGE_SIZE, Place};
-use strongroom_model::point::{Decision, FileRow, PointFacts, Summary};
+use strongroom_model::point::{Decision, FileRow, PackRef, PointFacts, Summary};
 use strongroom_model::{Cx, PointId, SourceName};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use crate::error::{VaultError, damaged};
 use crate::layout::{self, PointPart};
 use crate::open::Vault;
-use crate::pack_reader::Packs;
+use crate::pack_reader::{Lender, Packs};
 
 /// Bytes fetched in one request at most, and ranges fetched ahead of the one being decoded.
 const FETCH: u64 = 4 << 20;
@@ -103,6 +103,17 @@ impl Point {
         &self.facts
     }
 
+    /// Goes on with `replicas` of its vault when a pack turns out missing or damaged.
+    pub fn with_replicas(mut self, replicas: Vec<Arc<Vault>>) -> Point {
+        self.packs.go_on_with(replicas);
+        self
+    }
+
+    /// Its manifest, as committed.
+    pub(crate) fn manifest(&self) -> &Bytes {
+        &self.manifest
+    }
+
     /// Its packs.
     pub fn packs(&self) -> &Packs {
         &self.packs
@@ -134,10 +145,9 @@ impl Point {
         let mut given = 0u64;
         for of_pack in pieces.chunk_by(|left, right| left.pack == right.pack) {
             let reader = runtime.block_on(self.packs.open(of_pack[0].pack))?;
-            let key = self.packs.all().get(of_pack[0].pack as usize).map(|pack| self.packs.key(pack));
             // `open` has just found it.
-            let Some(key) = key else { continue };
-            let unreadable = |why| E::from(damaged(&key, self.packs.vault().place(), why));
+            let Some(pack) = self.packs.all().get(of_pack[0].pack as usize) else { continue };
+            let key = self.packs.key(pack);
             let spans = spans(&reader, of_pack).ok_or_else(|| {
                 E::from(damaged(
                     &key,
@@ -145,7 +155,7 @@ impl Point {
                     "it has fewer pages than its manifest says".to_owned(),
                 ))
             })?;
-            let mut fetched = self.fetch(runtime, &key, &spans);
+            let mut fetched = fetch(runtime, self.packs.lender(pack), &spans);
             let mut pieces = of_pack;
             for span in &spans {
                 cx.check().map_err(VaultError::from)?;
@@ -164,7 +174,10 @@ impl Point {
                     if !wants(frame.first_page, frame.prints.len() as u32, pieces) {
                         continue;
                     }
-                    reader.read_frame(index, stored, &mut raw).map_err(unreadable)?;
+                    if let Err(why) = reader.read_frame(index, stored, &mut raw) {
+                        let error = damaged(&key, self.packs.vault().place(), why);
+                        self.mend(runtime, (&reader, pack, index), error, &mut raw)?;
+                    }
                     let mut count = |row, first, bytes: &[u8]| {
                         given += bytes.len().div_ceil(PAGE_SIZE) as u64;
                         take(row, first, bytes)
@@ -182,35 +195,39 @@ impl Point {
         Err(damaged(&self.path, self.packs.vault().place(), why).into())
     }
 
-    /// Fetches spans one after the other, a few ahead of the reader.
-    fn fetch(
+    /// Reads a frame that does not open from a replica; the first vault's `error` if none has it whole. Blocks.
+    fn mend(
         &self,
         runtime: &Handle,
-        key: &strongroom_store::Key,
-        spans: &[Span],
-    ) -> mpsc::Receiver<Result<Vec<u8>, VaultError>> {
-        let (sender, receiver) = mpsc::channel(AHEAD);
-        let (store, key, place) =
-            (Arc::clone(&self.packs.vault().store), key.clone(), self.packs.vault().place());
-        let ranges: Vec<_> = spans.iter().map(|span| span.bytes.clone()).collect();
-        runtime.spawn(async move {
-            for range in ranges {
-                let bytes =
-                    store.get_range(&key, range).await.map(|bytes| bytes.into()).map_err(|error| match error
-                        .is_not_found()
-                    {
-                        true => VaultError::Missing { key: key.to_string(), place: place.clone() },
-                        false => error.into(),
-                    });
-                let failed = bytes.is_err();
-                // The reader hung up: it failed or was cancelled, and wants no more.
-                if sender.send(bytes).await.is_err() || failed {
-                    return;
-                }
+        (reader, pack, index): (&PackReader, &PackRef, usize),
+        error: VaultError,
+        raw: &mut Vec<u8>,
+    ) -> Result<(), VaultError> {
+        let range = reader.frames()[index].range();
+        for bytes in runtime.block_on(self.packs.lender(pack).fetch_elsewhere(range, &error)) {
+            if reader.read_frame(index, &mut Vec::from(bytes), raw).is_ok() {
+                return Ok(());
             }
-        });
-        receiver
+        }
+        Err(error)
     }
+}
+
+/// Fetches spans one after the other, a few ahead of the reader.
+fn fetch(runtime: &Handle, lender: Lender, spans: &[Span]) -> mpsc::Receiver<Result<Vec<u8>, VaultError>> {
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let ranges: Vec<_> = spans.iter().map(|span| span.bytes.clone()).collect();
+    runtime.spawn(async move {
+        for range in ranges {
+            let bytes = lender.fetch(range).await.map(Vec::from);
+            let failed = bytes.is_err();
+            // The reader hung up: it failed or was cancelled, and wants no more.
+            if sender.send(bytes).await.is_err() || failed {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// Frames fetched together.

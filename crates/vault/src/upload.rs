@@ -13,15 +13,20 @@
 //! intent is written: a sweep that lists tombstones before intents either sees this intent, and spares what the parent
 //! reaches, or regards the parent as unexpired, which spares it as well.
 //!
+//! **Followers** are replicas that get each pack as it is stored. Their intents are a copy's, written before their packs;
+//! what they are owed at the end, manifest, other packs and decision, `copy` brings. One that fails is left alone from
+//! there on and fails nothing here.
+//!
 //! On a crash at any place the point is undecided: invisible, its packs garbage for a later sweep. `Drop` publishes
 //! nothing (incident 3).
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use strongroom_codec::compress::Compression;
 use strongroom_codec::header::Kind;
@@ -32,7 +37,7 @@ use strongroom_model::entry::EntryPath;
 use strongroom_model::page::{PAGE_SIZE, Run, push_run};
 use strongroom_model::point::{Decision, FileRow, Intent, PackRef, PointFacts, Summary};
 use strongroom_model::{Cx, PointId};
-use strongroom_store::{Key, PutError};
+use strongroom_store::{Body, Key, PutError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -54,10 +59,10 @@ pub fn memory_ceiling(workers: usize, uploads: usize) -> u64 {
 
 /// An intent as stored: with the point's own key.
 #[derive(Serialize, Deserialize)]
-struct IntentRecord {
+pub(crate) struct IntentRecord {
     #[serde(flatten)]
-    intent: Intent,
-    point_key: String,
+    pub(crate) intent: Intent,
+    pub(crate) point_key: String,
 }
 
 /// How to store a point.
@@ -88,6 +93,7 @@ pub struct Upload {
 
 struct Shared {
     vault: Arc<Vault>,
+    followers: Vec<Follower>,
     cx: Cx,
     intent: Intent,
     key: PointKey,
@@ -97,6 +103,23 @@ struct Shared {
     next: AtomicU32,
     stored: AtomicU64,
     outcome: Mutex<Outcome>,
+}
+
+/// A replica that gets the packs as well, until it fails.
+struct Follower {
+    vault: Arc<Vault>,
+    lost: AtomicBool,
+}
+
+impl Follower {
+    /// Takes note of what became of something it was given.
+    fn settle(&self, result: Result<(), VaultError>) {
+        if let Err(error) = result
+            && !self.lost.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!("{} gets no more of this point for now: {error}", self.vault.place());
+        }
+    }
 }
 
 /// What became of the packs so far.
@@ -125,6 +148,7 @@ impl Vault {
         cx: &Cx,
         intent: Intent,
         options: UploadOptions,
+        followers: &[Arc<Vault>],
     ) -> Result<Upload, VaultError> {
         let key = PointKey::new(cx.random());
         let record = IntentRecord { intent: intent.clone(), point_key: to_hex(key.expose()) };
@@ -137,8 +161,10 @@ impl Vault {
             }
             opened => opened?,
         };
+        let followers = follow(cx, followers, &record).await;
         let shared = Shared {
             vault: Arc::clone(self),
+            followers,
             cx: cx.clone(),
             intent,
             key,
@@ -165,6 +191,21 @@ impl Vault {
         let point = self.open_point(&intent.source, parent).await?;
         Parent::new(point, intent.began_at, rebase_after).map(Some)
     }
+}
+
+/// Begins the point in every follower, as a copy: no sweep there revokes it.
+async fn follow(cx: &Cx, vaults: &[Arc<Vault>], record: &IntentRecord) -> Vec<Follower> {
+    let Intent { source, point, .. } = &record.intent;
+    let path = layout::point_part(source, point, PointPart::Intent);
+    let intent = Intent { copied_at: Some(cx.now()), ..record.intent.clone() };
+    let copied = IntentRecord { intent, point_key: record.point_key.clone() };
+    let mut followers = Vec::new();
+    for vault in vaults {
+        let follower = Follower { vault: Arc::clone(vault), lost: AtomicBool::new(false) };
+        follower.settle(written(vault.put_record(cx, &path, Kind::Intent, &copied).await));
+        followers.push(follower);
+    }
+    followers
 }
 
 impl Upload {
@@ -250,7 +291,13 @@ impl Upload {
         let all = self.shared.options.uploads.max(1) as u32;
         // The semaphore is never closed; when all permits are ours no upload is under way.
         let _all = self.shared.permits.acquire_many(all).await;
-        self.decide(Decision::Abandoned { why: why.to_owned() }).await
+        let Shared { cx, intent, followers, .. } = &*self.shared;
+        let decision = Decision::Abandoned { why: why.to_owned() };
+        let path = layout::point_part(&intent.source, &intent.point, PointPart::Decision);
+        for follower in followers.iter().filter(|follower| !follower.lost.load(Ordering::Relaxed)) {
+            follower.settle(written(follower.vault.put_record(cx, &path, Kind::Decision, &decision).await));
+        }
+        self.decide(decision).await
     }
 
     async fn decide(&self, decision: Decision) -> Result<(), VaultError> {
@@ -396,8 +443,10 @@ impl Packer {
         let shared = Arc::clone(&self.shared);
         self.runtime.spawn(async move {
             let key = layout::pack(&shared.intent.source, &pack);
-            let result = written(shared.vault.store.put_new(&key, object.into()).await);
-            shared.settle_one(pack, result);
+            let body = Body::from(object);
+            let follow = shared.followers.iter().map(|follower| shared.give(follower, &key, &body));
+            let (result, _) = tokio::join!(shared.vault.store.put_new(&key, body.clone()), join_all(follow));
+            shared.settle_one(pack, written(result));
             drop(permit);
         });
         Ok(())
@@ -427,6 +476,12 @@ fn open_pack(shared: &Shared) -> (PackWriter, PackRef) {
 }
 
 impl Shared {
+    async fn give(&self, follower: &Follower, key: &Key, body: &Body) {
+        if !follower.lost.load(Ordering::Relaxed) {
+            follower.settle(written(follower.vault.store.put_new(key, body.clone()).await));
+        }
+    }
+
     fn settle_one(&self, pack: PackRef, result: Result<(), VaultError>) {
         let mut outcome = self.outcome();
         match result {

@@ -12,6 +12,7 @@ use strongroom_model::{Cx, PointId, SegmentSize, SourceName, SystemId, WalFile};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::{BackupRequest, backup};
 use strongroom_ops::lineage::NewLineage;
+use strongroom_ops::restore::Restored;
 use strongroom_ops::wal_push::{WalInput, wal_push};
 use strongroom_sim::engine::Files;
 use strongroom_sim::{SimStore, ToyEngine, ToyTarget};
@@ -65,6 +66,7 @@ pub fn request() -> BackupRequest {
         fast: true,
         journal_timeout: Duration::ZERO,
         new_lineage: NewLineage::Refuse,
+        followers: Vec::new(),
         host: "sim".into(),
         tool: "strongroom test".into(),
     }
@@ -80,6 +82,16 @@ pub async fn open(store: &Arc<SimStore>, keys: &Keys) -> Result<Arc<Vault>, Vaul
 
 /// Ships the one segment a toy backup needs.
 pub async fn ship(cx: &Cx, vault: &Vault, engine: &ToyEngine) -> Result<(), OpsError> {
+    ship_content(cx, vault, engine, vec![7; 1 << 16]).await
+}
+
+/// Ships that segment with this content.
+pub async fn ship_content(
+    cx: &Cx,
+    vault: &Vault,
+    engine: &ToyEngine,
+    content: Vec<u8>,
+) -> Result<(), OpsError> {
     let lineage = Lineage {
         system_id: engine.lineage,
         segment_size: SegmentSize::DEFAULT,
@@ -87,7 +99,7 @@ pub async fn ship(cx: &Cx, vault: &Vault, engine: &ToyEngine) -> Result<(), OpsE
         registered_at: cx.now(),
     };
     let file = WalFile::parse("000000010000000000000001").unwrap();
-    let input = WalInput { file, content: vec![7; 1 << 16], lineage, transactions: None };
+    let input = WalInput { file, content, lineage, transactions: None };
     wal_push(cx, vault, &source(), &input).await.map(|_| ())
 }
 
@@ -98,16 +110,25 @@ pub async fn take(cx: &Cx, vault: &Arc<Vault>, engine: &ToyEngine) -> Result<Sum
 }
 
 pub async fn restore(cx: &Cx, vault: &Arc<Vault>, point: &Summary) -> Result<Files, OpsError> {
+    restore_from(cx, std::slice::from_ref(vault), point).await.map(|(files, _)| files)
+}
+
+/// Plans by the first vault and restores with the help of the others.
+pub async fn restore_from(
+    cx: &Cx,
+    vaults: &[Arc<Vault>],
+    point: &Summary,
+) -> Result<(Files, Restored), OpsError> {
     let request = RestoreRequest {
         target: RecoveryTarget::Immediate,
         inclusive: true,
         timeline: TimelineChoice::Latest,
         action: TargetAction::Promote,
     };
-    let plan = strongroom_ops::restore::plan(vault, &source(), &request, Some(&point.point)).await?;
+    let plan = strongroom_ops::restore::plan(&vaults[0], &source(), &request, Some(&point.point)).await?;
     let target = ToyTarget::default();
-    strongroom_ops::restore::restore(cx, vault, &plan, Arc::new(target.clone()), 2).await?;
-    Ok(target.files())
+    let restored = strongroom_ops::restore::restore(cx, vaults, &plan, Arc::new(target.clone()), 2).await?;
+    Ok((target.files(), restored))
 }
 
 pub fn toy() -> ToyEngine {

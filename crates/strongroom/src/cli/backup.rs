@@ -1,20 +1,28 @@
 //! `strongroom backup`
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use strongroom_engine::Engine;
+use strongroom_model::point::Summary;
 use strongroom_model::time::human_duration;
 use strongroom_model::{ByteSize, SourceName};
 use strongroom_ops::backup::{BackupRequest, backup};
+use strongroom_ops::copy_points::{Choice, CopyRequest, copy};
 use strongroom_ops::lineage::NewLineage;
-use strongroom_vault::Compression;
+use strongroom_vault::copy::CopyOptions;
 use strongroom_vault::upload::{UploadOptions, memory_ceiling};
+use strongroom_vault::{Compression, Vault, VaultError};
 
-use crate::context::Context;
+use crate::context::{Context, called};
 use crate::failure::{Code, Failure};
 use crate::output::Outcome;
 use crate::settings::parse_duration;
 use crate::surroundings;
+
+/// Vaults that get the point, and names of those that do not, with the reason.
+type Followers = (Vec<Arc<Vault>>, Vec<(String, String)>);
 
 /// Take a recovery point
 #[derive(clap::Args)]
@@ -57,43 +65,83 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let source = context.source(arguments.source.as_ref())?;
-    let engine = context.engine(&source)?;
+    context.check_places()?;
+    let mut request = request(context, arguments)?;
+    let engine = context.engine(&request.source)?;
+    let vault = context.vault().await?;
+    let (followers, mut missed) = followers(context, &vault).await?;
+    if arguments.dry_run {
+        let inspection = engine.inspect(&context.cx).await?;
+        let places = std::iter::once(&vault).chain(&followers).map(|vault| vault.place());
+        let text = format!(
+            "would back up {} ({}, system {}) into {} with {} workers, {} compression and at most {} of memory for packs",
+            request.source,
+            inspection.product,
+            inspection.lineage,
+            places.collect::<Vec<_>>().join(" and "),
+            request.workers,
+            request.upload.compression,
+            ByteSize(memory_ceiling(request.workers, request.upload.uploads)),
+        );
+        return Ok(Outcome::new(&inspection, text));
+    }
+    request.followers.clone_from(&followers);
+    let began = context.cx.now();
+    let summary = backup(&context.cx, &vault, &engine, &request).await?;
+    let mut text = describe(&summary, context.cx.now().since(began));
+    let mut places = vec![vault.place()];
+    for follower in &followers {
+        // The point is committed, whatever becomes of this: also when the user has asked to stop.
+        match complete(context, &vault, follower, &summary).await {
+            Ok(()) => places.push(follower.place()),
+            Err(failure) => missed.push((follower.place(), failure.on_one_line())),
+        }
+    }
+    if places.len() > 1 {
+        text.push_str(&format!("\nin {}", places.join(" and ")));
+    }
+    for (place, why) in &missed {
+        text.push_str(&format!(
+            "\nwarning: {place} has it not yet: {why}; `strongroom copy --all` brings it there"
+        ));
+    }
+    let mut json = serde_json::to_value(&summary).unwrap_or_default();
+    if !context.settings.further.is_empty() {
+        let missed = missed.iter().map(|(place, why)| json!({ "vault": place, "why": why }));
+        json["vaults"] = json!(places);
+        json["missed"] = missed.collect();
+    }
+    let code = match (summary.damaged_pages > 0, missed.is_empty()) {
+        (true, _) => Code::Problems,
+        (false, false) => Code::Incomplete,
+        (false, true) => Code::Ok,
+    };
+    Ok(Outcome::new(&json, text).with_code(code))
+}
+
+/// The request, without followers.
+fn request(context: &Context, arguments: &Arguments) -> Result<BackupRequest, Failure> {
     let defaults = &context.settings.backup;
     let upload = UploadOptions {
         compression: arguments.compression.unwrap_or(defaults.compression),
         uploads: arguments.uploads.unwrap_or(defaults.uploads).max(1),
         rebase_after: defaults.rebase_after(),
     };
-    let request = BackupRequest {
-        source,
+    Ok(BackupRequest {
+        source: context.source(arguments.source.as_ref())?,
         workers: arguments.workers.unwrap_or(defaults.workers).max(1),
         upload,
         afresh: arguments.afresh,
         fast: !arguments.spread,
         journal_timeout: arguments.wal_timeout.unwrap_or(defaults.wal_timeout),
         new_lineage: if arguments.new_lineage { NewLineage::Accept } else { NewLineage::Refuse },
+        followers: Vec::new(),
         host: surroundings::host(),
         tool: surroundings::tool(),
-    };
-    let vault = context.vault().await?;
-    if arguments.dry_run {
-        let inspection = engine.inspect(&context.cx).await?;
-        let text = format!(
-            "would back up {} ({}, system {}) into {} with {} workers, {} compression and at most {} of memory for packs",
-            request.source,
-            inspection.product,
-            inspection.lineage,
-            vault.place(),
-            request.workers,
-            upload.compression,
-            ByteSize(memory_ceiling(request.workers, upload.uploads)),
-        );
-        return Ok(Outcome::new(&inspection, text));
-    }
-    let began = context.cx.now();
-    let summary = backup(&context.cx, &vault, &engine, &request).await?;
-    let took = context.cx.now().since(began);
+    })
+}
+
+fn describe(summary: &Summary, took: Duration) -> String {
     let rate = ByteSize((summary.bytes as f64 / took.as_secs_f64().max(0.001)) as u64);
     let mut text = format!(
         "recovery point {} of {}\n{} in {} entries, {} stored, in {} ({rate}/s)\nrestores to {} and later",
@@ -111,6 +159,47 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
             summary.damaged_pages, summary.point
         ));
     }
-    let code = if summary.damaged_pages > 0 { Code::Problems } else { Code::Ok };
-    Ok(Outcome::new(&summary, text).with_code(code))
+    text
+}
+
+/// The further vaults that get this point, and those that cannot be asked, with the reason.
+async fn followers(context: &Context, vault: &Arc<Vault>) -> Result<Followers, Failure> {
+    let (mut followers, mut missed) = (Vec::new(), Vec::new());
+    for settings in &context.settings.further {
+        let other = match context.further_vault(settings).await {
+            Ok(other) => other,
+            Err(failure) => {
+                tracing::warn!("backing up without {}: {}", called(settings), failure.on_one_line());
+                missed.push((called(settings), failure.on_one_line()));
+                continue;
+            }
+        };
+        match other.check_replica(vault) {
+            Ok(()) => followers.push(other),
+            // `--vault` names a further one: it does not follow itself.
+            Err(VaultError::SamePlace { .. }) if context.global.vault.is_some() => {}
+            Err(same @ VaultError::SamePlace { .. }) => return Err(same.into()),
+            Err(why) => context
+                .printer
+                .note(&format!("{why}: it gets WAL, and recovery points by backups of its own (--vault)")),
+        }
+    }
+    Ok((followers, missed))
+}
+
+/// Brings a follower what it still lacks of this point, and of earlier ones.
+async fn complete(
+    context: &Context,
+    vault: &Arc<Vault>,
+    follower: &Arc<Vault>,
+    summary: &Summary,
+) -> Result<(), Failure> {
+    let request = CopyRequest {
+        source: Some(summary.source.clone()),
+        choice: Choice::All,
+        options: CopyOptions { in_flight: 4, read_back: false, limit: None },
+    };
+    let copied = copy(&context.cx, vault, follower, &request).await?;
+    let left = copied.sources.iter().flat_map(|of| &of.left_out).find(|left| left.point == summary.point);
+    left.map_or(Ok(()), |left| Err(Failure::new(Code::Incomplete, left.why.clone())))
 }

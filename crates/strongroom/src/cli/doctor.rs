@@ -1,13 +1,16 @@
 //! `strongroom doctor`
 
+use std::sync::Arc;
+
 use anstyle::AnsiColor;
 use strongroom_model::SourceName;
 use strongroom_ops::doctor::{
     Examination, Finding, Treatment, examine_server, examine_source, examine_space, examine_store,
 };
 use strongroom_postgres::advice::{Verdict, Wanted};
+use strongroom_vault::{Vault, VaultError};
 
-use crate::context::Context;
+use crate::context::{Context, called};
 use crate::failure::{Code, Failure};
 use crate::output::{Outcome, tinted};
 
@@ -48,6 +51,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     if let (Some(_), Ok(store)) = (&vault, context.store()) {
         examine_store(&context.cx, &store, &mut examination).await;
     }
+    examine_further(context, vault.as_ref(), &mut examination).await;
     let mut last = None;
     if !arguments.storage {
         let source = context.source(arguments.source.as_ref())?;
@@ -78,6 +82,41 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     }
     let code = if examination.worst() == Verdict::Wrong { Code::Problems } else { Code::Ok };
     Ok(Outcome::new(&examination, lines.join("\n")).with_code(code))
+}
+
+/// The `[[also]]` vaults: whether each opens, and whether it holds points as well or only WAL.
+async fn examine_further(context: &Context, vault: Option<&Arc<Vault>>, examination: &mut Examination) {
+    if let Err(failure) = context.check_places() {
+        note(examination, "copies", failure);
+    }
+    for settings in &context.settings.further {
+        let name = called(settings);
+        let other = match context.further_vault(settings).await {
+            Ok(other) => other,
+            Err(failure) => {
+                note(examination, &format!("vault {name}"), failure);
+                continue;
+            }
+        };
+        let place = other.place();
+        let (verdict, found, mend) = match vault.map(|vault| other.check_replica(vault)) {
+            None => (Verdict::Ok, format!("{place} opens"), None),
+            Some(Ok(())) => {
+                (Verdict::Ok, format!("{place} opens, and is a replica of the first vault"), None)
+            }
+            Some(Err(error @ VaultError::SamePlace { .. })) => (
+                Verdict::Wrong,
+                error.to_string(),
+                Some("a second copy needs a second place: give it another url"),
+            ),
+            Some(Err(error)) => (
+                Verdict::Warning,
+                format!("{error}: it gets WAL and no recovery points"),
+                Some("for a second copy of both: strongroom init --copy-of vault, at another place"),
+            ),
+        };
+        examination.note(&format!("vault {name}"), verdict, found, mend);
+    }
 }
 
 fn note(examination: &mut Examination, check: &str, failure: Failure) {

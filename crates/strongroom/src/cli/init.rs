@@ -34,7 +34,10 @@ nobody, Strongroom's authors included, can read the vault.
 Examples:
   strongroom init --vault /var/backups/vault --generate-identity /etc/strongroom/identity.txt
   strongroom init --vault s3://backups/prod --age-recipient age1… --passphrase-file /etc/strongroom/passphrase
-  strongroom init --vault /mnt/nas/vault                  (asks for a passphrase)")]
+  strongroom init --vault /mnt/nas/vault                  (asks for a passphrase)
+  strongroom init --vault elsewhere --copy-of vault       (a replica, for an [[also]] vault named elsewhere)
+
+A replica has the same key, wrapped for the recipients given here; without any, for whoever opens the original.")]
 pub struct Arguments {
     /// Wrap the key for this age recipient (age1…); may be repeated
     #[arg(long, value_name = "RECIPIENT")]
@@ -45,12 +48,18 @@ pub struct Arguments {
     /// Do not encrypt: whoever can read the vault can read the databases
     #[arg(long, conflicts_with_all = ["age_recipient", "generate_identity"])]
     no_encryption: bool,
+    /// Make it a second copy of this vault (a name or url in strongroom.toml): `copy` and `backup` fill it
+    #[arg(long, value_name = "VAULT", conflicts_with_all = ["no_encryption", "write_config"])]
+    copy_of: Option<String>,
     /// Also write a strongroom.toml to this new file
     #[arg(long, value_name = "FILE")]
     write_config: Option<PathBuf>,
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
+    if let Some(original) = &arguments.copy_of {
+        return replicate(context, arguments, original).await;
+    }
     let store = context.store()?;
     let suite = if arguments.no_encryption { Suite::Plain } else { Suite::Aes256Gcm };
     let mut recipients: Vec<Recipient> =
@@ -76,21 +85,66 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         Ok(made) => made,
         Err(error) => return Err(withdraw(error, &store, arguments).await),
     };
+    let (examination, warnings, code) = examine(context, &store).await;
+    let text = format!(
+        "made vault {} in {}\n{}{warnings}",
+        made.vault,
+        made.place,
+        advice(arguments, by_passphrase)
+    );
+    Ok(Outcome::new(&json!({ "vault": made, "store": examination }), text).with_code(code))
+}
+
+/// Whether the new vault's store keeps what a vault needs of it: what was found, the warnings, the exit code.
+async fn examine(context: &Context, store: &Arc<dyn Store>) -> (Examination, String, Code) {
     let mut examination = Examination::default();
-    examine_store(&context.cx, &store, &mut examination).await;
-    let broken: Vec<&str> = examination
-        .findings
-        .iter()
-        .filter(|finding| finding.verdict == Verdict::Wrong)
-        .map(|f| f.found.as_str())
+    examine_store(&context.cx, store, &mut examination).await;
+    let broken = examination.findings.iter().filter(|finding| finding.verdict == Verdict::Wrong);
+    let warnings: String = broken
+        .map(|finding| {
+            format!("\nwarning: this store does not keep what a vault needs of it: {}\n", finding.found)
+        })
         .collect();
-    let mut text = format!("made vault {} in {}\n", made.vault, made.place);
-    text.push_str(&advice(arguments, by_passphrase));
-    for promise in &broken {
-        text.push_str(&format!("\nwarning: this store does not keep what a vault needs of it: {promise}\n"));
+    let code = if warnings.is_empty() { Code::Ok } else { Code::Problems };
+    (examination, warnings, code)
+}
+
+/// Makes the vault that `--vault` names a replica of another one.
+async fn replicate(context: &Context, arguments: &Arguments, original: &str) -> Result<Outcome, Failure> {
+    context.check_places()?;
+    let settings = context.vault_settings(original)?;
+    let original = match std::ptr::eq(settings, &context.settings.vault) {
+        // `--vault` names the new one here.
+        true => context.main_of_file().await?,
+        false => context.further_vault(settings).await?,
+    };
+    let wanted = context.global.vault.as_deref().and_then(|name| context.vault_settings(name).ok());
+    let store = match wanted {
+        Some(settings) => context.store_of(settings)?,
+        None => context.store()?,
+    };
+    let mut recipients: Vec<Recipient> =
+        arguments.age_recipient.iter().cloned().map(Recipient::Age).collect();
+    if let Some(path) = &arguments.generate_identity {
+        let (identity, recipient) = generate_identity();
+        write_new(path, identity.as_bytes())?;
+        recipients.push(Recipient::Age(recipient));
     }
-    let json = json!({ "vault": made, "store": examination });
-    Ok(Outcome::new(&json, text).with_code(if broken.is_empty() { Code::Ok } else { Code::Problems }))
+    let tool = surroundings::tool();
+    let made =
+        strongroom_ops::init::replicate(&context.cx, &original, store.clone(), &recipients, &tool).await;
+    let made = match made {
+        Ok(made) => made,
+        Err(error) => return Err(withdraw(error, &store, arguments).await),
+    };
+    let (examination, warnings, code) = examine(context, &store).await;
+    let text = format!(
+        "made {} a replica of {}\nname it under [[also]] in strongroom.toml; `strongroom copy` fills it, and every backup adds to it\n{warnings}",
+        made.place,
+        original.place(),
+    );
+    let json = json!({ "vault": made, "copy_of": original.place(), "store": examination });
+    Ok(Outcome::new(&json, text).with_code(code))
 }
 
 /// The passphrase that was given; without one, and without an identity, one that is asked for.

@@ -19,7 +19,7 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let vault = context.vault().await?;
+    let vault = context.answering().await?;
     let listings = list(&vault, arguments.source.as_ref()).await?;
     let text = match listings.is_empty() {
         true => format!("{} holds no recovery point yet: take one with `strongroom backup`", vault.place()),

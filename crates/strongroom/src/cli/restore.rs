@@ -12,7 +12,7 @@ use strongroom_model::time::{TypedTime, human_duration};
 use strongroom_model::{ByteSize, Lsn, PointId, SourceName, Timeline};
 use strongroom_ops::OpsError;
 use strongroom_ops::list::list;
-use strongroom_ops::restore::{plan, restore};
+use strongroom_ops::restore::{open_point, plan, restore};
 use strongroom_postgres::recovery::{Archiving, RecoveringFolder, settings};
 use strongroom_postgres::session::PostgresFacts;
 use strongroom_postgres::target::{FolderTarget, TargetOptions};
@@ -125,21 +125,20 @@ pub async fn run(
     progress: ProgressLine,
 ) -> Result<Outcome, Failure> {
     let source = context.source(arguments.source.as_ref())?;
-    let vault = context.vault().await?;
+    let vault = context.answering().await?;
     let request = request(context, &source, arguments).await?;
     let plan = match plan(&vault, &source, &request, arguments.point.as_ref()).await {
         Ok(plan) => plan,
         Err(OpsError::Plan(error)) => return Err(refusal(&vault, &source, error).await),
         Err(error) => return Err(error.into()),
     };
-    let point = vault.open_point(&source, &plan.point.point).await?;
+    let vaults: Vec<_> = [vec![vault.clone()], context.replicas_of(&vault).await].concat();
+    let point = open_point(&vaults, &plan).await?;
     let facts: PostgresFacts = serde_json::from_value(point.facts().engine_facts.clone())
         .map_err(|error| Failure::new(Code::Damaged, format!("facts of {}: {error}", plan.point.point)))?;
     let tablespaces = tablespaces(&facts, &arguments.tablespace_map)?;
     let mut text = describe(&plan, &facts, &tablespaces, arguments);
-    if context.key_is_in_environment() {
-        text.push_str("\n  note       the vault's key is in this environment only: recovery needs STRONGROOM_PASSPHRASE in the server's, or a file");
-    }
+    text.push_str(&notes(context, &vault));
     if arguments.dry_run {
         return Ok(Outcome::new(&plan, text));
     }
@@ -155,7 +154,7 @@ pub async fn run(
     let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
     let target = Arc::new(RecoveringFolder::new(folder, settings(&plan, &restore_command, archiving)));
     let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
-    let restored = restore(&context.cx, &vault, &plan, target.clone(), workers).await;
+    let restored = restore(&context.cx, &vaults, &plan, target.clone(), workers).await;
     let restored = restored.map_err(|error| match error {
         // The only engine here is the target folder: what it refuses is not the source's fault.
         OpsError::Engine(error) if !matches!(error, EngineError::Cancelled(_)) => {
@@ -175,8 +174,29 @@ pub async fn run(
         human_duration(std::time::Duration::from_secs_f64(restored.seconds)),
         arguments.to.display(),
     );
+    for (place, packs) in &restored.from_replicas {
+        text.push_str(&format!(
+            "\nwarning: {packs} packs are missing or damaged in {} and came from {place}: strongroom verify",
+            vault.place()
+        ));
+    }
     target.notes().iter().for_each(|note| text.push_str(&format!("\nnote: {note}")));
     Ok(Outcome::new(&json!({ "plan": plan, "restored": restored, "notes": target.notes() }), text))
+}
+
+/// What recovery will depend on.
+fn notes(context: &Context, vault: &Vault) -> String {
+    let mut text = String::new();
+    if context.key_is_in_environment() {
+        text.push_str("\n  note       the vault's key is in this environment only: recovery needs STRONGROOM_PASSPHRASE in the server's, or a file");
+    }
+    if context.store().is_ok_and(|main| main.place() != vault.place()) {
+        text.push_str(&format!(
+            "\n  note       this reads {}. Recovery will stop at the end of its WAL as long as the first vault cannot say that there is no more: if that is gone for good, take it out of the settings file",
+            vault.place()
+        ));
+    }
+    text
 }
 
 /// The request, with a zoneless time read in the server's zone if it can be asked, else refused.

@@ -15,7 +15,7 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let vault = context.vault().await?;
+    let vault = context.answering().await?;
     let view = show(&vault, &arguments.point).await?;
     let summary = &view.summary;
     let mut lines = vec![

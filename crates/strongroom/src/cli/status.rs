@@ -20,7 +20,7 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let vault = context.vault().await?;
+    let vault = context.answering().await?;
     let sources = status(&context.cx, &vault, arguments.source.as_ref()).await?;
     let ago = |duration: Duration| format!("{} ago", human_duration(duration));
     let rows: Vec<Vec<String>> = sources

@@ -30,7 +30,7 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let vault = context.vault().await?;
+    let vault = context.answering().await?;
     let point: Option<PointId> = arguments.what.as_ref().and_then(|what| what.parse().ok());
     let source = match (&arguments.what, &point) {
         (None, _) => None,

@@ -67,6 +67,7 @@ async fn push(
     source: Option<&SourceName>,
 ) -> Result<Outcome, Failure> {
     let source = context.source(source)?;
+    context.check_places()?;
     let input = WalInput::of_postgres(&context.cx, path)?;
     // Every vault gets its chance: one that is down must not keep the file from the others. The file counts as shipped
     // only when all have it; the server offers it again otherwise, and those that have it say so.
@@ -103,7 +104,7 @@ async fn push(
 fn keep_first(first: &mut Option<Failure>, failure: Failure) {
     match first {
         None => *first = Some(failure),
-        Some(_) => tracing::warn!("{}: {}", failure.message, failure.causes.join(": ")),
+        Some(_) => tracing::warn!("{}", failure.on_one_line()),
     }
 }
 
@@ -121,20 +122,24 @@ async fn fetch(
     let Ok(file) = WalFile::parse(name) else { return Ok(absent("not a WAL file")) };
     let system_id = control_beside(destination).ok().map(|control| control.system_id);
     // The first vault that has it will do. It is absent only if every one of them says so.
-    let mut failed = None;
-    for vault in context.journal_vaults().await {
-        let fetched = match vault {
-            Ok(vault) => wal_fetch(&vault, &source, system_id, file).await.map_err(Failure::from),
+    let mut failed: Option<Failure> = None;
+    for number in 0..context.journal_places() {
+        let fetched = match context.journal_vault(number).await {
+            Ok(vault) => {
+                let fetched = wal_fetch(&vault, &source, system_id, file).await;
+                fetched.map(|fetched| (vault.place(), fetched)).map_err(Failure::from)
+            }
             Err(failure) => Err(failure),
         };
         match fetched {
-            Ok(Fetched::Absent) => {}
-            Ok(Fetched::File { content, lineage }) => {
+            Ok((_, Fetched::Absent)) => {}
+            Ok((vault, Fetched::File { content, lineage })) => {
                 place(destination, file, &content, lineage.system_id, lineage.segment_size)?;
-                return Ok(Outcome::new(
-                    &json!({ "file": name, "source": source, "outcome": "fetched" }),
-                    "",
-                ));
+                if let Some(failure) = failed {
+                    tracing::warn!("{file} comes from {vault}: {}", failure.on_one_line());
+                }
+                let json = json!({ "file": name, "source": source, "outcome": "fetched", "vault": vault });
+                return Ok(Outcome::new(&json, ""));
             }
             Err(failure) => keep_first(&mut failed, failure),
         }
@@ -150,7 +155,7 @@ async fn fetch(
 
 async fn status(context: &Context, source: Option<&SourceName>) -> Result<Outcome, Failure> {
     let source = context.source(source)?;
-    let vault = context.vault().await?;
+    let vault = context.answering().await?;
     let status = wal_status(&context.cx, &vault, &source).await?;
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for lineage in &status.lineages {
