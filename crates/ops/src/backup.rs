@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use strongroom_engine::{BackupSession, Engine, Inspection, StartOptions};
+use strongroom_engine::{BackupSession, Engine, Inspection, StartOptions, Started};
 use strongroom_model::point::{FileRow, Intent, JournalRange, PointFacts, Summary};
 use strongroom_model::{Cx, PointId, SourceName, SystemId, WalFile, WalSegment};
 use strongroom_vault::Vault;
@@ -104,6 +104,7 @@ async fn take(
     (request, inspection): (&BackupRequest, &Inspection),
 ) -> Result<(PointFacts, Vec<FileRow>), OpsError> {
     let started = session.started().clone();
+    expect_above_floor(vault, request, (&started, inspection)).await?;
     let listed = session.entries().len();
     let mut rows = copy(cx, &mut *session, upload, request.workers).await?;
     cx.progress.begin("stopping", 0);
@@ -130,6 +131,22 @@ async fn take(
         engine_facts: stopped.facts,
     };
     Ok((facts, rows))
+}
+
+/// The intent is written: a sweep that goes by a floor we do not see here sees the intent, and takes no WAL.
+async fn expect_above_floor(
+    vault: &Vault,
+    request: &BackupRequest,
+    (started, inspection): (&Started, &Inspection),
+) -> Result<(), OpsError> {
+    let first = WalSegment::holding(started.timeline, started.lsn, inspection.segment_size);
+    let floors = vault.floors(&request.source, started.lineage).await?;
+    match floors.get(&(started.lineage, started.timeline)) {
+        Some(floor) if first < *floor => {
+            Err(OpsError::BelowFloor { source_name: request.source.clone(), first, floor: *floor })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Waits until every segment the copy needs is in the vault: without this stretch it is not consistent. The server's

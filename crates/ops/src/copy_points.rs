@@ -16,7 +16,8 @@ use serde::Serialize;
 use strongroom_model::point::{PointState, Summary};
 use strongroom_model::{Cx, PointId, SourceName};
 use strongroom_vault::catalog::PointRow;
-use strongroom_vault::copy::{Brought, CopyOptions, Copying, Floors};
+use strongroom_vault::copy::{Brought, CopyOptions, Copying};
+use strongroom_vault::expire::Floors;
 use strongroom_vault::{Vault, VaultError};
 
 use crate::error::OpsError;
@@ -338,7 +339,7 @@ mod tests {
                 '?' => PointState::Unreadable { why: "a flipped bit".into() },
                 _ => return None,
             };
-            Some(PointRow { point, state, expired: letter == 'x' })
+            Some(PointRow { point, state, expired: letter == 'x', held: false })
         };
         picture.chars().enumerate().filter_map(row).collect()
     }

@@ -2,6 +2,7 @@
 
 use strongroom_engine::EngineError;
 use strongroom_model::restore_plan::PlanError;
+use strongroom_model::retention::RetentionError;
 use strongroom_model::{Cancelled, SourceName, SystemId, Timeline, WalSegment};
 use strongroom_vault::VaultError;
 
@@ -50,6 +51,27 @@ pub enum OpsError {
         source_name: SourceName,
         /// The timeline.
         timeline: Timeline,
+    },
+    /// What retention says cannot be meant.
+    #[error(transparent)]
+    Retention(#[from] RetentionError),
+    /// Someone took, expired or held a point since the plan was made.
+    #[error("the vault changed since the plan for source {source_name} was made; nothing was let go")]
+    PlanChanged {
+        /// The source.
+        source_name: SourceName,
+    },
+    /// Retention let go the WAL that a point being written begins with.
+    #[error(
+        "back up source {source_name}: it begins in WAL segment {first}, and retention has let WAL go below {floor}"
+    )]
+    BelowFloor {
+        /// The source.
+        source_name: SourceName,
+        /// Where the point begins.
+        first: WalSegment,
+        /// The first segment that stays.
+        floor: WalSegment,
     },
     /// The source was never backed up nor shipped anything into this vault.
     #[error("the vault holds nothing of source {0}")]

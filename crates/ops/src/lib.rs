@@ -22,6 +22,8 @@ pub mod list;
 pub mod status;
 pub mod restore;
 pub mod verify;
+pub mod hold;
+pub mod expire;
 pub mod sweep;
 pub mod doctor;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use strongroom_model::point::{PointFacts, Summary};
-use strongroom_model::restore_plan::{PitrWindow, pitr_windows};
+use strongroom_model::restore_plan::{Candidate, PitrWindow, pitr_windows};
 use strongroom_model::{PointId, SourceName};
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::{Vault, VaultError};
@@ -46,10 +46,33 @@ async fn list_source(vault: &Vault, source: SourceName) -> Result<SourceListing,
     let mut windows = Vec::new();
     for (journal, transactions) in &journals {
         let candidates = journal::candidates(&points, journal);
-        windows.extend(pitr_windows(&candidates, &|reach| transactions.before(reach)));
+        let floors = vault.floors(&source, journal.lineage).await?;
+        let of_journal = pitr_windows(&candidates, &|reach| transactions.before(reach));
+        for (window, candidate) in with_summaries(of_journal, &candidates) {
+            let first = candidate.journal.segments().0;
+            let floor = floors.get(&(journal.lineage, first.timeline));
+            windows.push(if floor.is_some_and(|floor| first < *floor) { for_itself(window) } else { window });
+        }
     }
     windows.sort_by_key(|window| window.from);
     Ok(SourceListing { source, points, windows })
+}
+
+fn with_summaries<'a>(
+    windows: Vec<PitrWindow>,
+    candidates: &'a [Candidate<'_>],
+) -> impl Iterator<Item = (PitrWindow, &'a Summary)> {
+    // Windows come in the order of the candidates, some of which have none.
+    let mut candidates = candidates.iter();
+    windows.into_iter().filter_map(move |window| {
+        let candidate = candidates.find(|candidate| candidate.summary.point == window.point)?;
+        Some((window, candidate.summary))
+    })
+}
+
+/// A point whose WAL retention let go, but for what it needs to become consistent: no gap, and no more than itself.
+fn for_itself(window: PitrWindow) -> PitrWindow {
+    PitrWindow { to: Some(window.from), to_lsn: window.from_lsn, gap: None, ..window }
 }
 
 /// A point in full.

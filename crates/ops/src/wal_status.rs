@@ -59,6 +59,12 @@ pub async fn wal_status(cx: &Cx, vault: &Vault, source: &SourceName) -> Result<J
         let journal = journal::load(vault, source, &lineage).await?;
         let transactions = LastTransactions::load(vault, source, &journal).await?;
         let all: Vec<Window> = journal.windows().copied().collect();
+        let floors = vault.floors(source, lineage.system_id).await?;
+        // What lies before a floor retention let go: that is no gap.
+        let is_above = |next: &Window| {
+            let floor = floors.get(&(lineage.system_id, next.timeline));
+            floor.is_none_or(|floor| next.first_segment(journal.segment_size) > *floor)
+        };
         let mut windows = Vec::new();
         for (at, window) in all.iter().enumerate() {
             let size = journal.segment_size;
@@ -74,7 +80,9 @@ pub async fn wal_status(cx: &Cx, vault: &Vault, source: &SourceName) -> Result<J
                 last_transaction: transactions.at(last),
                 last_shipped_at: facts.shipped_at,
                 age_s: cx.now().since(facts.shipped_at).as_secs(),
-                gap_follows: all.get(at + 1).is_some_and(|next| next.timeline == window.timeline),
+                gap_follows: all
+                    .get(at + 1)
+                    .is_some_and(|next| next.timeline == window.timeline && is_above(next)),
             });
         }
         lineages.push(LineageStatus { windows, missing_histories: journal.missing_histories(), lineage });

@@ -20,6 +20,8 @@ mod status;
 mod copy;
 mod restore;
 mod verify;
+mod hold;
+mod expire;
 mod sweep;
 mod doctor;
 mod completions;
@@ -58,6 +60,9 @@ enum Verb {
     Copy(copy::Arguments),
     Restore(restore::Arguments),
     Verify(verify::Arguments),
+    #[command(subcommand)]
+    Hold(hold::Verb),
+    Expire(expire::Arguments),
     Sweep(sweep::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
@@ -152,6 +157,8 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Copy(arguments) => copy::run(&context, &arguments).await,
         Verb::Restore(arguments) => restore::run(&context, &arguments, line).await,
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
+        Verb::Hold(verb) => hold::run(&context, &verb).await,
+        Verb::Expire(arguments) => expire::run(&context, &arguments).await,
         Verb::Sweep(arguments) => sweep::run(&context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(&context, &arguments).await,
         Verb::Completions(arguments) => Ok(completions::run(&arguments)),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgAction;
+use strongroom_model::retention::Retention;
 use strongroom_model::{Cx, SourceName};
 use strongroom_postgres::conninfo::Conninfo;
 use strongroom_postgres::recovery::command;
@@ -217,6 +218,24 @@ impl Context {
     /// The vault that goes by this name or url, opened.
     pub async fn vault_called(&self, name: &str) -> Result<Arc<Vault>, Failure> {
         self.configured_vault(self.vault_settings(name)?).await
+    }
+
+    /// The vault that goes by this name or url, or the first one.
+    pub async fn vault_or_called(&self, name: Option<&str>) -> Result<Arc<Vault>, Failure> {
+        match name {
+            Some(name) => self.vault_called(name).await,
+            None => self.vault().await,
+        }
+    }
+
+    /// What the vault of this name (the first, if none is said) keeps of a source.
+    pub fn retention(&self, vault: Option<&str>, source: &SourceName) -> Result<Option<&Retention>, Failure> {
+        let of_vault = match vault {
+            Some(name) => &self.vault_settings(name)?.retention,
+            None => &self.settings.vault.retention,
+        };
+        let of_source = self.settings.sources.get(source).and_then(|settings| settings.retention.as_ref());
+        Ok(of_vault.as_ref().or(of_source).or(self.settings.retention.as_ref()))
     }
 
     /// A vault of the settings file, opened.

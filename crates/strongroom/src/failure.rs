@@ -280,6 +280,11 @@ impl From<OpsError> for Failure {
                 Code::Journal,
                 "ship it from the pg_wal of any server on that timeline: strongroom wal push PATH",
             ),
+            OpsError::Retention(_) => (Code::Settings, "see docs/runbook/expire.md for what each rule keeps"),
+            OpsError::PlanChanged { .. } => (Code::Conflict, "look at the new plan: run the command again"),
+            OpsError::BelowFloor { .. } => {
+                (Code::Source, "is this an old primary that was left behind? Its timeline is no longer kept")
+            }
             OpsError::UnknownSource(_) => {
                 (Code::Settings, "`strongroom list` shows the sources of this vault")
             }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use strongroom_model::SourceName;
+use strongroom_model::retention::Retention;
+use strongroom_model::{SourceName, Timestamp};
 use strongroom_vault::Compression;
 use strongroom_vault::upload::REBASE_AFTER;
 
@@ -26,6 +27,8 @@ pub struct Settings {
     /// How to back up.
     #[serde(default)]
     pub backup: BackupSettings,
+    /// What is kept of sources that do not say it themselves. Without any, everything is.
+    pub retention: Option<Retention>,
     /// What is protected.
     #[serde(default, rename = "source")]
     pub sources: BTreeMap<SourceName, SourceSettings>,
@@ -56,6 +59,8 @@ pub struct VaultSettings {
     pub passphrase_file: Option<PathBuf>,
     /// An age identity file.
     pub identity_file: Option<PathBuf>,
+    /// What this vault keeps, whatever its sources say.
+    pub retention: Option<Retention>,
 }
 
 /// `[backup]`
@@ -112,6 +117,8 @@ pub struct SourceSettings {
     pub connection: String,
     /// Where its files are, if the server should not be asked.
     pub data_directory: Option<PathBuf>,
+    /// What is kept of it.
+    pub retention: Option<Retention>,
 }
 
 /// Kinds of sources.
@@ -146,6 +153,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let read: Option<jiff::SignedDuration> = text.parse().ok();
     let wrong = || format!("'{text}' is not a length of time: write it as 60s, 5m or 1h 30m");
     Duration::try_from(read.ok_or_else(wrong)?).map_err(|_| wrong())
+}
+
+/// Reads an instant as ISO 8601 writes it, with its zone.
+pub fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let time: Result<jiff::Timestamp, _> = text.parse();
+    time.map(Timestamp).map_err(|_| format!("'{text}' is not a time: write it as 2027-01-01T00:00:00Z"))
 }
 
 /// What is wrong with a file's text.

@@ -25,7 +25,7 @@ use strongroom_codec::header::Kind;
 use strongroom_codec::pack::object_hash;
 use strongroom_codec::stream::StreamReader;
 use strongroom_model::point::{Decision, PackRef};
-use strongroom_model::{Cx, PointId, SourceName, SystemId, Timeline, WalFile, WalSegment};
+use strongroom_model::{Cx, PointId, SourceName, SystemId, WalFile};
 use strongroom_store::{Head, Key, PutError};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -87,23 +87,6 @@ pub struct Copying {
     to: Arc<Vault>,
     options: CopyOptions,
     free_at: Mutex<Option<Instant>>,
-}
-
-/// Below which segments a vault's retention let WAL go, per timeline.
-pub type Floors = BTreeMap<(SystemId, Timeline), WalSegment>;
-
-impl Vault {
-    /// How far this vault's retention let a source's WAL go.
-    pub async fn floors(&self, source: &SourceName, lineage: SystemId) -> Result<Floors, VaultError> {
-        let mut floors = Floors::new();
-        for head in self.list(&layout::floors(source, lineage)).await? {
-            if let Ok(WalFile::Segment(segment)) = WalFile::parse(head.key.last_segment()) {
-                let floor = floors.entry((lineage, segment.timeline)).or_insert(segment);
-                *floor = segment.max(*floor);
-            }
-        }
-        Ok(floors)
-    }
 }
 
 impl Copying {

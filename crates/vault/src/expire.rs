@@ -28,6 +28,9 @@ pub struct LetGo {
     pub tool: String,
 }
 
+/// Below which segments a vault's retention let WAL go, per timeline.
+pub type Floors = BTreeMap<(SystemId, Timeline), WalSegment>;
+
 impl Vault {
     /// Lets a committed point go; `false` if it had been let go before. Whoever held it meanwhile keeps it: see
     /// [`crate::hold`].
@@ -60,19 +63,11 @@ impl Vault {
         }
     }
 
-    /// The highest floor of each timeline of a lineage.
-    pub async fn floors(
-        &self,
-        source: &SourceName,
-        lineage: SystemId,
-    ) -> Result<BTreeMap<Timeline, WalSegment>, VaultError> {
-        let mut floors = BTreeMap::new();
+    /// How far this vault's retention let a lineage's WAL go.
+    pub async fn floors(&self, source: &SourceName, lineage: SystemId) -> Result<Floors, VaultError> {
         // Names of one timeline sort by segment: the last is the highest.
-        for object in self.list(&layout::floors(source, lineage)).await? {
-            if let Some(segment) = WalSegment::parse(object.key.last_segment()) {
-                floors.insert(segment.timeline, segment);
-            }
-        }
-        Ok(floors)
+        let listed = self.list(&layout::floors(source, lineage)).await?;
+        let segments = listed.iter().filter_map(|object| WalSegment::parse(object.key.last_segment()));
+        Ok(segments.map(|segment| ((lineage, segment.timeline), segment)).collect())
     }
 }

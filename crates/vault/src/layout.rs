@@ -165,6 +165,17 @@ pub fn evidence(month: &str, id: &str) -> Key {
     key(format!("{EVIDENCE}/{month}/{id}"))
 }
 
+/// Which segment's file a key names, whole, partial or a backup's label. Histories are none.
+pub fn parse_segment(source: &SourceName, key: &Key) -> Option<(SystemId, WalSegment)> {
+    let rest = key.as_str().strip_prefix(format!("sources/{source}/wal/").as_str())?;
+    let (lineage, _) = rest.split_once('/')?;
+    let segment = match WalFile::parse(key.last_segment()).ok()? {
+        WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::BackupLabel(segment, _) => segment,
+        WalFile::History(_) => return None,
+    };
+    Some((SystemId(lineage.parse().ok()?), segment))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,17 @@
 //! Deleting what nothing needs, beside writers on other hosts, without locks and without trusting a clock.
 //!
 //! ```text
-//! 1  list packs and manifests          candidates can only be what was there before the points are looked at
-//! 2  look at the points                tombstones, intents, decisions, in this order; stale intents are revoked by put_new
-//! 3  say what will go                  sources/<source>/sweeps/<id>: a copy that wants one of these packs steps aside
-//! 4  look at the points again          whatever appeared since is spared as well; a listing that shrank stops the sweep
-//! 5  delete                            what was a candidate in 1, and may go after 2 and after 4
-//! 6  sweeps/<id>.done                  with how many points were seen: the next sweep must see at least as many
+//! 1  list packs, manifests, WAL, floors   candidates can only be what was there before the points are looked at
+//! 2  look at the points                   tombstones, holds, intents, decisions, in this order; stale intents are revoked by put_new
+//! 3  say what will go                     sources/<source>/sweeps/<id>: a copy that wants one of these packs steps aside
+//! 4  look at the points again             whatever appeared since is spared as well; a listing that shrank stops the sweep
+//! 5  delete                               what was a candidate in 1, and may go after 2 and after 4
+//! 6  sweeps/<id>.done                     with how many points were seen: the next sweep must see at least as many
 //! ```
+//!
+//! WAL goes below its timeline's floor, but for what points that are still there need to become consistent, and not at all
+//! while a point is being written: what that one needs is not known yet. Its writer puts its intent before it looks at
+//! the floors, so one of the two sees the other.
 //!
 //! Writers need no right to delete; only the identity that sweeps does. Intents, decisions and tombstones stay for ever:
 //! they are what makes 4 and 6 possible.
@@ -17,7 +21,7 @@
 //! On a crash or error the record of 3 stays without its end. It delays nothing but copies that need the very packs it
 //! names, until `strongroom sweep --forget` says that the process is dead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +30,11 @@ use serde::{Deserialize, Serialize};
 use strongroom_codec::header::Kind;
 use strongroom_codec::manifest::to_hex;
 use strongroom_codec::stream::{StreamError, StreamReader, StreamWriter};
-use strongroom_model::{Cx, PointId, SourceName, Timestamp};
+use strongroom_model::{Cx, PointId, SegmentSize, SourceName, SystemId, Timestamp, WalSegment};
 use strongroom_store::{Head, Key};
 
 use crate::error::{VaultError, damaged, written};
+use crate::expire::Floors;
 use crate::layout;
 use crate::open::Vault;
 use crate::roots::{Roots, Seen, Sweeper};
@@ -116,7 +121,7 @@ struct Sweeps {
 }
 
 impl Vault {
-    /// Deletes the source's packs and manifests that nothing needs.
+    /// Deletes the source's packs, manifests and WAL that nothing needs.
     pub async fn sweep(
         self: &Arc<Self>,
         cx: &Cx,
@@ -134,13 +139,13 @@ impl Vault {
         };
         cx.progress.begin("listing", 0);
         let sweeps = self.sweeps(source).await?;
-        let objects = self.list(&layout::points(source)).await?;
+        let candidates = self.candidates(source).await?;
         let mut roots = Roots::default();
         sweeper.look(&mut roots).await?;
         self.expect_no_fewer(&sweeper, &sweeps, roots.seen()).await?;
-        let mut garbage = garbage(source, &roots, objects);
+        let mut garbage = candidates.garbage(&roots);
         if !options.dry_run {
-            garbage = self.delete_garbage(&sweeper, options, (&mut roots, garbage)).await?;
+            garbage = self.delete_garbage(&sweeper, options, (&mut roots, &candidates, garbage)).await?;
             self.drop_records(source, &sweeps.ended).await?;
         }
         Ok(Swept {
@@ -193,6 +198,21 @@ impl Vault {
         Ok(sweeps)
     }
 
+    async fn candidates<'a>(&self, source: &'a SourceName) -> Result<Candidates<'a>, VaultError> {
+        let mut objects = self.list(&layout::points(source)).await?;
+        let (mut floors, mut sizes) = (Floors::new(), BTreeMap::new());
+        for lineage in self.lineages(source).await? {
+            let of_lineage = self.floors(source, lineage.system_id).await?;
+            sizes.insert(lineage.system_id, lineage.segment_size);
+            // Without a floor nothing may go, and a journal's listing is the longest there is.
+            if !of_lineage.is_empty() {
+                objects.extend(self.list(&layout::wal(source, lineage.system_id)).await?);
+            }
+            floors.extend(of_lineage);
+        }
+        Ok(Candidates { source, objects, floors, sizes })
+    }
+
     /// No listing may show fewer points than an earlier sweep saw: none of what is counted is ever deleted (I6).
     async fn expect_no_fewer(
         &self,
@@ -221,13 +241,15 @@ impl Vault {
         &self,
         sweeper: &Sweeper<'_>,
         options: &SweepOptions,
-        (roots, garbage): (&mut Roots, Vec<Garbage>),
+        (roots, candidates, garbage): (&mut Roots, &Candidates<'_>, Vec<Garbage>),
     ) -> Result<Vec<Garbage>, VaultError> {
         let Sweeper { cx, source, id, .. } = sweeper;
         self.begin_sweep(cx, source, id, (options, &garbage)).await?;
         sweeper.look(roots).await?;
-        let garbage: Vec<Garbage> =
-            garbage.into_iter().filter(|object| why_may_go(source, roots, &object.key).is_some()).collect();
+        let garbage: Vec<Garbage> = garbage
+            .into_iter()
+            .filter(|object| candidates.why_may_go(roots, &object.key).is_some())
+            .collect();
         let bytes = garbage.iter().map(|object| object.size).sum();
         cx.progress.begin("deleting", bytes);
         // After an error a deletion may still be under way to the store: the sweep then has no end, and copies that need
@@ -306,18 +328,45 @@ impl Vault {
     }
 }
 
-fn garbage(source: &SourceName, roots: &Roots, objects: Vec<Head>) -> Vec<Garbage> {
-    let garbage = objects.into_iter().filter_map(|head| {
-        let why = why_may_go(source, roots, &head.key)?;
-        Some(Garbage { key: head.key, size: head.size, why })
-    });
-    garbage.collect()
+/// What was there before the points were looked at, and how far retention let WAL go by then.
+struct Candidates<'a> {
+    source: &'a SourceName,
+    objects: Vec<Head>,
+    floors: Floors,
+    sizes: BTreeMap<SystemId, SegmentSize>,
 }
 
-/// Why the object may go; `None` for what must stay, and for what no sweep knows.
-fn why_may_go(source: &SourceName, roots: &Roots, key: &Key) -> Option<&'static str> {
-    match layout::parse_pack(source, key) {
-        Some((owner, number)) => roots.why_pack_may_go(&owner, number),
-        None => roots.why_manifest_may_go(&layout::parse_manifest(source, key)?),
+impl Candidates<'_> {
+    fn garbage(&self, roots: &Roots) -> Vec<Garbage> {
+        let garbage = self.objects.iter().filter_map(|head| {
+            let why = self.why_may_go(roots, &head.key)?;
+            Some(Garbage { key: head.key.clone(), size: head.size, why })
+        });
+        garbage.collect()
+    }
+
+    /// Why the object may go; `None` for what must stay, and for what no sweep knows.
+    fn why_may_go(&self, roots: &Roots, key: &Key) -> Option<&'static str> {
+        if let Some((owner, number)) = layout::parse_pack(self.source, key) {
+            return roots.why_pack_may_go(&owner, number);
+        }
+        if let Some(point) = layout::parse_manifest(self.source, key) {
+            return roots.why_manifest_may_go(&point);
+        }
+        let (lineage, segment) = layout::parse_segment(self.source, key)?;
+        let floor = self.floors.get(&(lineage, segment.timeline))?;
+        let below = segment < *floor && roots.undecided().next().is_none();
+        (below && !self.is_needed(roots, lineage, segment)).then_some("retention let WAL before its floor go")
+    }
+
+    /// Whether a point that is still there needs the segment to become consistent. Timelines are not told apart: a number
+    /// that any of them needs is spared on all.
+    fn is_needed(&self, roots: &Roots, lineage: SystemId, segment: WalSegment) -> bool {
+        let Some(size) = self.sizes.get(&lineage) else { return true };
+        let number = segment.number(*size);
+        roots.committed().filter(|summary| summary.journal.lineage == lineage).any(|summary| {
+            let (first, last) = summary.journal.segments();
+            number.is_none() || (first.number(*size) <= number && number <= last.number(*size))
+        })
     }
 }

@@ -55,6 +55,7 @@ fn cells(row: &PointRow, windows: &[PitrWindow]) -> Vec<String> {
         (false, None) => state("lacks WAL", AnsiColor::Red),
         (false, Some(PitrWindow { gap: Some(gap), .. })) => state(&format!("gap at {gap}"), AnsiColor::Red),
         (false, Some(_)) if summary.damaged_pages > 0 => state("source was damaged", AnsiColor::Red),
+        (false, Some(_)) if row.held => state("held", AnsiColor::Green),
         (false, Some(_)) => state("ok", AnsiColor::Green),
     };
     vec![

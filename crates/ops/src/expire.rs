@@ -1,0 +1,106 @@
+//! `strongroom expire`: let go what retention no longer keeps. Marks points and journals; deletes nothing.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use strongroom_model::expiry_plan::{ExpiryPlan, Shelved, plan_expiry};
+use strongroom_model::retention::Retention;
+use strongroom_model::{Cx, PointId, SourceName, Timestamp};
+use strongroom_vault::Vault;
+use strongroom_vault::expire::LetGo;
+use strongroom_vault::hold::{Hold, HoldRecord};
+
+use crate::error::OpsError;
+use crate::journal;
+
+/// Who lets go, for the records.
+#[derive(Clone, Debug)]
+pub struct Hand {
+    /// This host's name.
+    pub host: String,
+    /// This build: `strongroom 0.1.0`.
+    pub tool: String,
+}
+
+/// What was let go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Expired {
+    /// Points, oldest first.
+    pub points: Vec<PointId>,
+    /// Timelines whose WAL got a higher floor.
+    pub floors: usize,
+}
+
+/// Plans what may go of a source at `now`, by what the vault holds.
+pub async fn plan(
+    vault: &Vault,
+    source: &SourceName,
+    retention: &Retention,
+    now: Timestamp,
+) -> Result<ExpiryPlan, OpsError> {
+    if !vault.sources().await?.contains(source) {
+        return Err(OpsError::UnknownSource(source.clone()));
+    }
+    let rows = vault.points(source).await?;
+    let holds = vault.holds(source).await?;
+    let held = |point: &PointId| {
+        let hold = holds.iter().find(|hold| hold.point == *point && hold.is_in_force(now))?;
+        Some(format!("{} ({})", hold.placed.reason, hold.placed.owner))
+    };
+    let shelved: Vec<Shelved<'_>> = rows
+        .iter()
+        .map(|row| Shelved {
+            point: &row.point,
+            state: &row.state,
+            expired: row.expired,
+            held: held(&row.point),
+        })
+        .collect();
+    let mut journals = Vec::new();
+    for lineage in vault.lineages(source).await? {
+        journals.push(journal::load(vault, source, &lineage).await?);
+    }
+    Ok(plan_expiry(&shelved, &journals, retention, now)?)
+}
+
+/// Carries out exactly `plan`. The vault is read once more first: if it would be planned otherwise now, nothing is done.
+pub async fn expire(
+    cx: &Cx,
+    vault: &Arc<Vault>,
+    source: &SourceName,
+    (plan, retention, hand): (&ExpiryPlan, &Retention, &Hand),
+) -> Result<Expired, OpsError> {
+    if self::plan(vault, source, retention, plan.now).await? != *plan {
+        return Err(OpsError::PlanChanged { source_name: source.clone() });
+    }
+    let let_go = |why: String| LetGo { why, at: cx.now(), host: hand.host.clone(), tool: hand.tool.clone() };
+    let holds = vault.holds(source).await?;
+    let mut points = Vec::new();
+    for line in plan.expiring() {
+        cx.check()?;
+        release_ended(cx, vault, (source, &line.point), (&holds, plan.now)).await?;
+        vault.expire(cx, source, &line.point, &let_go(line.why.join("; "))).await?;
+        points.push(line.point.clone());
+    }
+    for floor in &plan.floors {
+        let why = format!("{} segments before it", floor.below);
+        vault.set_floor(cx, source, (floor.lineage, floor.segment), &let_go(why)).await?;
+    }
+    Ok(Expired { points, floors: plan.floors.len() })
+}
+
+/// A hold past its end is ended in writing: what is still open counts as in force, for no sweep asks a clock.
+async fn release_ended(
+    cx: &Cx,
+    vault: &Vault,
+    (source, point): (&SourceName, &PointId),
+    (holds, now): (&[Hold], Timestamp),
+) -> Result<(), OpsError> {
+    let of_point = holds.iter().filter(|hold| hold.point == *point && hold.released.is_none());
+    for hold in of_point.filter(|hold| hold.is_past_its_end(now)) {
+        let reason = "its end had come".to_owned();
+        let end = HoldRecord { reason, owner: hold.placed.owner.clone(), at: cx.now(), until: None };
+        vault.release_hold(cx, source, hold, &end).await?;
+    }
+    Ok(())
+}

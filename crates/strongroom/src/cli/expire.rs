@@ -1,0 +1,117 @@
+//! `strongroom expire`
+
+use anstyle::AnsiColor;
+use serde::Serialize;
+use strongroom_model::expiry_plan::ExpiryPlan;
+use strongroom_model::{SourceName, Timestamp};
+use strongroom_ops::expire::{Expired, Hand, expire, plan};
+
+use crate::context::Context;
+use crate::failure::{Code, Failure};
+use crate::output::{Outcome, table, tinted};
+use crate::settings::parse_time;
+use crate::surroundings;
+
+/// Let go the recovery points and WAL that retention no longer keeps
+#[derive(clap::Args)]
+#[command(after_help = "\
+Prints every point with the rules that keep it, then carries out exactly that plan. Nothing is deleted: what is let go is
+marked, and `strongroom sweep` deletes what no other point needs.
+
+What is kept is said in strongroom.toml, in [retention], [source.NAME.retention] or, for one vault, [vault.retention]:
+  keep_last, keep_days, daily, weekly, monthly, yearly, pitr_days, minimum_redundancy, timezone
+
+Examples:
+  strongroom expire --dry-run
+  strongroom expire orders
+  strongroom expire orders --dry-run --now 2027-01-01T00:00:00Z      what will go by then")]
+pub struct Arguments {
+    /// A source; all that have a retention if left out
+    source: Option<SourceName>,
+    /// Another vault than the first, by name or url
+    #[arg(long = "in", value_name = "VAULT")]
+    vault: Option<String>,
+    /// Plan as of another time
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "dry_run")]
+    now: Option<Timestamp>,
+    /// Only print the plan
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What became of one source.
+#[derive(Serialize)]
+struct Report {
+    source: SourceName,
+    plan: ExpiryPlan,
+    /// `None` in a dry run.
+    expired: Option<Expired>,
+}
+
+pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
+    let vault = context.vault_or_called(arguments.vault.as_deref()).await?;
+    let sources = match &arguments.source {
+        Some(source) => vec![source.clone()],
+        None => vault.sources().await?,
+    };
+    let now = arguments.now.unwrap_or_else(|| context.cx.now());
+    let (mut reports, mut text) = (Vec::new(), Vec::new());
+    for source in sources {
+        let Some(retention) = context.retention(arguments.vault.as_deref(), &source)? else {
+            text.push(format!("{source}: no retention is set, so everything is kept"));
+            continue;
+        };
+        let plan = plan(&vault, &source, retention, now).await?;
+        text.push(show(&source, &plan));
+        let expired = match arguments.dry_run {
+            true => None,
+            false => {
+                let hand = Hand { host: surroundings::host(), tool: surroundings::tool() };
+                Some(expire(&context.cx, &vault, &source, (&plan, retention, &hand)).await?)
+            }
+        };
+        text.push(ending(&plan, expired.as_ref()));
+        reports.push(Report { source, plan, expired });
+    }
+    match (reports.is_empty(), &arguments.source) {
+        (true, Some(source)) => {
+            let failure = Failure::new(Code::Settings, format!("source {source} has no retention"));
+            Err(failure.hint("set [retention] or [source.NAME.retention] in strongroom.toml; until then everything is kept"))
+        }
+        _ => Ok(Outcome::new(&reports, text.join("\n"))),
+    }
+}
+
+fn show(source: &SourceName, plan: &ExpiryPlan) -> String {
+    let rows: Vec<Vec<String>> = plan
+        .lines
+        .iter()
+        .map(|line| {
+            let verdict = match line.expires {
+                true => tinted("goes", AnsiColor::Yellow),
+                false => tinted("stays", AnsiColor::Green),
+            };
+            let at = line.at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+            vec![line.point.to_string(), at, verdict, line.why.join("; ")]
+        })
+        .collect();
+    let mut text = format!("{source}\n{}", table(&["point", "restores from", "", "why"], &rows, &[]));
+    for floor in &plan.floors {
+        text.push_str(&format!("\nWAL below {}: {} segments may go", floor.segment, floor.below));
+    }
+    for note in &plan.notes {
+        text.push_str(&format!("\nnote: {note}"));
+    }
+    text
+}
+
+fn ending(plan: &ExpiryPlan, expired: Option<&Expired>) -> String {
+    let (points, kept) = (plan.expiring().count(), plan.lines.len() - plan.expiring().count());
+    match expired {
+        None => format!("{points} points would be let go, {kept} stay"),
+        Some(_) if points == 0 && plan.floors.is_empty() => format!("nothing to let go, {kept} points stay"),
+        Some(_) => {
+            format!("{points} points let go, {kept} stay; `strongroom sweep` deletes what nothing needs")
+        }
+    }
+}
