@@ -22,6 +22,8 @@ pub struct ToyEngine {
     pub lineage: SystemId,
     /// Its files.
     pub files: Files,
+    /// The WAL segment a backup of it begins and ends in.
+    pub segment: u64,
     /// Files that vanish between the listing and the reading.
     pub vanishing: Vec<String>,
     /// Files that are cut to this many bytes between the listing and the reading.
@@ -31,7 +33,13 @@ pub struct ToyEngine {
 impl ToyEngine {
     /// A source with these files.
     pub fn new(lineage: u64, files: Files) -> ToyEngine {
-        ToyEngine { lineage: SystemId(lineage), files, vanishing: Vec::new(), shrinking: BTreeMap::new() }
+        ToyEngine {
+            lineage: SystemId(lineage),
+            files,
+            segment: 1,
+            vanishing: Vec::new(),
+            shrinking: BTreeMap::new(),
+        }
     }
 
     /// What a restore of a backup taken now must give.
@@ -81,8 +89,12 @@ impl Engine for ToyEngine {
 
     async fn start(&self, cx: &Cx, _options: &StartOptions) -> Result<Box<dyn BackupSession>, EngineError> {
         let entries = self.files.iter().map(|(path, content)| entry(path, content.len() as u64));
-        let started =
-            Started { lineage: self.lineage, timeline: Timeline::FIRST, lsn: Lsn(1 << 24), at: cx.now() };
+        let started = Started {
+            lineage: self.lineage,
+            timeline: Timeline::FIRST,
+            lsn: Lsn(self.segment << 24),
+            at: cx.now(),
+        };
         Ok(Box::new(ToySession {
             engine: self.clone(),
             started,
@@ -123,7 +135,7 @@ impl BackupSession for ToySession {
     async fn stop(self: Box<Self>, cx: &Cx) -> Result<Stopped, EngineError> {
         let content = bytes::Bytes::from_static(b"late");
         let late = vec![LateFile { entry: entry("label", content.len() as u64)?, content }];
-        let lsn = Lsn((1 << 24) + 100);
+        let lsn = Lsn((self.engine.segment << 24) + 100);
         Ok(Stopped { lsn, timeline: Timeline::FIRST, at: cx.now(), late, facts: serde_json::Value::Null })
     }
 }

@@ -17,14 +17,17 @@
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use strongroom_model::retention::Retention;
 use strongroom_model::{Cx, PointId};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::{BackupRequest, backup};
+use strongroom_ops::expire::{Hand, expire, plan};
+use strongroom_ops::hold::{HoldRequest, place, release};
 use strongroom_ops::verify::{VerifyRequest, verify};
 use strongroom_sim::engine::Files;
 use strongroom_sim::{Fault, SimStore, ToyEngine, world as surroundings, world_at};
@@ -43,16 +46,20 @@ enum Verb {
     Ship,
     Restore,
     Verify,
+    Expire,
+    Hold,
     Sweep,
     SweepOfTheDead,
 }
 
-const VERBS: [Verb; 7] = [
+const VERBS: [Verb; 9] = [
     Verb::Backup,
     Verb::BackupAfresh,
     Verb::Ship,
     Verb::Restore,
     Verb::Verify,
+    Verb::Expire,
+    Verb::Hold,
     Verb::Sweep,
     Verb::SweepOfTheDead,
 ];
@@ -72,6 +79,8 @@ struct Run {
     faults: Vec<(usize, Fault)>,
     asks_again: bool,
 }
+
+static KEEP_ONE: LazyLock<Retention> = LazyLock::new(|| Retention { keep_last: 1, ..Retention::default() });
 
 /// Seconds.
 const DAY: u64 = 24 * 3600;
@@ -177,6 +186,20 @@ async fn act(
             let request = VerifyRequest { source: None, point: None, depth: Depth::Data, workers: 1 };
             verify(cx, vault, &request).await.map(|_| None)
         }
+        Verb::Expire => {
+            if vault.sources().await?.is_empty() {
+                return Ok(None);
+            }
+            let hand = Hand { host: "sim".into(), tool: "test".into() };
+            let plan = plan(vault, &source(), &KEEP_ONE, cx.now()).await?;
+            expire(cx, vault, &source(), (&plan, &KEEP_ONE, &hand)).await.map(|_| None)
+        }
+        Verb::Hold => {
+            let Some(point) = prepared.truth.keys().next() else { return Ok(None) };
+            let why = HoldRequest { reason: "sim".into(), owner: "sim".into(), until: None };
+            place(cx, vault, point, &why).await?;
+            release(cx, vault, point, &why).await.map(|_| None)
+        }
         Verb::Sweep => {
             Ok(vault.sweep(cx, &source(), &sweeping(Duration::from_secs(1 << 30))).await.map(|_| None)?)
         }
@@ -209,6 +232,11 @@ async fn carry_out(keys: &Keys, prepared: &Prepared, run: &Run, seed: u64) -> (u
     let rows = vault.points(&source()).await.unwrap_or_else(|error| panic!("{error}\n{context}"));
     let listed: BTreeSet<&PointId> =
         rows.iter().filter(|row| row.restorable().is_some()).map(|row| &row.point).collect();
+    // What retention may let go is everything but the newest; it may not have come to that.
+    if run.verb == Verb::Expire {
+        let newest = truth.keys().next_back().cloned();
+        truth.retain(|point, _| listed.contains(point) || newest.as_ref() == Some(point));
+    }
     assert!(truth.keys().all(|point| listed.contains(point)), "a point is no longer listed: {context}");
     if let Ok(Some(point)) = &outcome {
         assert!(listed.contains(point), "success was reported and is not listed: {context}");

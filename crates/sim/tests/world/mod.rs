@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use strongroom_model::point::Summary;
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
-use strongroom_model::{Cx, PointId, SegmentSize, SourceName, SystemId, WalFile};
+use strongroom_model::{Cx, PointId, SegmentSize, SourceName, SystemId, Timeline, WalFile, WalSegment};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::{BackupRequest, backup};
 use strongroom_ops::lineage::NewLineage;
@@ -98,7 +98,8 @@ pub async fn ship_content(
         product: "Toy 1".into(),
         registered_at: cx.now(),
     };
-    let file = WalFile::parse("000000010000000000000001").unwrap();
+    let segment = WalSegment::numbered(Timeline::FIRST, engine.segment, SegmentSize::DEFAULT);
+    let file = WalFile::Segment(segment);
     let input = WalInput { file, content, lineage, transactions: None };
     wal_push(cx, vault, &source(), &input).await.map(|_| ())
 }
