@@ -18,6 +18,7 @@ pub mod header;
 pub mod fingerprint;
 pub mod compress;
 pub mod seal;
+pub mod sign;
 pub mod stream;
 pub mod pack;
 pub mod manifest;

@@ -52,6 +52,11 @@ impl VaultKey {
         &self.0
     }
 
+    /// The seed of this vault's signing key.
+    pub(crate) fn evidence_seed(&self) -> [u8; 32] {
+        derive(&self.0, b"evidence", &[])
+    }
+
     /// The key of this vault's fingerprints.
     pub fn fingerprint_key(&self) -> FingerprintKey {
         FingerprintKey(derive(&self.0, b"fingerprint", &[]))

@@ -11,16 +11,8 @@ use strongroom_vault::expire::LetGo;
 use strongroom_vault::hold::{Hold, HoldRecord};
 
 use crate::error::OpsError;
+use crate::hand::Hand;
 use crate::journal;
-
-/// Who lets go, for the records.
-#[derive(Clone, Debug)]
-pub struct Hand {
-    /// This host's name.
-    pub host: String,
-    /// This build: `strongroom 0.1.0`.
-    pub tool: String,
-}
 
 /// What was let go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

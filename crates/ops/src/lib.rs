@@ -9,6 +9,7 @@
 
 pub mod error;
 pub mod threads;
+pub mod hand;
 pub mod lineage;
 pub mod journal;
 pub mod copy;

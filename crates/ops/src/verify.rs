@@ -1,17 +1,22 @@
 //! `strongroom verify`: read what is there and say what is wrong, by object, file and page.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use strongroom_model::point::PointState;
 use strongroom_model::restore_plan::pitr_windows;
-use strongroom_model::{Cx, PointId, SourceName};
+use strongroom_model::{Cx, PointId, SourceName, Timestamp, WalFile};
 use strongroom_vault::catalog::PointRow;
-use strongroom_vault::verify::{Damage, Depth, PointVerdict};
+use strongroom_vault::evidence::Verification;
+use strongroom_vault::lineage::Lineage;
+use strongroom_vault::verify::{Budget, Damage, Depth, PackName, PointVerdict, SourceVerdict, VerifyOptions};
 use strongroom_vault::{Vault, VaultError};
 use tokio::runtime::Handle;
 
 use crate::error::OpsError;
+use crate::hand::Hand;
 use crate::journal;
 
 /// What to verify, and how much of it to read.
@@ -25,6 +30,10 @@ pub struct VerifyRequest {
     pub depth: Depth,
     /// Threads that read.
     pub workers: usize,
+    /// When to stop.
+    pub budget: Budget,
+    /// Who keeps a record of it in the vault; no record if `None`.
+    pub hand: Option<Hand>,
 }
 
 /// What verifying came to.
@@ -34,8 +43,16 @@ pub struct Verdict {
     pub points: Vec<PointVerdict>,
     /// Each source's journal.
     pub journals: Vec<JournalVerdict>,
-    /// Whether anything is wrong.
+    /// Tombstones, floors, holds and evidence that do not read.
+    pub records: Vec<Damage>,
+    /// Whether nothing is wrong.
     pub sound: bool,
+    /// Bytes read from packs.
+    pub bytes: u64,
+    /// Packs that were not reached within the budget.
+    pub left: u64,
+    /// The records that were kept of it, by name.
+    pub evidence: Vec<String>,
 }
 
 /// A journal, verified.
@@ -57,16 +74,34 @@ pub async fn verify(cx: &Cx, vault: &Arc<Vault>, request: &VerifyRequest) -> Res
         Some(source) => vec![source.clone()],
         None => vault.sources().await?,
     };
-    let mut verdict = Verdict { points: Vec::new(), journals: Vec::new(), sound: true };
+    let mut verdict = Verdict {
+        points: Vec::new(),
+        journals: Vec::new(),
+        records: Vec::new(),
+        sound: true,
+        bytes: 0,
+        left: 0,
+        evidence: Vec::new(),
+    };
     for source in sources {
         let rows = vault.points(&source).await?;
         let wanted = |row: &&PointRow| request.point.as_ref().is_none_or(|only| *only == row.point);
-        verdict.points.extend(rows.iter().filter(wanted).filter_map(|row| unreadable(row, request.depth)));
+        verdict.points.extend(rows.iter().filter(wanted).filter_map(unreadable));
         let restorable = rows.iter().filter(wanted).filter(|row| row.restorable().is_some());
-        for row in restorable {
-            verdict.points.push(verify_point(cx, vault, (&source, &row.point), request).await?);
+        let points: Vec<PointId> = restorable.map(|row| row.point.clone()).collect();
+        let began_at = cx.now();
+        let found = verify_points(cx, vault, (&source, points), request).await?;
+        verdict.bytes += found.bytes;
+        verdict.left += found.left;
+        // A run that was cut short by its budget leaves the journal to one that is not.
+        let journal = verify_journal(cx, vault, (&source, &rows), request).await?;
+        if let Some(hand) = request.hand.as_ref().filter(|_| request.depth > Depth::Structure) {
+            let run = (request.depth, hand, began_at);
+            verdict.evidence.extend(keep(cx, vault, &source, (&found, &journal), run).await);
         }
-        verdict.journals.push(verify_journal(cx, vault, &source, &rows, request.depth).await?);
+        verdict.points.extend(found.points);
+        verdict.journals.push(journal);
+        verdict.records.extend(vault.damaged_records(&source).await?);
     }
     if let Some(point) = request.point.as_ref().filter(|_| verdict.points.is_empty()) {
         return Err(VaultError::NotCommitted {
@@ -75,7 +110,8 @@ pub async fn verify(cx: &Cx, vault: &Arc<Vault>, request: &VerifyRequest) -> Res
         }
         .into());
     }
-    verdict.sound = verdict.points.iter().all(|point| point.damage.is_empty())
+    verdict.sound = verdict.records.is_empty()
+        && verdict.points.iter().all(|point| point.damage.is_empty())
         && verdict
             .journals
             .iter()
@@ -84,54 +120,109 @@ pub async fn verify(cx: &Cx, vault: &Arc<Vault>, request: &VerifyRequest) -> Res
 }
 
 /// A point whose record does not read is damage of its own.
-fn unreadable(row: &PointRow, depth: Depth) -> Option<PointVerdict> {
+fn unreadable(row: &PointRow) -> Option<PointVerdict> {
     let PointState::Unreadable { why } = &row.state else { return None };
     let damage = Damage { object: row.point.to_string(), why: why.clone(), lost: Vec::new() };
     let point = row.point.clone();
-    Some(PointVerdict { point, depth, entries: 0, packs: 0, bytes: 0, damage: vec![damage] })
+    Some(PointVerdict { point, entries: 0, packs: 0, left: 0, damage: vec![damage] })
 }
 
-async fn verify_point(
+async fn verify_points(
     cx: &Cx,
     vault: &Arc<Vault>,
-    (source, point): (&SourceName, &PointId),
+    (source, points): (&SourceName, Vec<PointId>),
     request: &VerifyRequest,
-) -> Result<PointVerdict, OpsError> {
-    let (cx, vault, source, point) = (cx.clone(), Arc::clone(vault), source.clone(), point.clone());
-    let (runtime, depth, workers) = (Handle::current(), request.depth, request.workers);
-    let work = move || vault.verify_point(&cx, &runtime, (&source, &point), (depth, workers));
+) -> Result<SourceVerdict, OpsError> {
+    let last = match request.budget {
+        Budget { bytes: None, time: None } => BTreeMap::new(),
+        _ => last_verified(vault, source).await?,
+    };
+    let (cx, vault, source) = (cx.clone(), Arc::clone(vault), source.clone());
+    let options = VerifyOptions { depth: request.depth, workers: request.workers, budget: request.budget };
+    let runtime = Handle::current();
+    let work = move || vault.verify_points(&cx, &runtime, (&source, &points), (&options, &last));
     Ok(tokio::task::spawn_blocking(work).await.map_err(|why| OpsError::Worker(why.to_string()))??)
+}
+
+/// When each pack of the source was last found good, by the vault's own evidence. An unsigned record in a vault that
+/// signs counts for nothing.
+async fn last_verified(
+    vault: &Vault,
+    source: &SourceName,
+) -> Result<BTreeMap<PackName, Timestamp>, OpsError> {
+    let mut last = BTreeMap::new();
+    for record in vault.evidence().await? {
+        let counts = record.signed || record.signature.is_empty() && !vault.signs();
+        if record.verification.source != *source || !counts {
+            continue;
+        }
+        for (owner, ranges) in &record.verification.good {
+            for number in ranges.iter().flat_map(|(from, to)| *from..*to) {
+                last.insert((owner.clone(), number), record.verification.ended_at);
+            }
+        }
+    }
+    Ok(last)
+}
+
+/// Keeps a record of a run. Who may not write still gets the answer.
+async fn keep(
+    cx: &Cx,
+    vault: &Vault,
+    source: &SourceName,
+    (found, journal): (&SourceVerdict, &JournalVerdict),
+    (depth, hand, began_at): (Depth, &Hand, Timestamp),
+) -> Option<String> {
+    let mut good = BTreeMap::<PointId, Vec<(u32, u32)>>::new();
+    for (owner, number) in &found.good {
+        let ranges = good.entry(owner.clone()).or_default();
+        match ranges.last_mut() {
+            Some((_, to)) if *to == *number => *to += 1,
+            _ => ranges.push((*number, *number + 1)),
+        }
+    }
+    let damage = found.points.iter().flat_map(|point| &point.damage).chain(&journal.damage);
+    let sound = found.points.iter().filter(|point| point.damage.is_empty());
+    let verification = Verification {
+        vault: vault.id().to_string(),
+        source: source.clone(),
+        depth,
+        began_at,
+        ended_at: cx.now(),
+        host: hand.host.clone(),
+        tool: hand.tool.clone(),
+        bytes: found.bytes,
+        points: sound.map(|point| point.point.clone()).collect(),
+        good,
+        left: found.left,
+        damage: damage.map(|damage| damage.object.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
+    };
+    match vault.keep_evidence(cx, &verification).await {
+        Ok(id) => Some(id),
+        Err(error) => {
+            tracing::warn!("no record was kept of this verification: {error}");
+            None
+        }
+    }
 }
 
 /// Reads every WAL file's facts, with `Data` also its content, and asks whether every point has the WAL it needs.
 async fn verify_journal(
     cx: &Cx,
-    vault: &Vault,
-    source: &SourceName,
-    rows: &[PointRow],
-    depth: Depth,
+    vault: &Arc<Vault>,
+    (source, rows): (&SourceName, &[PointRow]),
+    request: &VerifyRequest,
 ) -> Result<JournalVerdict, OpsError> {
     let mut verdict =
         JournalVerdict { source: source.clone(), files: 0, damage: Vec::new(), inconsistent: Vec::new() };
     for lineage in vault.lineages(source).await? {
         let files = vault.journal_files(source, lineage.system_id).await?;
         cx.progress.begin("verifying WAL", files.len() as u64 * lineage.segment_size.bytes());
-        for file in &files {
-            cx.check()?;
-            verdict.files += 1;
-            let read = match depth {
-                Depth::Structure => vault.journal_facts(source, lineage.system_id, *file).await.map(|_| ()),
-                Depth::Data => vault.fetch(source, lineage.system_id, *file).await.map(|_| ()),
-            };
-            match read {
-                Ok(()) => {}
-                Err(VaultError::Damaged { key, why, .. }) => {
-                    verdict.damage.push(Damage { object: key, why, lost: Vec::new() });
-                }
-                Err(error) => return Err(error.into()),
-            }
-            cx.progress.advance(lineage.segment_size.bytes());
-        }
+        verdict.files += files.len() as u64;
+        let reads = files.iter().map(|file| read_file(cx, vault, (source, &lineage), (*file, request.depth)));
+        let reads: Vec<_> = reads.collect();
+        let found = futures::stream::iter(reads).buffered(request.workers.max(1));
+        verdict.damage.extend(found.try_collect::<Vec<_>>().await?.into_iter().flatten());
         // A damaged history cannot be read into a journal; it was named above.
         if verdict.damage.is_empty() {
             let journal = journal::load(vault, source, &lineage).await?;
@@ -143,4 +234,29 @@ async fn verify_journal(
         }
     }
     Ok(verdict)
+}
+
+/// What is wrong with one WAL file: at the depth of data it is opened and read to its end.
+async fn read_file(
+    cx: &Cx,
+    vault: &Arc<Vault>,
+    (source, lineage): (&SourceName, &Lineage),
+    (file, depth): (WalFile, Depth),
+) -> Result<Option<Damage>, OpsError> {
+    cx.check()?;
+    let (reader, of, id) = (Arc::clone(vault), source.clone(), lineage.system_id);
+    // On a thread of its own: opening and decompressing is work.
+    let read = tokio::spawn(async move {
+        match depth {
+            Depth::Structure => reader.journal_facts(&of, id, file).await.map(|_| ()),
+            Depth::Data | Depth::Pages => reader.fetch(&of, id, file).await.map(|_| ()),
+        }
+    });
+    let read = read.await.map_err(|why| OpsError::Worker(why.to_string()))?;
+    cx.progress.advance(lineage.segment_size.bytes());
+    match read {
+        Ok(()) => Ok(None),
+        Err(VaultError::Damaged { key, why, .. }) => Ok(Some(Damage { object: key, why, lost: Vec::new() })),
+        Err(error) => Err(error.into()),
+    }
 }

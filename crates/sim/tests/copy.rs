@@ -17,7 +17,7 @@ use strongroom_model::{Cx, Entropy};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::{BackupRequest, backup};
 use strongroom_ops::copy_points::{Choice, Copied, CopyRequest, copy, plan};
-use strongroom_ops::verify::{VerifyRequest, verify};
+use strongroom_ops::verify::verify;
 use strongroom_sim::engine::Files;
 use strongroom_sim::{Fault, SimStore, ToyEngine, Turns, world as surroundings, world_at};
 use strongroom_store::{Key, Store};
@@ -26,7 +26,7 @@ use strongroom_vault::copy::CopyOptions;
 use strongroom_vault::sweep::SweepOptions;
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Recipient, Suite, Unlock, Vault, VaultError};
-use world::{Keys, create, files, keys, open, restore, restore_from, ship, source, take, toy};
+use world::{Keys, create, files, keys, open, restore, restore_from, ship, source, take, toy, verification};
 
 /// All but those of a listing that lies: nothing else tells a copy what there is.
 const FAULTS: [Fault; 8] = [
@@ -151,7 +151,7 @@ async fn a_copy_is_byte_identical_and_sound_without_its_source() {
         assert!(own || pair.to.objects().get(&key) == Some(&object), "{key}");
     }
     let to = open(&pair.to, &pair.keys).await.unwrap();
-    let request = VerifyRequest { source: None, point: None, depth: Depth::Data, workers: 2 };
+    let request = verification(None, Depth::Data);
     assert!(verify(&cx, &to, &request).await.unwrap().sound);
     // It is a vault in its own right: a backup goes on from the copied points.
     let point = take(&cx, &to, &later()).await.unwrap();

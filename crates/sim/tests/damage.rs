@@ -8,16 +8,16 @@ mod world;
 use std::sync::Arc;
 
 use strongroom_model::Cx;
-use strongroom_ops::verify::{Verdict, VerifyRequest, verify};
+use strongroom_ops::verify::{Verdict, verify};
 use strongroom_sim::engine::Files;
 use strongroom_sim::{SimStore, ToyEngine, world as surroundings};
 use strongroom_store::{Key, Store};
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Suite, Unlock, Vault, VaultError};
-use world::{Keys, create, keys, open, restore, source, take, toy};
+use world::{Keys, create, keys, open, restore, source, take, toy, verification};
 
 async fn verdict(cx: &Cx, vault: &Arc<Vault>, depth: Depth) -> Result<Verdict, strongroom_ops::OpsError> {
-    verify(cx, vault, &VerifyRequest { source: Some(source()), point: None, depth, workers: 2 }).await
+    verify(cx, vault, &verification(Some(source()), depth)).await
 }
 
 /// Whether a flipped bit in `key` is noticed: by opening, listing, verifying or restoring; and never restored from.

@@ -26,9 +26,10 @@ use strongroom_model::retention::Retention;
 use strongroom_model::{Cx, PointId};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::{BackupRequest, backup};
-use strongroom_ops::expire::{Hand, expire, plan};
+use strongroom_ops::expire::{expire, plan};
+use strongroom_ops::hand::Hand;
 use strongroom_ops::hold::{HoldRequest, place, release};
-use strongroom_ops::verify::{VerifyRequest, verify};
+use strongroom_ops::verify::verify;
 use strongroom_sim::engine::Files;
 use strongroom_sim::{Fault, SimStore, ToyEngine, world as surroundings, world_at};
 use strongroom_store::retry::{Retry, RetryPolicy};
@@ -36,7 +37,7 @@ use strongroom_store::{Key, Store};
 use strongroom_vault::sweep::SweepOptions;
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Suite, Vault};
-use world::{Keys, expect_no_garbage, keys, request, restore, ship, source, take, toy};
+use world::{Keys, expect_no_garbage, keys, request, restore, ship, source, take, toy, verification};
 
 /// What is done while a fault is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +184,7 @@ async fn act(
             Ok(None)
         }
         Verb::Verify => {
-            let request = VerifyRequest { source: None, point: None, depth: Depth::Data, workers: 1 };
+            let request = verification(None, Depth::Data);
             verify(cx, vault, &request).await.map(|_| None)
         }
         Verb::Expire => {

@@ -15,7 +15,7 @@ use strongroom_sim::world as surroundings;
 use strongroom_store::{Folder, Store};
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Unlock, Vault};
-use world::{restore, source, toy};
+use world::{restore, source, toy, verification};
 
 fn testdata(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
@@ -28,7 +28,8 @@ async fn open(name: &str, unlock: &Unlock) -> Arc<Vault> {
 
 async fn reads_in_full(vault: Arc<Vault>) {
     let cx = surroundings(1);
-    let request = VerifyRequest { source: None, point: None, depth: Depth::Data, workers: 1 };
+    // No record: the golden vault stays as it is.
+    let request = VerifyRequest { hand: None, ..verification(None, Depth::Pages) };
     let verdict = verify(&cx, &vault, &request).await.unwrap();
     assert!(verdict.sound, "{verdict:?}");
     let points = vault.points(&source()).await.unwrap();

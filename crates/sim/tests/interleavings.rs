@@ -26,7 +26,7 @@ use strongroom_codec::stream::{StreamScope, write_record};
 use strongroom_model::point::{Decision, Intent, PointState};
 use strongroom_model::{Cx, PointId};
 use strongroom_ops::OpsError;
-use strongroom_ops::verify::{VerifyRequest, verify};
+use strongroom_ops::verify::verify;
 use strongroom_sim::engine::Files;
 use strongroom_sim::{SimStore, ToyEngine, Turns, world_at};
 use strongroom_store::{Key, Store};
@@ -34,7 +34,7 @@ use strongroom_vault::sweep::SweepOptions;
 use strongroom_vault::upload::UploadOptions;
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Suite, Unlock, Vault, VaultError};
-use world::{expect_no_garbage, restore, source, take, toy};
+use world::{expect_no_garbage, restore, source, take, toy, verification};
 
 /// Seeds that once failed, tried before all others.
 const KEPT: [u64; 0] = [];
@@ -131,7 +131,7 @@ impl Stage {
     }
 
     async fn verifier(&self, vault: Arc<Vault>) {
-        let request = VerifyRequest { source: Some(source()), point: None, depth: Depth::Data, workers: 1 };
+        let request = verification(Some(source()), Depth::Data);
         for verdict in verify(&self.cx, &vault, &request).await.unwrap().points {
             let sound = verdict.damage.is_empty();
             assert!(sound || self.has_expired(&verdict.point), "{:?}", verdict.damage);

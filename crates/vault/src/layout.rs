@@ -122,9 +122,14 @@ pub fn wal_file(source: &SourceName, lineage: SystemId, file: WalFile) -> Key {
     })
 }
 
+/// The folder of what retention decided about a source's WAL.
+pub fn all_floors(source: &SourceName) -> String {
+    format!("sources/{source}/floors")
+}
+
 /// The folder of what retention decided about a lineage's WAL.
 pub fn floors(source: &SourceName, lineage: SystemId) -> String {
-    format!("sources/{source}/floors/{lineage}")
+    format!("{}/{lineage}", all_floors(source))
 }
 
 /// Retention's word that a timeline's WAL below `segment` may go.

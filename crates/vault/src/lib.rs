@@ -41,6 +41,7 @@ mod roots;
 pub mod sweep;
 pub mod copy;
 pub mod verify;
+pub mod evidence;
 
 pub use error::VaultError;
 pub use keys::{Recipient, Unlock};

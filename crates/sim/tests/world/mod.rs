@@ -11,13 +11,16 @@ use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, Tim
 use strongroom_model::{Cx, PointId, SegmentSize, SourceName, SystemId, Timeline, WalFile, WalSegment};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::{BackupRequest, backup};
+use strongroom_ops::hand::Hand;
 use strongroom_ops::lineage::NewLineage;
 use strongroom_ops::restore::Restored;
+use strongroom_ops::verify::VerifyRequest;
 use strongroom_ops::wal_push::{WalInput, wal_push};
 use strongroom_sim::engine::Files;
 use strongroom_sim::{SimStore, ToyEngine, ToyTarget};
 use strongroom_vault::lineage::Lineage;
 use strongroom_vault::upload::UploadOptions;
+use strongroom_vault::verify::{Budget, Depth};
 use strongroom_vault::{Recipient, Suite, Unlock, Vault, VaultError};
 
 /// A real age identity, for tests only.
@@ -69,6 +72,18 @@ pub fn request() -> BackupRequest {
         followers: Vec::new(),
         host: "sim".into(),
         tool: "strongroom test".into(),
+    }
+}
+
+/// All of it, of one source or of all.
+pub fn verification(source: Option<SourceName>, depth: Depth) -> VerifyRequest {
+    VerifyRequest {
+        source,
+        point: None,
+        depth,
+        workers: 2,
+        budget: Budget::default(),
+        hand: Some(Hand { host: "sim".into(), tool: "strongroom test".into() }),
     }
 }
 

@@ -4,7 +4,8 @@ use anstyle::AnsiColor;
 use serde::Serialize;
 use strongroom_model::expiry_plan::ExpiryPlan;
 use strongroom_model::{SourceName, Timestamp};
-use strongroom_ops::expire::{Expired, Hand, expire, plan};
+use strongroom_ops::expire::{Expired, expire, plan};
+use strongroom_ops::hand::Hand;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure};

@@ -3,7 +3,7 @@
 use strongroom_codec::header::Suite;
 use strongroom_model::entry::{Entry, EntryKind, EntryPath, Owner};
 use strongroom_model::point::{FileRow, Intent, JournalRange, PointFacts};
-use strongroom_model::{Clock, Entropy, Lsn, SegmentSize, Timestamp};
+use strongroom_model::{Clock, Entropy, Lsn, SegmentSize, Timeline, Timestamp, WalSegment};
 use strongroom_store::{Memory, Store};
 
 use super::*;
