@@ -62,6 +62,8 @@ pub struct StoreOptions {
     pub path_style: bool,
     /// Plain HTTP.
     pub allow_http: bool,
+    /// A profile of the shared AWS files; what the environment says if `None`.
+    pub profile: Option<String>,
 }
 
 /// The store at `address`, which asks again when something passing goes wrong.
@@ -75,8 +77,7 @@ pub fn open(address: &StoreAddress, options: &StoreOptions) -> Result<Arc<dyn St
             region: options.region.clone(),
             path_style: options.path_style,
             allow_http: options.allow_http,
-            // A named one is for who builds a bucket by hand; here `AWS_PROFILE` says it.
-            profile: None,
+            profile: options.profile.clone(),
         })?),
     };
     Ok(Arc::new(Retry::new(store)))

@@ -305,6 +305,7 @@ fn store_at(url: &str, settings: &VaultSettings) -> Result<Arc<dyn Store>, Failu
         region: settings.region.clone(),
         path_style: settings.path_style,
         allow_http: settings.allow_http,
+        profile: settings.profile.clone(),
     };
     open(&address, &options).map_err(Failure::from)
 }

@@ -49,6 +49,8 @@ pub struct VaultSettings {
     /// Plain HTTP: only for a store on this host or network that one trusts.
     #[serde(default)]
     pub allow_http: bool,
+    /// A profile of the shared AWS files. It outweighs `AWS_PROFILE` and keys in the environment.
+    pub profile: Option<String>,
     /// A file that holds the passphrase.
     pub passphrase_file: Option<PathBuf>,
     /// An age identity file.
@@ -288,6 +290,7 @@ mod tests {
             endpoint = "http://127.0.0.1:9000"
             path_style = true
             allow_http = true
+            profile = "backup"
             identity_file = "/etc/strongroom/identity.txt"
             [source.orders]
             kind = "postgres"
@@ -300,6 +303,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(settings.vault.url.as_deref(), Some("s3://backups/prod"));
+        assert_eq!(settings.vault.profile.as_deref(), Some("backup"));
         assert_eq!(settings.backup.workers, 4);
         assert_eq!(settings.backup.uploads, 4);
         assert_eq!(settings.backup.wal_timeout, Duration::from_secs(120));
