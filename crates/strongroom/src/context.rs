@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
-use crate::settings::{Settings, SettingsError, SourceKind, VaultSettings};
+use crate::settings::{LockSettings, Settings, SettingsError, SourceKind, VaultSettings};
 
 /// Flags that every verb has.
 #[derive(clap::Args, Clone)]
@@ -306,6 +306,7 @@ fn store_at(url: &str, settings: &VaultSettings) -> Result<Arc<dyn Store>, Failu
         path_style: settings.path_style,
         allow_http: settings.allow_http,
         profile: settings.profile.clone(),
+        lock: settings.lock.as_ref().map(LockSettings::lock),
     };
     open(&address, &options).map_err(Failure::from)
 }

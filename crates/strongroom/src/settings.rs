@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use strongroom_model::SourceName;
+use strongroom_store::{Lock, LockMode};
 use strongroom_vault::Compression;
 
 /// The whole file.
@@ -55,6 +56,43 @@ pub struct VaultSettings {
     pub passphrase_file: Option<PathBuf>,
     /// An age identity file.
     pub identity_file: Option<PathBuf>,
+    /// How each new object is locked.
+    pub lock: Option<LockSettings>,
+}
+
+/// `[vault.lock]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockSettings {
+    mode: LockModeName,
+    #[serde(deserialize_with = "days_of_lock")]
+    days: u32,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum LockModeName {
+    Governance,
+    Compliance,
+}
+
+impl LockSettings {
+    /// As the store takes it.
+    pub fn lock(&self) -> Lock {
+        let mode = match self.mode {
+            LockModeName::Governance => LockMode::Governance,
+            LockModeName::Compliance => LockMode::Compliance,
+        };
+        Lock { mode, keep: Duration::from_secs(u64::from(self.days) * 86_400) }
+    }
+}
+
+/// What nobody can lift may not last longer than anybody lives to regret.
+fn days_of_lock<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        days @ 1..=36_500 => Ok(days),
+        _ => Err(serde::de::Error::custom("it must be between 1 and 36500 (100 years)")),
+    }
 }
 
 /// `[backup]`
@@ -336,6 +374,11 @@ mod tests {
             ("[backup]\nwal_timeout = \"-5s\"\n", "not a length of time"),
             ("[backup]\nuploads = \"4\"\n", "line 2, column 11, uploads: invalid type: a string, expected"),
             ("[backup]\nuploads = 0\n", "line 2, column 11, uploads: it must be at least 1"),
+            (
+                "[vault.lock]\nmode = \"compliance\"\ndays = 36501\n",
+                "line 3, column 8, days: it must be between",
+            ),
+            ("[vault.lock]\nmode = \"none\"\ndays = 1\n", "unknown variant `none`"),
             ("# ü\n[vault]\nü = 1\n", "line 3"),
             ("[vault]\nurl = \"ü", "line 2"),
             ("vault = 1\n", "line 1, column 9, vault: invalid type"),
