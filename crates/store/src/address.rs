@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::bucket::{Bucket, BucketOptions};
+use crate::bucket::{Bucket, BucketOptions, Lock};
 use crate::folder::Folder;
 use crate::key::Key;
 use crate::port::{Store, StoreError};
@@ -62,11 +62,23 @@ pub struct StoreOptions {
     pub path_style: bool,
     /// Plain HTTP.
     pub allow_http: bool,
+    /// A profile of the shared AWS files; what the environment says if `None`.
+    pub profile: Option<String>,
+    /// How each new object is locked. A folder has no locks and is refused with one.
+    pub lock: Option<Lock>,
 }
 
 /// The store at `address`, which asks again when something passing goes wrong.
 pub fn open(address: &StoreAddress, options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     let store: Arc<dyn Store> = match address {
+        StoreAddress::Folder(path) if options.lock.is_some() => {
+            return Err(StoreError::Broken {
+                operation: "open",
+                key: "vault".into(),
+                place: path.display().to_string(),
+                source: "a folder cannot lock objects: remove [vault.lock], or use a bucket".into(),
+            });
+        }
         StoreAddress::Folder(path) => Arc::new(Folder::open(path)),
         StoreAddress::Bucket { bucket, prefix } => Arc::new(Bucket::open(BucketOptions {
             bucket: bucket.clone(),
@@ -75,8 +87,8 @@ pub fn open(address: &StoreAddress, options: &StoreOptions) -> Result<Arc<dyn St
             region: options.region.clone(),
             path_style: options.path_style,
             allow_http: options.allow_http,
-            // A named one is for who builds a bucket by hand; here `AWS_PROFILE` says it.
-            profile: None,
+            profile: options.profile.clone(),
+            lock: options.lock,
         })?),
     };
     Ok(Arc::new(Retry::new(store)))

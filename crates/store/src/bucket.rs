@@ -13,6 +13,7 @@
 )]
 
 mod answer;
+mod lock;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +21,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, S3ConditionalPut};
+use object_store::aws::{
+    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, Checksum, S3ConditionalPut,
+};
 use object_store::path::Path;
 use object_store::{
     ClientOptions, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
@@ -28,6 +31,8 @@ use object_store::{
 };
 
 use self::answer::{Meaning, meaning};
+use self::lock::Locking;
+pub use self::lock::{Lock, LockMode};
 use crate::key::Key;
 use crate::port::{Body, Head, Page, PutError, Store, StoreError};
 use crate::profile::Profile;
@@ -57,6 +62,8 @@ pub struct BucketOptions {
     /// A profile of the shared files. It outweighs `AWS_PROFILE` and the environment's keys: two vaults of one host may be
     /// two accounts'.
     pub profile: Option<String>,
+    /// How each new object is locked; as the bucket's own default says if `None`.
+    pub lock: Option<Lock>,
 }
 
 /// A bucket, or a part of one.
@@ -110,9 +117,14 @@ impl Bucket {
             .with_connect_timeout(CONNECT_TIMEOUT)
             .with_allow_http(options.allow_http);
         let retry = RetryConfig { max_retries: 0, retry_timeout: REQUEST_TIMEOUT, ..RetryConfig::default() };
+        let region = options.region.as_deref().unwrap_or("us-east-1");
+        let locking = options.lock.map(|lock| Locking::new(lock, region));
+        if let Some(locking) = &locking {
+            builder = builder.with_http_connector(locking.clone()).with_checksum_algorithm(Checksum::SHA256);
+        }
         let store = builder
             .with_bucket_name(&options.bucket)
-            .with_region(options.region.as_deref().unwrap_or("us-east-1"))
+            .with_region(region)
             .with_client_options(client)
             .with_retry(retry)
             .with_virtual_hosted_style_request(virtual_hosted)
@@ -121,6 +133,9 @@ impl Bucket {
             .with_disable_bulk_delete(true)
             .build()
             .map_err(|source| unopened(&options, source.into()))?;
+        if let Some(locking) = &locking {
+            locking.sign_with(store.credentials());
+        }
         Ok(Bucket { store: Arc::new(store), options })
     }
 

@@ -25,7 +25,7 @@ pub mod probe;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use bucket::{Bucket, BucketOptions};
+pub use bucket::{Bucket, BucketOptions, Lock, LockMode};
 pub use folder::Folder;
 pub use key::{Key, KeyError};
 pub use memory::Memory;

@@ -51,6 +51,7 @@ fn bucket(server: &MotoServer, name: &str, prefix: &str) -> Bucket {
         path_style: true,
         allow_http: true,
         profile: None,
+        lock: None,
     };
     // The server takes any key; an unsigned request would be taken for a browser's.
     Bucket::with_keys(options, "test", "test").unwrap()

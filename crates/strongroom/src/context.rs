@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
-use crate::settings::{Settings, SettingsError, SourceKind, VaultSettings};
+use crate::settings::{LockSettings, Settings, SettingsError, SourceKind, VaultSettings};
 
 /// What the first vault is called that has no name.
 const MAIN: &str = "vault";
@@ -462,6 +462,8 @@ fn store_at(url: &str, settings: &VaultSettings) -> Result<Arc<dyn Store>, Failu
         region: settings.region.clone(),
         path_style: settings.path_style,
         allow_http: settings.allow_http,
+        profile: settings.profile.clone(),
+        lock: settings.lock.as_ref().map(LockSettings::lock),
     };
     open(&address, &options).map_err(Failure::from)
 }

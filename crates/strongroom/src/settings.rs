@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use strongroom_model::retention::Retention;
 use strongroom_model::{SourceName, Timestamp};
+use strongroom_store::{Lock, LockMode};
 use strongroom_vault::Compression;
 use strongroom_vault::upload::REBASE_AFTER;
 
@@ -55,12 +56,51 @@ pub struct VaultSettings {
     /// Plain HTTP: only for a store on this host or network that one trusts.
     #[serde(default)]
     pub allow_http: bool,
+    /// A profile of the shared AWS files. It outweighs `AWS_PROFILE` and keys in the environment.
+    pub profile: Option<String>,
     /// A file that holds the passphrase.
     pub passphrase_file: Option<PathBuf>,
     /// An age identity file.
     pub identity_file: Option<PathBuf>,
     /// What this vault keeps, whatever its sources say.
     pub retention: Option<Retention>,
+    /// How each new object is locked.
+    pub lock: Option<LockSettings>,
+}
+
+/// `[vault.lock]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockSettings {
+    mode: LockModeName,
+    #[serde(deserialize_with = "days_of_lock")]
+    days: u32,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum LockModeName {
+    Governance,
+    Compliance,
+}
+
+impl LockSettings {
+    /// As the store takes it.
+    pub fn lock(&self) -> Lock {
+        let mode = match self.mode {
+            LockModeName::Governance => LockMode::Governance,
+            LockModeName::Compliance => LockMode::Compliance,
+        };
+        Lock { mode, keep: Duration::from_secs(u64::from(self.days) * 86_400) }
+    }
+}
+
+/// What nobody can lift may not last longer than anybody lives to regret.
+fn days_of_lock<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        days @ 1..=36_500 => Ok(days),
+        _ => Err(serde::de::Error::custom("it must be between 1 and 36500 (100 years)")),
+    }
 }
 
 /// `[backup]`
@@ -318,6 +358,7 @@ mod tests {
             endpoint = "http://127.0.0.1:9000"
             path_style = true
             allow_http = true
+            profile = "backup"
             identity_file = "/etc/strongroom/identity.txt"
             [source.orders]
             kind = "postgres"
@@ -330,6 +371,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(settings.vault.url.as_deref(), Some("s3://backups/prod"));
+        assert_eq!(settings.vault.profile.as_deref(), Some("backup"));
         assert_eq!(settings.backup.workers, 4);
         assert_eq!(settings.backup.uploads, 4);
         assert_eq!(settings.backup.wal_timeout, Duration::from_secs(120));
@@ -362,6 +404,11 @@ mod tests {
             ("[backup]\nwal_timeout = \"-5s\"\n", "not a length of time"),
             ("[backup]\nuploads = \"4\"\n", "line 2, column 11, uploads: invalid type: a string, expected"),
             ("[backup]\nuploads = 0\n", "line 2, column 11, uploads: it must be at least 1"),
+            (
+                "[vault.lock]\nmode = \"compliance\"\ndays = 36501\n",
+                "line 3, column 8, days: it must be between",
+            ),
+            ("[vault.lock]\nmode = \"none\"\ndays = 1\n", "unknown variant `none`"),
             ("# ü\n[vault]\nü = 1\n", "line 3"),
             ("[vault]\nurl = \"ü", "line 2"),
             ("vault = 1\n", "line 1, column 9, vault: invalid type"),

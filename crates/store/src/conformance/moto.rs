@@ -51,16 +51,31 @@ impl MotoServer {
 
     /// Makes a bucket.
     pub fn make_bucket(&self, name: &str) {
+        self.ask("PUT", name, "");
+    }
+
+    /// Makes a bucket with object lock.
+    pub fn make_locking_bucket(&self, name: &str) {
+        self.ask("PUT", name, "x-amz-bucket-object-lock-enabled: true\r\n");
+    }
+
+    /// What the server says of `path`: status line and headers, lower case.
+    pub fn headers(&self, path: &str) -> String {
+        self.ask("HEAD", path, "").to_lowercase()
+    }
+
+    fn ask(&self, method: &str, path: &str, header: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let request = format!(
-            "PUT /{name} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 0\r\nConnection: close\r\n\
+            "{method} /{path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 0\r\nConnection: close\r\n{header}\
              Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n",
             self.port
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "make bucket {name}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
+        answer
     }
 
     /// Ends the server at once.

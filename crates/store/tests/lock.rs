@@ -1,0 +1,48 @@
+//! Object lock, on a real server: what is put is locked by the same request.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::time::Duration;
+
+use strongroom_store::conformance::moto::MotoServer;
+use strongroom_store::{Body, Bucket, BucketOptions, Key, Lock, LockMode, PutError, Store};
+
+fn open(server: &MotoServer, bucket: &str, mode: LockMode) -> Bucket {
+    let options = BucketOptions {
+        bucket: bucket.into(),
+        endpoint: Some(server.endpoint()),
+        path_style: true,
+        allow_http: true,
+        lock: Some(Lock { mode, keep: Duration::from_secs(86_400) }),
+        ..BucketOptions::default()
+    };
+    Bucket::with_keys(options, "test", "test").unwrap()
+}
+
+#[tokio::test]
+async fn what_is_put_is_locked() {
+    let Some(server) = MotoServer::start() else { return };
+    server.make_locking_bucket("locked");
+    for (name, mode, says) in
+        [("g", LockMode::Governance, "governance"), ("c", LockMode::Compliance, "compliance")]
+    {
+        let (store, key) = (open(&server, "locked", mode), Key::new(name).unwrap());
+        let mut body = Body::from(b"first ".to_vec());
+        body.push("second".into());
+        store.put_new(&key, body.clone()).await.unwrap();
+        assert_eq!(&store.get(&key).await.unwrap()[..], b"first second");
+        let headers = server.headers(&format!("locked/{name}"));
+        assert!(headers.contains(&format!("x-amz-object-lock-mode: {says}")), "{headers}");
+        assert!(headers.contains("x-amz-object-lock-retain-until-date: 2"), "{headers}");
+        assert!(matches!(store.put_new(&key, body).await, Err(PutError::Exists { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_without_locks_refuses_a_locked_object() {
+    let Some(server) = MotoServer::start() else { return };
+    server.make_bucket("plain");
+    let (store, key) = (open(&server, "plain", LockMode::Governance), Key::new("a").unwrap());
+    assert!(store.put_new(&key, Body::from(b"x".to_vec())).await.is_err());
+    assert!(store.get(&key).await.unwrap_err().is_not_found());
+}
