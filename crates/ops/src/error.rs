@@ -73,6 +73,9 @@ pub enum OpsError {
         /// The first segment that stays.
         floor: WalSegment,
     },
+    /// No such recipient.
+    #[error("the vault has no recipient {0}")]
+    UnknownRecipient(u32),
     /// The source was never backed up nor shipped anything into this vault.
     #[error("the vault holds nothing of source {0}")]
     UnknownSource(SourceName),

@@ -20,6 +20,7 @@ mod status;
 mod copy;
 mod restore;
 mod verify;
+mod key;
 mod hold;
 mod expire;
 mod sweep;
@@ -60,6 +61,8 @@ enum Verb {
     Copy(copy::Arguments),
     Restore(restore::Arguments),
     Verify(verify::Arguments),
+    #[command(subcommand)]
+    Key(key::Verb),
     #[command(subcommand)]
     Hold(hold::Verb),
     Expire(expire::Arguments),
@@ -157,6 +160,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Copy(arguments) => copy::run(&context, &arguments).await,
         Verb::Restore(arguments) => restore::run(&context, &arguments, line).await,
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
+        Verb::Key(verb) => key::run(&context, &verb).await,
         Verb::Hold(verb) => hold::run(&context, &verb).await,
         Verb::Expire(arguments) => expire::run(&context, &arguments).await,
         Verb::Sweep(arguments) => sweep::run(&context, &arguments).await,

@@ -5,8 +5,8 @@
     reason = "this module is where secrets are read from files and the environment"
 )]
 
-use std::io::IsTerminal;
-use std::os::unix::fs::MetadataExt;
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -238,6 +238,25 @@ impl Context {
         Ok(of_vault.as_ref().or(of_source).or(self.settings.retention.as_ref()))
     }
 
+    /// What opens the vault that goes by this name or url, or the first one.
+    pub fn unlock_of(&self, name: Option<&str>) -> Result<Unlock, Failure> {
+        let settings = name.map_or(Ok(&self.settings.vault), |name| self.vault_settings(name))?;
+        self.unlock(settings, (self.global.identity_file.clone(), self.given_passphrase()?))
+    }
+
+    /// Writes a secret to a new file that only its owner can read.
+    pub fn write_secret(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+        let unwritten =
+            |error: std::io::Error| Failure::new(Code::Failed, format!("write {}: {error}", path.display()));
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(unwritten)?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(unwritten)
+    }
+
     /// A vault of the settings file, opened.
     pub async fn configured_vault(&self, settings: &VaultSettings) -> Result<Arc<Vault>, Failure> {
         match std::ptr::eq(settings, &self.settings.vault) && self.global.vault.is_none() {
@@ -345,7 +364,7 @@ impl Context {
     }
 
     /// A passphrase file's first line.
-    fn passphrase(&self, path: &Path) -> Result<Zeroizing<String>, Failure> {
+    pub fn passphrase(&self, path: &Path) -> Result<Zeroizing<String>, Failure> {
         let text = self.secret(path)?;
         match text.lines().next().unwrap_or_default() {
             "" => {

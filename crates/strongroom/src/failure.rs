@@ -285,6 +285,7 @@ impl From<OpsError> for Failure {
             OpsError::BelowFloor { .. } => {
                 (Code::Source, "is this an old primary that was left behind? Its timeline is no longer kept")
             }
+            OpsError::UnknownRecipient(_) => (Code::Usage, "`strongroom key list` shows them"),
             OpsError::UnknownSource(_) => {
                 (Code::Settings, "`strongroom list` shows the sources of this vault")
             }

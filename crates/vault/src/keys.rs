@@ -87,6 +87,28 @@ impl KeySlot {
         }
     }
 
+    /// Whether `unlock` has something for slots of this kind.
+    pub(crate) fn is_tried_by(&self, unlock: &Unlock) -> bool {
+        match self {
+            KeySlot::Passphrase { .. } => unlock.passphrase.is_some(),
+            KeySlot::Age { .. } => unlock.identities.is_some(),
+        }
+    }
+
+    /// For people: `passphrase`, or the age recipient.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            KeySlot::Passphrase { .. } => "passphrase".to_owned(),
+            KeySlot::Age { recipient, .. } => recipient.clone(),
+        }
+    }
+
+    /// Whether whoever wrote this slot must have known a secret of the one it opens for. Anybody can wrap any key for an
+    /// age recipient, whose text is public.
+    pub(crate) fn proves_its_writer(&self) -> bool {
+        matches!(self, KeySlot::Passphrase { .. })
+    }
+
     /// The vault key, if this slot is of the kind that `unlock` has something for and it opens.
     pub(crate) fn unwrap(&self, vault: &VaultId, unlock: &Unlock) -> Option<VaultKey> {
         let mut opened = match (self, &unlock.passphrase, &unlock.identities) {

@@ -28,6 +28,11 @@ pub fn key_slot(id: &str, n: u32) -> Key {
     key(format!("keys/{id}/{n}"))
 }
 
+/// Says that wrapped copy `n` no longer counts.
+pub fn key_removed(id: &str, n: u32) -> Key {
+    key(format!("keys/{id}/{n}.removed"))
+}
+
 /// The folder of all sources.
 pub const SOURCES: &str = "sources";
 

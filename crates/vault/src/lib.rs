@@ -33,6 +33,7 @@ pub mod journal;
 pub mod hold;
 pub mod expire;
 pub mod catalog;
+pub mod recipients;
 pub mod pack_reader;
 pub mod point;
 mod parent;

@@ -144,7 +144,7 @@ impl Vault {
 
     /// How many wrapped copies of its key there are.
     pub async fn key_slots(&self) -> Result<usize, VaultError> {
-        Ok(list_all(&*self.store, &layout::keys(&self.key_id)).await?.len())
+        Ok(live_slots(&*self.store, &self.key_id).await?.len())
     }
 
     /// Every object below `prefix`, in order of key.
@@ -180,29 +180,54 @@ async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Res
             "neither this passphrase nor any of these age identities opens"
         }
     };
-    let slots = list_all(store, &layout::keys(&file.key)).await?;
+    let slots = live_slots(store, &file.key).await?;
     if slots.is_empty() {
         return Err(VaultError::Missing { key: layout::keys(&file.key), place });
     }
-    let mut unreadable = None;
-    for slot in slots {
-        let bytes = store.get(&slot.key).await?;
-        match serde_json::from_slice::<KeySlot>(&bytes) {
-            Ok(slot) => {
-                if let Some(key) = slot.unwrap(&file.vault, unlock) {
-                    return Ok(key);
-                }
-            }
+    let damaged =
+        |key: &Key, why: String| VaultError::Damaged { key: key.to_string(), place: place.clone(), why };
+    let (mut unreadable, mut opened): (Option<VaultError>, Option<(Key, VaultKey)>) = (None, None);
+    for path in slots {
+        let bytes = store.get(&path).await?;
+        let slot = match serde_json::from_slice::<KeySlot>(&bytes) {
+            Ok(slot) => slot,
             Err(why) => {
-                unreadable = Some(VaultError::Damaged {
-                    key: slot.key.to_string(),
-                    place: place.clone(),
-                    why: why.to_string(),
-                })
+                unreadable = Some(damaged(&path, why.to_string()));
+                continue;
             }
+        };
+        let Some(key) = slot.unwrap(&file.vault, unlock) else { continue };
+        if slot.proves_its_writer() {
+            return Ok(key);
+        }
+        // Who may only write could wrap a key of their own for our recipient, and read what we seal with it from then on.
+        match &opened {
+            Some((other, first)) if *first != key => {
+                return Err(damaged(
+                    &path,
+                    format!("it wraps another key than {other}: one of them is forged"),
+                ));
+            }
+            _ => opened = Some((path, key)),
         }
     }
-    Err(unreadable.unwrap_or(VaultError::WrongKey { what, place }))
+    match opened {
+        Some((_, key)) => Ok(key),
+        None => Err(unreadable.unwrap_or(VaultError::WrongKey { what, place })),
+    }
+}
+
+/// The wrapped copies of the vault key `id` that were not removed.
+pub(crate) async fn live_slots(store: &dyn Store, id: &str) -> Result<Vec<Key>, StoreError> {
+    const REMOVED: &str = ".removed";
+    let listed = list_all(store, &layout::keys(id)).await?;
+    let removed: Vec<&str> =
+        listed.iter().filter_map(|object| object.key.as_str().strip_suffix(REMOVED)).collect();
+    let live = listed
+        .iter()
+        .map(|object| &object.key)
+        .filter(|key| !key.as_str().ends_with(REMOVED) && !removed.contains(&key.as_str()));
+    Ok(live.cloned().collect())
 }
 
 /// A whole listing. Any error fails it: a listing cut short must never look like a small one (I6).

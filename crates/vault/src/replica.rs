@@ -20,7 +20,7 @@ use strongroom_store::Store;
 use crate::error::{VaultError, written};
 use crate::keys::{KeySlot, Recipient};
 use crate::layout;
-use crate::open::{Vault, VaultFile};
+use crate::open::{Vault, VaultFile, live_slots};
 
 impl Vault {
     /// Makes a replica of this vault in `store`, where there is no vault yet. Its key is wrapped for `recipients`;
@@ -67,8 +67,8 @@ impl Vault {
 
     async fn wrapped_keys(&self) -> Result<Vec<Bytes>, VaultError> {
         let mut slots = Vec::new();
-        for slot in self.list(&layout::keys(&self.key_id)).await? {
-            slots.push(self.store.get(&slot.key).await?);
+        for slot in live_slots(&*self.store, &self.key_id).await? {
+            slots.push(self.store.get(&slot).await?);
         }
         Ok(slots)
     }

@@ -1,0 +1,168 @@
+//! For whom the vault key is wrapped: listed, added, removed, and proven to open.
+//!
+//! A wrapped key is an object of its own, written once. Removing one puts a second object beside it, which every opening
+//! honours from then on; nothing is rewritten. What a removal cannot do is make anybody forget: whoever opened the vault
+//! before may have kept its key.
+//!
+//! On a crash a recipient is added or not, removed or not. In an exchange the new one is added first.
+
+use serde::{Deserialize, Serialize};
+use strongroom_codec::header::Suite;
+use strongroom_model::{Cx, Timestamp};
+use strongroom_store::PutError;
+
+use crate::error::VaultError;
+use crate::keys::{KeySlot, Recipient, Unlock};
+use crate::layout;
+use crate::open::{Vault, live_slots};
+
+/// A recipient as it lies in the vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecipientRow {
+    /// Its number.
+    pub number: u32,
+    /// `passphrase`, or the age recipient; `None` if it does not read.
+    pub kind: Option<String>,
+    /// What people call it.
+    pub label: Option<String>,
+    /// When it was added, by the clock of whoever did; unknown for those of `init` before version 0.2.
+    pub added_at: Option<Timestamp>,
+}
+
+/// Whether a recipient was proven to open the vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proof {
+    /// Its copy was unwrapped and is the key that opened a sealed object of this vault.
+    Proven,
+    /// Nothing was given that could open it.
+    NotTried,
+    /// What was given for its kind does not open it.
+    DoesNotOpen,
+    /// It wraps another key than this vault's, or none: rubbish, or forged.
+    Worthless,
+}
+
+/// A wrapped key as stored: the copy, and what people want to know of it.
+#[derive(Serialize, Deserialize)]
+struct SlotFile {
+    #[serde(flatten)]
+    slot: KeySlot,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    added_at: Option<Timestamp>,
+}
+
+/// Why and when a recipient was removed.
+#[derive(Serialize, Deserialize)]
+struct Removal {
+    at: Timestamp,
+}
+
+impl Vault {
+    /// Everybody the key is wrapped for, by number.
+    pub async fn recipients(&self) -> Result<Vec<RecipientRow>, VaultError> {
+        Ok(self.slot_files().await?.into_iter().map(|(number, file)| row(number, file.as_ref())).collect())
+    }
+
+    /// Wraps the key for one more recipient; its number.
+    pub async fn add_recipient(
+        &self,
+        cx: &Cx,
+        recipient: &Recipient,
+        label: Option<String>,
+    ) -> Result<u32, VaultError> {
+        if self.suite == Suite::Plain {
+            let why = "this vault is not encrypted: there is no key to wrap";
+            return Err(VaultError::Recipient(why.into()));
+        }
+        let slot = KeySlot::wrap(cx, &self.id, &self.key, recipient)?;
+        let file = SlotFile { slot, label, added_at: Some(cx.now()) };
+        let json = serde_json::to_vec_pretty(&file).map_err(|why| VaultError::Recipient(why.to_string()))?;
+        let taken = self.list(&layout::keys(&self.key_id)).await?;
+        let taken = taken.iter().filter_map(|object| number_of(object.key.last_segment()));
+        let mut number = taken.max().unwrap_or_default() + 1;
+        loop {
+            match self.store.put_new(&layout::key_slot(&self.key_id, number), json.clone().into()).await {
+                Ok(()) => return Ok(number),
+                // Somebody else adds one at the same time.
+                Err(PutError::Exists { .. }) => number += 1,
+                Err(PutError::Store(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Removes a recipient. The last one that reads cannot be removed.
+    pub async fn remove_recipient(&self, cx: &Cx, number: u32) -> Result<(), VaultError> {
+        let slots = self.slot_files().await?;
+        let Some((_, file)) = slots.iter().find(|(other, _)| *other == number) else {
+            return Err(VaultError::Recipient(format!("the vault has no recipient {number}")));
+        };
+        let readable = slots.iter().filter(|(_, file)| file.is_some()).count();
+        if file.is_some() && readable < 2 {
+            let why = format!("recipient {number} is the last: without it nobody could open the vault again");
+            return Err(VaultError::Recipient(why));
+        }
+        let json = serde_json::to_vec_pretty(&Removal { at: cx.now() })
+            .map_err(|why| VaultError::Recipient(why.to_string()))?;
+        match self.store.put_new(&layout::key_removed(&self.key_id, number), json.into()).await {
+            Ok(()) | Err(PutError::Exists { .. }) => Ok(()),
+            Err(PutError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// The key-loss drill: unwraps every copy that can be unwrapped with what was given. That this vault's own key is the
+    /// right one is proven by reading `sealed`-kind objects: see [`Vault::reads_a_sealed_object`].
+    pub async fn prove_recipients(&self, unlock: &Unlock) -> Result<Vec<(RecipientRow, Proof)>, VaultError> {
+        let mut proofs = Vec::new();
+        for (number, file) in self.slot_files().await? {
+            let proof = match &file {
+                None => Proof::Worthless,
+                Some(file) if !file.slot.is_tried_by(unlock) => Proof::NotTried,
+                Some(file) => match file.slot.unwrap(&self.id, unlock) {
+                    Some(key) if key == self.key => Proof::Proven,
+                    Some(_) => Proof::Worthless,
+                    None => Proof::DoesNotOpen,
+                },
+            };
+            proofs.push((row(number, file.as_ref()), proof));
+        }
+        Ok(proofs)
+    }
+
+    /// Reads one sealed object of any source, which shows that the key is the vault's. `None` if there is none yet.
+    pub async fn reads_a_sealed_object(&self) -> Result<Option<String>, VaultError> {
+        for source in self.sources().await? {
+            if let Some(object) = self.list(&layout::lineages(&source)).await?.first() {
+                self.lineages(&source).await?;
+                return Ok(Some(object.key.to_string()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn slot_files(&self) -> Result<Vec<(u32, Option<SlotFile>)>, VaultError> {
+        let mut slots = Vec::new();
+        for key in live_slots(&*self.store, &self.key_id).await? {
+            let Some(number) = number_of(key.last_segment()) else { continue };
+            let bytes = self.store.get(&key).await?;
+            slots.push((number, serde_json::from_slice(&bytes).ok()));
+        }
+        slots.sort_by_key(|(number, _)| *number);
+        Ok(slots)
+    }
+}
+
+fn number_of(name: &str) -> Option<u32> {
+    name.split('.').next()?.parse().ok()
+}
+
+fn row(number: u32, file: Option<&SlotFile>) -> RecipientRow {
+    RecipientRow {
+        number,
+        kind: file.map(|file| file.slot.shown()),
+        label: file.and_then(|file| file.label.clone()),
+        added_at: file.and_then(|file| file.added_at),
+    }
+}
