@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::key::Key;
-use crate::port::{Body, PutError, Store, StoreError};
+use crate::port::{Body, Page, PutError, Store, StoreError};
 
 pub mod moto;
 
@@ -155,7 +155,14 @@ async fn all(store: &dyn Store, prefix: &str) -> Vec<String> {
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
         let page = store.list(prefix, after.as_ref()).await.unwrap();
-        keys.extend(page.objects.iter().map(|head| head.key.to_string()));
+        let names = store.names(prefix, after.as_ref()).await.unwrap();
+        let keys_of = |page: &Page| page.objects.iter().map(|head| head.key.to_string()).collect::<Vec<_>>();
+        assert_eq!(
+            (keys_of(&page), &page.next),
+            (keys_of(&names), &names.next),
+            "names are those of a listing"
+        );
+        keys.extend(keys_of(&page));
         match page.next {
             Some(next) => after = Some(next),
             None => return keys,

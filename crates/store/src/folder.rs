@@ -227,8 +227,9 @@ impl Folder {
         }
     }
 
-    fn list_page(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError> {
-        let mut walk = Walk { after: after.map_or("", Key::as_str), enough: PAGE + 1, found: Vec::new() };
+    fn list_page(&self, prefix: &str, after: Option<&Key>, sizes: bool) -> Result<Page, StoreError> {
+        let after = after.map_or("", Key::as_str);
+        let mut walk = Walk { after, sizes, enough: PAGE + 1, found: Vec::new() };
         self.expect_vault()
             .and_then(|()| walk.folder(&self.root.join(prefix), prefix))
             // What vanished under the walk was deleted, or all of it was: a vault that went away midway lists short.
@@ -298,7 +299,12 @@ impl Store for Folder {
 
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError> {
         let (prefix, after) = (prefix.to_owned(), after.cloned());
-        self.off_the_runtime(move |folder| folder.list_page(&prefix, after.as_ref())).await
+        self.off_the_runtime(move |folder| folder.list_page(&prefix, after.as_ref(), true)).await
+    }
+
+    async fn names(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.cloned());
+        self.off_the_runtime(move |folder| folder.list_page(&prefix, after.as_ref(), false)).await
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {

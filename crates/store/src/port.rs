@@ -198,6 +198,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `after`, in ascending order: one page of at most a few thousand.
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError>;
 
+    /// As [`Store::list`], for who only wants to know what is there: sizes may be 0. A folder need not ask its file system about
+    /// each of a million files.
+    async fn names(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError> {
+        self.list(prefix, after).await
+    }
+
     /// Removes the object. Removing what is not there is `Ok`.
     async fn delete(&self, key: &Key) -> Result<(), StoreError>;
 }

@@ -175,6 +175,10 @@ impl Store for Retry {
         retried!(self, self.inner.list(prefix, after))
     }
 
+    async fn names(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError> {
+        retried!(self, self.inner.names(prefix, after))
+    }
+
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
         retried!(self, self.inner.delete(key))
     }

@@ -149,7 +149,7 @@ impl Vault {
     ) -> Result<Vec<WalFile>, VaultError> {
         let (mut files, mut after) = (Vec::new(), None);
         loop {
-            let page = self.store.list(&layout::wal(source, lineage), after.as_ref()).await?;
+            let page = self.store.names(&layout::wal(source, lineage), after.as_ref()).await?;
             files.extend(
                 page.objects.iter().filter_map(|object| WalFile::parse(object.key.last_segment()).ok()),
             );

@@ -13,6 +13,8 @@ use crate::port::Head;
 pub(super) struct Walk<'a> {
     /// Only what sorts after this; empty for everything.
     pub(super) after: &'a str,
+    /// Whether sizes are wanted.
+    pub(super) sizes: bool,
     /// How much is enough.
     pub(super) enough: usize,
     /// What was found, in order.
@@ -45,6 +47,10 @@ impl Walk<'_> {
 
     fn file(&mut self, file: &DirEntry, path: String) -> io::Result<()> {
         let Ok(key) = Key::new(path) else { return Ok(()) };
+        if !self.sizes {
+            self.found.push(Head { key, size: 0 });
+            return Ok(());
+        }
         // Relative to the open folder: a long path is not walked again for each of a million files.
         match file.metadata() {
             Ok(facts) => self.found.push(Head { key, size: facts.len() }),
