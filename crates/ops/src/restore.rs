@@ -16,6 +16,7 @@ use strongroom_engine::{EngineError, PageSink, Target};
 use strongroom_model::entry::EntryKind;
 use strongroom_model::page::{PAGE_SIZE, Place, Run};
 use strongroom_model::point::FileRow;
+use strongroom_model::point::PointState;
 use strongroom_model::restore_plan::{Candidate, RestorePlan, plan_restore};
 use strongroom_model::target::RestoreRequest;
 use strongroom_model::{Cx, PointId, SourceName};
@@ -69,7 +70,16 @@ pub async fn plan(
     }
     let last_transaction =
         |reach: &_| journals.iter().find_map(|(_, transactions)| transactions.before(reach));
-    Ok(plan_restore(&candidates, request, only, &last_transaction)?)
+    let plan = plan_restore(&candidates, request, only, &last_transaction);
+    for row in points.iter().filter(|row| only.is_none_or(|only| *only == row.point)) {
+        let PointState::Unreadable { why } = &row.state else { continue };
+        if plan.is_err() {
+            // It may be the very one: what is wrong with it is the answer, not that there is none.
+            vault.decision(source, &row.point).await?;
+        }
+        tracing::warn!("{} is left out: {why}", row.point);
+    }
+    Ok(plan?)
 }
 
 /// Restores the plan's point into `target`, durably. Reads the first of `vaults`; the others are its replicas, which help

@@ -9,6 +9,7 @@ pub mod world;
 pub mod store;
 pub mod turns;
 pub mod engine;
+pub mod decoders;
 
 pub use engine::{ToyEngine, ToyTarget};
 pub use store::{Fault, SimStore};
