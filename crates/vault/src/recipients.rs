@@ -112,8 +112,8 @@ impl Vault {
         }
     }
 
-    /// The key-loss drill: unwraps every copy that can be unwrapped with what was given. That this vault's own key is the
-    /// right one is proven by reading `sealed`-kind objects: see [`Vault::reads_a_sealed_object`].
+    /// The key-loss drill: unwraps every copy that can be unwrapped with what was given. That the key they are compared with is
+    /// the vault's, [`Vault::reads_a_sealed_object`] shows.
     pub async fn prove_recipients(&self, unlock: &Unlock) -> Result<Vec<(RecipientRow, Proof)>, VaultError> {
         let mut proofs = Vec::new();
         for (number, file) in self.slot_files().await? {
