@@ -82,12 +82,16 @@ impl Vault {
         let json = serde_json::to_vec_pretty(&file).map_err(|why| VaultError::Recipient(why.to_string()))?;
         let taken = self.list(&layout::keys(&self.key_id)).await?;
         let taken = taken.iter().filter_map(|object| number_of(object.key.last_segment()));
-        let mut number = taken.max().unwrap_or_default() + 1;
+        let after = |number: u32| {
+            let full = || VaultError::Recipient(format!("number a recipient after {number}: none is left"));
+            number.checked_add(1).ok_or_else(full)
+        };
+        let mut number = after(taken.max().unwrap_or_default())?;
         loop {
             match self.store.put_new(&layout::key_slot(&self.key_id, number), json.clone().into()).await {
                 Ok(()) => return Ok(number),
                 // Somebody else adds one at the same time.
-                Err(PutError::Exists { .. }) => number += 1,
+                Err(PutError::Exists { .. }) => number = after(number)?,
                 Err(PutError::Store(error)) => return Err(error.into()),
             }
         }
@@ -154,8 +158,10 @@ impl Vault {
     }
 }
 
+/// The number in a copy's name, spelled as it is written: `+1` and `01` are nobody's, and so cannot pass for 1.
 fn number_of(name: &str) -> Option<u32> {
-    name.split('.').next()?.parse().ok()
+    let digits = name.split('.').next()?;
+    digits.parse().ok().filter(|number: &u32| number.to_string() == digits)
 }
 
 fn row(number: u32, file: Option<&SlotFile>) -> RecipientRow {
@@ -164,5 +170,18 @@ fn row(number: u32, file: Option<&SlotFile>) -> RecipientRow {
         kind: file.map(|file| file.slot.shown()),
         label: file.and_then(|file| file.label.clone()),
         added_at: file.and_then(|file| file.added_at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_of;
+
+    #[test]
+    fn only_the_written_spelling_is_a_number() {
+        assert_eq!((number_of("1"), number_of("12.removed")), (Some(1), Some(12)));
+        for name in ["+1", "01", "", "x", "4294967296"] {
+            assert_eq!(number_of(name), None, "{name}");
+        }
     }
 }
