@@ -48,6 +48,6 @@ pub async fn rotate(
         return Err(OpsError::UnknownRecipient(old));
     }
     let number = vault.add_recipient(cx, new, label).await?;
-    vault.remove_recipient(cx, old).await?;
+    vault.remove_recipient(cx, old, (&Unlock::default(), Some(number))).await?;
     Ok(number)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use strongroom_model::Cx;
 use strongroom_ops::key::{check, rotate};
-use strongroom_sim::{Fault, SimStore, world as surroundings};
+use strongroom_sim::{Fault, SimStore, Turns, world as surroundings};
 use strongroom_store::{Key, Store};
 use strongroom_vault::recipients::Proof;
 use strongroom_vault::{Recipient, Suite, Unlock, Vault, VaultError};
@@ -43,11 +43,14 @@ async fn recipients_come_and_go_and_no_data_is_rewritten() {
     let other = keys();
     assert_eq!(rotate(&cx, &vault, 1, (&other.recipient, None)).await.unwrap(), 3);
     assert!(!opens(&store, &first.unlock).await && opens(&store, &other.unlock).await);
-    vault.remove_recipient(&cx, 2).await.unwrap();
+    vault.remove_recipient(&cx, 2, (&other.unlock, None)).await.unwrap();
     assert!(!opens(&store, &second).await);
-    let last = vault.remove_recipient(&cx, 3).await;
-    assert!(matches!(&last, Err(VaultError::Recipient(why)) if why.contains("the last")), "{last:?}");
-    assert!(vault.remove_recipient(&cx, 1).await.is_err(), "what was removed is no recipient");
+    for unlock in [&other.unlock, &first.unlock, &Unlock::default()] {
+        let last = vault.remove_recipient(&cx, 3, (unlock, None)).await;
+        assert!(matches!(last, Err(VaultError::LastRecipient { number: 3 })), "{last:?}");
+    }
+    let gone = vault.remove_recipient(&cx, 1, (&other.unlock, None)).await;
+    assert!(gone.is_err(), "what was removed is no recipient");
     let after = store.objects();
     assert!(before.iter().all(|(key, object)| after.get(key) == Some(object)));
     let numbers: Vec<u32> = vault.recipients().await.unwrap().iter().map(|row| row.number).collect();
@@ -119,4 +122,56 @@ async fn an_exchange_that_breaks_off_leaves_a_vault_that_opens() {
             );
         }
     }
+}
+
+/// A wrapped key that a stranger put there is no reason to let the last real one go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worthless_copy_does_not_count_as_another() {
+    let (cx, vault, store, mine) = vault(4).await;
+    let forger = Arc::new(SimStore::default());
+    Vault::create(&cx, forger.clone(), Suite::Aes256Gcm, &[keys().recipient], "evil").await.unwrap();
+    let (_, forged) =
+        forger.objects().into_iter().find(|(key, _)| key.as_str().starts_with("keys/")).unwrap();
+    let (slot, _) = store.objects().into_iter().find(|(key, _)| key.as_str().starts_with("keys/")).unwrap();
+    let folder = slot.as_str().rsplit_once('/').unwrap().0;
+    for name in ["2", "4294967295"] {
+        store.put_new(&Key::new(format!("{folder}/{name}")).unwrap(), forged.clone().into()).await.unwrap();
+    }
+    let last = vault.remove_recipient(&cx, 1, (&mine.unlock, None)).await;
+    assert!(matches!(last, Err(VaultError::LastRecipient { number: 1 })), "{last:?}");
+    // Nor does a number at the end of all numbers stand in the way.
+    assert_eq!(vault.add_recipient(&cx, &passphrase("correct horse").0, None).await.unwrap(), 3);
+    vault.remove_recipient(&cx, 2, (&mine.unlock, None)).await.unwrap();
+    assert!(opens(&store, &mine.unlock).await);
+}
+
+/// Two hosts remove each other's recipient at once, in many orders of their operations.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_removals_at_once_leave_somebody() {
+    for seed in 0..100 {
+        let (cx, vault, store, first) = vault(1000 + seed).await;
+        let second = keys();
+        vault.add_recipient(&cx, &second.recipient, None).await.unwrap();
+        let turns = Turns::new(2, surroundings(!seed).entropy);
+        let (keep_first, keep_second) = (clone(&first.unlock), clone(&second.unlock));
+        let tasks = [(0, 2, keep_first), (1, 1, keep_second)].map(|(actor, number, unlock)| {
+            let (cx, turns, seen) = (cx.clone(), turns.clone(), turns.of(actor, store.clone()));
+            tokio::spawn(async move {
+                if let Ok(vault) = Vault::open(seen, &unlock).await {
+                    // Which of the two is told that it was the last depends on the order.
+                    let _ = vault.remove_recipient(&cx, number, (&unlock, None)).await;
+                }
+                turns.leave(actor);
+            })
+        });
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let left = opens(&store, &first.unlock).await || opens(&store, &second.unlock).await;
+        assert!(left, "seed {seed}: nobody can open the vault any more");
+    }
+}
+
+fn clone(unlock: &Unlock) -> Unlock {
+    Unlock { passphrase: unlock.passphrase.clone(), identities: unlock.identities.clone() }
 }

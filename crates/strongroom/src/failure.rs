@@ -202,6 +202,10 @@ impl From<VaultError> for Failure {
                 (Code::Key, "is this the key of this vault? `strongroom init` said where it was kept")
             }
             VaultError::Recipient(_) => (Code::Settings, ""),
+            VaultError::LastRecipient { .. } => (
+                Code::Conflict,
+                "open the vault with the one that is to stay, or with both: --identity-file, --passphrase-file",
+            ),
             VaultError::Damaged { .. } => (
                 Code::Damaged,
                 "`strongroom verify --data` names everything that is damaged, by object, file and page",

@@ -60,6 +60,12 @@ pub enum VaultError {
     /// A recipient or identity that cannot be used.
     #[error("{0}")]
     Recipient(String),
+    /// Without this recipient nobody may be left who can open the vault.
+    #[error("recipient {number} is the only one that is proven to open the vault")]
+    LastRecipient {
+        /// Its number.
+        number: u32,
+    },
     /// An object does not read: damaged, truncated, forged, or moved.
     #[error("{key} in {place} is damaged: {why}")]
     Damaged {

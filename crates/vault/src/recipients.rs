@@ -6,6 +6,8 @@
 //!
 //! On a crash a recipient is added or not, removed or not. In an exchange the new one is added first.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use strongroom_codec::header::Suite;
 use strongroom_model::{Cx, Timestamp};
@@ -79,41 +81,70 @@ impl Vault {
         }
         let slot = KeySlot::wrap(cx, &self.id, &self.key, recipient)?;
         let file = SlotFile { slot, label, added_at: Some(cx.now()) };
-        let json = serde_json::to_vec_pretty(&file).map_err(|why| VaultError::Recipient(why.to_string()))?;
+        self.put_slot(&file).await
+    }
+
+    /// Stores a wrapped key under the lowest free number: one that a stranger took at the end of all numbers is in nobody's way.
+    async fn put_slot(&self, file: &SlotFile) -> Result<u32, VaultError> {
+        let json = serde_json::to_vec_pretty(file).map_err(|why| VaultError::Recipient(why.to_string()))?;
         let taken = self.list(&layout::keys(&self.key_id)).await?;
-        let taken = taken.iter().filter_map(|object| number_of(object.key.last_segment()));
-        let after = |number: u32| {
-            let full = || VaultError::Recipient(format!("number a recipient after {number}: none is left"));
-            number.checked_add(1).ok_or_else(full)
-        };
-        let mut number = after(taken.max().unwrap_or_default())?;
-        loop {
+        let taken: BTreeSet<u32> =
+            taken.iter().filter_map(|object| number_of(object.key.last_segment())).collect();
+        for number in (1..=u32::MAX).filter(|number| !taken.contains(number)) {
             match self.store.put_new(&layout::key_slot(&self.key_id, number), json.clone().into()).await {
                 Ok(()) => return Ok(number),
                 // Somebody else adds one at the same time.
-                Err(PutError::Exists { .. }) => number = after(number)?,
+                Err(PutError::Exists { .. }) => {}
                 Err(PutError::Store(error)) => return Err(error.into()),
             }
         }
+        Err(VaultError::TooLarge("every number a recipient can have is taken".into()))
     }
 
-    /// Removes a recipient. The last one that reads cannot be removed.
-    pub async fn remove_recipient(&self, cx: &Cx, number: u32) -> Result<(), VaultError> {
+    /// Removes a recipient, if another one is proven to open the vault: by `unlock`, or as the one just added. What merely lies
+    /// there is no proof, for anybody who may write could have put it there.
+    ///
+    /// Of two removals at once that rely on each other's recipient, each looks again after its own, and at least one sees that
+    /// nobody is left: it puts its recipient back, under a new number, and says so.
+    pub async fn remove_recipient(
+        &self,
+        cx: &Cx,
+        number: u32,
+        (unlock, added): (&Unlock, Option<u32>),
+    ) -> Result<(), VaultError> {
         let slots = self.slot_files().await?;
         let Some((_, file)) = slots.iter().find(|(other, _)| *other == number) else {
             return Err(VaultError::Recipient(format!("the vault has no recipient {number}")));
         };
-        let readable = slots.iter().filter(|(_, file)| file.is_some()).count();
-        if file.is_some() && readable < 2 {
-            let why = format!("recipient {number} is the last: without it nobody could open the vault again");
-            return Err(VaultError::Recipient(why));
+        if !self.is_another_proven(&slots, number, (unlock, added)) {
+            return Err(VaultError::LastRecipient { number });
         }
         let json = serde_json::to_vec_pretty(&Removal { at: cx.now() })
             .map_err(|why| VaultError::Recipient(why.to_string()))?;
         match self.store.put_new(&layout::key_removed(&self.key_id, number), json.into()).await {
-            Ok(()) | Err(PutError::Exists { .. }) => Ok(()),
-            Err(PutError::Store(error)) => Err(error.into()),
+            Ok(()) | Err(PutError::Exists { .. }) => {}
+            Err(PutError::Store(error)) => return Err(error.into()),
         }
+        if self.is_another_proven(&self.slot_files().await?, number, (unlock, added)) {
+            return Ok(());
+        }
+        if let Some(file) = file {
+            self.put_slot(file).await?;
+        }
+        Err(VaultError::LastRecipient { number })
+    }
+
+    fn is_another_proven(
+        &self,
+        slots: &[(u32, Option<SlotFile>)],
+        number: u32,
+        (unlock, added): (&Unlock, Option<u32>),
+    ) -> bool {
+        slots.iter().filter(|(other, _)| *other != number).any(|(other, file)| {
+            let opens =
+                |file: &SlotFile| file.slot.unwrap(&self.id, unlock).is_some_and(|key| key == self.key);
+            Some(*other) == added || file.as_ref().is_some_and(opens)
+        })
     }
 
     /// The key-loss drill: unwraps every copy that can be unwrapped with what was given. That the key they are compared with is

@@ -31,6 +31,7 @@ Examples:
     /// Let a recipient no longer open the vault
     #[command(after_help = "\
 Whoever opened the vault before may have kept its key: a removal keeps out those who have not, and makes nobody forget.
+Another recipient must be proven by what is given here; what merely lies in the vault is no proof.
 
 Examples:
   strongroom key remove 2")]
@@ -128,7 +129,8 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
         }
         Verb::Remove(Remove { number, place }) => {
             let vault = place.open(context).await?;
-            vault.remove_recipient(&context.cx, *number).await?;
+            let unlock = context.unlock_of(place.vault.as_deref())?;
+            vault.remove_recipient(&context.cx, *number, (&unlock, None)).await?;
             Ok(Outcome::new(&number, format!("recipient {number} no longer opens {}", vault.place())))
         }
         Verb::Rotate(Rotate { number, place, new }) => {
