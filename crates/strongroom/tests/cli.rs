@@ -286,3 +286,37 @@ fn log_levels_follow_flag_then_environment() {
     assert!(said(&["-v"], &[("LOG_LEVEL", "ERROR")]) && !said(&["-q"], &[("LOG_LEVEL", "DEBUG")]));
     assert!(!said(&["-v"], &[("STRONGROOM_LOG", "error")]));
 }
+
+/// `--vault` means the first vault for every verb; those that can go to another by `--in` must not take the one for the other.
+#[test]
+fn recipients_come_and_go_in_the_vault_that_is_meant() {
+    let desk = Desk::new();
+    let (first, second) = (desk.put("one", "correct horse\n"), desk.put("two", "battery staple\n"));
+    let (first, second) = (first.to_str().unwrap(), second.to_str().unwrap());
+    desk.ok(&["--vault", "v", "init", "--generate-identity", "id.txt"]);
+    let by = |key: [&str; 2], words: &[&str], code: i32| {
+        answers(&desk.run(&[&["--vault", "v"][..], &key, words].concat()), code)
+    };
+    let (identity, one, two) =
+        (["--identity-file", "id.txt"], ["--passphrase-file", first], ["--passphrase-file", second]);
+    for words in [&["key", "list"][..], &["sweep", "--dry-run"], &["expire", "--dry-run"], &["hold", "list"]]
+    {
+        by(identity, words, 0);
+    }
+    by(identity, &["key", "add", "--new-passphrase-file", first, "--label", "safe"], 0);
+    let last = by(identity, &["key", "remove", "1"], 12);
+    assert!(last.contains("only one that is proven") && last.contains("--passphrase-file"), "{last}");
+    by(one, &["key", "remove", "1"], 0);
+    by(identity, &["key", "list"], 7);
+    by(one, &["key", "rotate", "2", "--new-passphrase-file", second, "--label", "operations"], 0);
+    by(one, &["key", "list"], 7);
+    let listed = by(two, &["key", "list"], 0);
+    assert!(listed.contains("operations") && !listed.contains("safe"), "{listed}");
+    by(two, &["key", "remove", "9"], 3);
+    by(two, &["key", "add", "--age-recipient", "nonsense"], 3);
+    // Nothing is sealed in this vault yet that could prove the key.
+    assert!(by(two, &["key", "check"], 4).contains("take a backup first"));
+    assert!(by(two, &["key", "sheet"], 0).contains("operations"));
+    let unknown = by(two, &["key", "list", "--in", "elsewhere"], 2);
+    assert!(unknown.contains("no vault is called elsewhere"), "{unknown}");
+}

@@ -31,7 +31,7 @@ pub struct Arguments {
     source: Option<SourceName>,
     /// Another vault than the first, by name or url
     #[arg(long = "in", value_name = "VAULT")]
-    vault: Option<String>,
+    named: Option<String>,
     /// Plan as of another time
     #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "dry_run")]
     now: Option<Timestamp>,
@@ -50,7 +50,7 @@ struct Report {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let vault = context.vault_or_called(arguments.vault.as_deref()).await?;
+    let vault = context.vault_or_called(arguments.named.as_deref()).await?;
     let sources = match &arguments.source {
         Some(source) => vec![source.clone()],
         None => vault.sources().await?,
@@ -58,7 +58,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let now = arguments.now.unwrap_or_else(|| context.cx.now());
     let (mut reports, mut text) = (Vec::new(), Vec::new());
     for source in sources {
-        let Some(retention) = context.retention(arguments.vault.as_deref(), &source)? else {
+        let Some(retention) = context.retention(arguments.named.as_deref(), &source)? else {
             text.push(format!("{source}: no retention is set, so everything is kept"));
             continue;
         };

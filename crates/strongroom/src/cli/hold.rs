@@ -62,7 +62,7 @@ struct Why {
     owner: String,
     /// Another vault than the first, by name or url
     #[arg(long = "in", value_name = "VAULT")]
-    vault: Option<String>,
+    named: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -71,7 +71,7 @@ pub struct List {
     source: Option<SourceName>,
     /// Another vault than the first, by name or url
     #[arg(long = "in", value_name = "VAULT")]
-    vault: Option<String>,
+    named: Option<String>,
 }
 
 /// A source's holds.
@@ -92,21 +92,21 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
                     format!("a hold until {past} would have ended already"),
                 ));
             }
-            let vault = context.vault_or_called(why.vault.as_deref()).await?;
+            let vault = context.vault_or_called(why.named.as_deref()).await?;
             let hold = place(&context.cx, &vault, point, &why.request(*until)).await?;
             let end = until.map_or_else(|| "released".to_owned(), |until| until.to_string());
             Ok(Outcome::new(&hold, format!("{point} is held until {end}")))
         }
         Verb::Release(Release { point, why }) => {
-            let vault = context.vault_or_called(why.vault.as_deref()).await?;
+            let vault = context.vault_or_called(why.named.as_deref()).await?;
             match release(&context.cx, &vault, point, &why.request(None)).await? {
                 0 => Err(Failure::new(Code::Usage, format!("{point} is not held"))
                     .hint("`strongroom hold list` shows what is")),
                 count => Ok(Outcome::new(&count, format!("{count} holds of {point} ended"))),
             }
         }
-        Verb::List(List { source, vault }) => {
-            let vault = context.vault_or_called(vault.as_deref()).await?;
+        Verb::List(List { source, named }) => {
+            let vault = context.vault_or_called(named.as_deref()).await?;
             let held = holds(&vault, source.as_ref()).await?;
             let held: Vec<Held> = held.into_iter().map(|(source, holds)| Held { source, holds }).collect();
             let text = show(&held, context.cx.now());

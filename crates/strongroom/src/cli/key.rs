@@ -60,7 +60,7 @@ Examples:
 pub struct Where {
     /// Another vault than the first, by name or url
     #[arg(long = "in", value_name = "VAULT")]
-    vault: Option<String>,
+    named: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -129,7 +129,7 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
         }
         Verb::Remove(Remove { number, place }) => {
             let vault = place.open(context).await?;
-            let unlock = context.unlock_of(place.vault.as_deref())?;
+            let unlock = context.unlock_of(place.named.as_deref())?;
             vault.remove_recipient(&context.cx, *number, (&unlock, None)).await?;
             Ok(Outcome::new(&number, format!("recipient {number} no longer opens {}", vault.place())))
         }
@@ -143,7 +143,7 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
         }
         Verb::Check(place) => {
             let vault = place.open(context).await?;
-            let drill = check(&vault, &context.unlock_of(place.vault.as_deref())?).await?;
+            let drill = check(&vault, &context.unlock_of(place.named.as_deref())?).await?;
             let code = if drill.is_passed() { Code::Ok } else { Code::Problems };
             Ok(Outcome::new(&drill, show_drill(&vault, &drill)).with_code(code))
         }
@@ -165,7 +165,7 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
 
 impl Where {
     async fn open(&self, context: &Context) -> Result<std::sync::Arc<Vault>, Failure> {
-        context.vault_or_called(self.vault.as_deref()).await
+        context.vault_or_called(self.named.as_deref()).await
     }
 }
 

@@ -36,14 +36,14 @@ pub struct Arguments {
     forget: Option<String>,
     /// Another vault than the first, by name or url
     #[arg(long = "in", value_name = "VAULT")]
-    vault: Option<String>,
+    named: Option<String>,
     /// Only say what would be deleted
     #[arg(long)]
     dry_run: bool,
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let vault = context.vault_or_called(arguments.vault.as_deref()).await?;
+    let vault = context.vault_or_called(arguments.named.as_deref()).await?;
     if let (Some(id), Some(source)) = (&arguments.forget, &arguments.source) {
         return match strongroom_ops::sweep::forget(&context.cx, &vault, source, id).await? {
             true => Ok(Outcome::new(&id, format!("sweep {id} of {source} counts as ended"))),
