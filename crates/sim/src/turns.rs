@@ -55,15 +55,19 @@ impl Turns {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn wait(&self, actor: usize) {
-        let (sender, turn) = oneshot::channel();
+    /// Waits for a turn, which lasts until what is returned is dropped.
+    async fn wait(&self, actor: usize) -> Turn<'_> {
+        // Made before waiting: whoever stops waiting, with a turn or without, must not leave the others waiting for it.
+        let turn = Turn { turns: self, actor };
+        let (sender, granted) = oneshot::channel();
         {
             let mut table = self.table();
             table.waiting.push((actor, sender));
             self.pass(&mut table, actor);
         }
         // The sender lives in the table until it is used.
-        let _ = turn.await;
+        let _ = granted.await;
+        turn
     }
 
     /// Takes the turn from `actor`, if it has it, and gives it to another, if all who are at work wait.
@@ -89,12 +93,24 @@ impl Turns {
             Err(()) => self.pass(table, next),
         }
     }
+}
 
-    /// An operation is done. An actor that has others under way at the same time goes on with none of them by itself.
-    fn done(&self, actor: usize) {
-        let mut table = self.table();
-        if table.waiting.iter().any(|(waiting, _)| *waiting == actor) {
-            self.pass(&mut table, actor);
+/// The right to carry out one operation; or the wish for it, which may be given up.
+struct Turn<'a> {
+    turns: &'a Turns,
+    actor: usize,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut table = self.turns.table();
+        // Tickets that nobody holds any more.
+        table.waiting.retain(|(_, sender)| !sender.is_closed());
+        // An actor that has others under way at the same time goes on with none of them by itself; and one that has left, but
+        // for something it had begun, does not come back to hand its turn on.
+        let others = table.waiting.iter().any(|(waiting, _)| *waiting == self.actor);
+        if others || !table.at_work.contains(&self.actor) {
+            self.turns.pass(&mut table, self.actor);
         }
     }
 }
@@ -114,44 +130,32 @@ impl Store for InTurn {
     }
 
     async fn put_new(&self, key: &Key, body: Body) -> Result<(), PutError> {
-        self.turns.wait(self.actor).await;
-        let result = self.store.put_new(key, body).await;
-        self.turns.done(self.actor);
-        result
+        let _turn = self.turns.wait(self.actor).await;
+        self.store.put_new(key, body).await
     }
 
     async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
-        self.turns.wait(self.actor).await;
-        let result = self.store.get(key).await;
-        self.turns.done(self.actor);
-        result
+        let _turn = self.turns.wait(self.actor).await;
+        self.store.get(key).await
     }
 
     async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.turns.wait(self.actor).await;
-        let result = self.store.get_range(key, range).await;
-        self.turns.done(self.actor);
-        result
+        let _turn = self.turns.wait(self.actor).await;
+        self.store.get_range(key, range).await
     }
 
     async fn head(&self, key: &Key) -> Result<Head, StoreError> {
-        self.turns.wait(self.actor).await;
-        let result = self.store.head(key).await;
-        self.turns.done(self.actor);
-        result
+        let _turn = self.turns.wait(self.actor).await;
+        self.store.head(key).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError> {
-        self.turns.wait(self.actor).await;
-        let result = self.store.list(prefix, after).await;
-        self.turns.done(self.actor);
-        result
+        let _turn = self.turns.wait(self.actor).await;
+        self.store.list(prefix, after).await
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.turns.wait(self.actor).await;
-        let result = self.store.delete(key).await;
-        self.turns.done(self.actor);
-        result
+        let _turn = self.turns.wait(self.actor).await;
+        self.store.delete(key).await
     }
 }

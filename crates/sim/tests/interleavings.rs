@@ -188,6 +188,15 @@ impl Stage {
     }
 }
 
+/// Leaves also when its actor panics: the others would wait for it, and the test for them.
+struct Leaves(Arc<Turns>, usize);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.leave(self.1);
+    }
+}
+
 async fn play(beginning: &Beginning, seed: u64) {
     let store = Arc::new(SimStore::holding(beginning.objects.clone()));
     let cx = world_at(seed, DAY);
@@ -203,6 +212,7 @@ async fn play(beginning: &Beginning, seed: u64) {
         let (stage, turns) = (Arc::clone(&stage), Arc::clone(&turns));
         let seen = turns.of(actor, store.clone());
         tasks.push(tokio::spawn(async move {
+            let _leaves = Leaves(Arc::clone(&turns), actor);
             let vault = Arc::new(Vault::open(seen.clone(), &Unlock::default()).await.unwrap());
             match actor {
                 0 | 1 => stage.writer(vault, actor as u8).await,
@@ -213,7 +223,6 @@ async fn play(beginning: &Beginning, seed: u64) {
                 6 => stage.verifier(vault).await,
                 _ => stage.attacker(vault, seen).await,
             }
-            turns.leave(actor);
         }));
     }
     for task in tasks {

@@ -240,7 +240,14 @@ impl Vault {
         verdict: &mut PointVerdict,
         checked: &BTreeMap<PackName, Option<Bad>>,
     ) -> Result<(), VaultError> {
-        let point = runtime.block_on(self.open_point(source, &verdict.point))?;
+        let point = match runtime.block_on(self.open_point(source, &verdict.point)) {
+            Ok(point) => point,
+            // It was there a moment ago: a sweep took what retention let go.
+            Err(error) => {
+                verdict.damage.push(as_damage(error)?);
+                return Ok(());
+            }
+        };
         let bad: BTreeMap<u32, Bad> = (0..)
             .zip(point.packs().all())
             .filter_map(|(number, pack)| Some((number, checked.get(&name_of(pack))?.clone()?)))
