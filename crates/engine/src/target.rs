@@ -13,6 +13,9 @@ pub trait Target: Send + Sync {
     /// Opens a prepared file for writing pages.
     fn open(&self, entry: &Entry) -> Result<Box<dyn PageSink>, EngineError>;
 
+    /// Leaves a text beside what is restored, for whoever finds it later. Before `finish`.
+    fn leave(&self, name: &str, text: &str) -> Result<(), EngineError>;
+
     /// Makes everything durable and startable: whatever marks the place as complete comes last. Until then a
     /// crash leaves a place that the server refuses to start.
     fn finish(&self) -> Result<(), EngineError>;

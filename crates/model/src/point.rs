@@ -144,6 +144,8 @@ pub enum PointState {
     },
     /// Its record is damaged or forged: whether it can be restored is not known. The other points are not affected.
     Unreadable {
+        /// The record's key.
+        object: String,
         /// Which record, and what is wrong with it.
         why: String,
     },

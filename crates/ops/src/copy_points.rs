@@ -165,7 +165,7 @@ fn plan_source(
             (Some(_), _) if other.is_some_and(|other| other.expired) => {}
             (Some(_), Some(PointState::Committed { .. })) => {}
             (Some(_), _) if !chosen => {}
-            (Some(_), Some(PointState::Unreadable { why })) => {
+            (Some(_), Some(PointState::Unreadable { why, .. })) => {
                 plan.left_out.push(leave(format!("what the target has of it does not read: {why}")));
             }
             (Some(_), Some(PointState::Abandoned { why })) => {
@@ -182,7 +182,7 @@ fn plan_source(
             }
             // It may be a committed one. Where the target has it whole, or let it go, nothing is owed.
             (None, there) if matches!(row.state, PointState::Unreadable { .. }) => {
-                let PointState::Unreadable { why } = &row.state else { continue };
+                let PointState::Unreadable { why, .. } = &row.state else { continue };
                 let settled = matches!(there, Some(PointState::Committed { .. }))
                     || row.expired
                     || other.is_some_and(|other| other.expired);
@@ -336,7 +336,7 @@ mod tests {
                 'u' => PointState::Undecided { intent },
                 'a' => PointState::Abandoned { why: "full".into() },
                 'r' => PointState::Revoked { by: "sweep".into() },
-                '?' => PointState::Unreadable { why: "a flipped bit".into() },
+                '?' => PointState::Unreadable { object: "decision".into(), why: "a flipped bit".into() },
                 _ => return None,
             };
             Some(PointRow { point, state, expired: letter == 'x', held: false })

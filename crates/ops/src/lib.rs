@@ -23,6 +23,7 @@ pub mod list;
 pub mod status;
 pub mod restore;
 pub mod verify;
+pub mod repair;
 pub mod key;
 pub mod hold;
 pub mod expire;

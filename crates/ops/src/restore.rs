@@ -5,15 +5,16 @@
 //!                                                              ▶ finish: durable, pg_control last
 //! ```
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use serde::Serialize;
 use strongroom_engine::{EngineError, PageSink, Target};
-use strongroom_model::entry::EntryKind;
+use strongroom_model::entry::{EntryKind, EntryPath};
 use strongroom_model::page::{PAGE_SIZE, Place, Run};
 use strongroom_model::point::FileRow;
 use strongroom_model::point::PointState;
@@ -22,6 +23,7 @@ use strongroom_model::target::RestoreRequest;
 use strongroom_model::{Cx, PointId, SourceName};
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::point::{Point, stored_bytes};
+use strongroom_vault::verify::LostPages;
 use strongroom_vault::{Vault, VaultError};
 use tokio::runtime::Handle;
 
@@ -46,9 +48,23 @@ pub struct Restored {
     pub bytes: u64,
     /// Packs that replicas had to help out with, by their place.
     pub from_replicas: BTreeMap<String, usize>,
+    /// Pages that no vault has whole. They are zeros in what was restored.
+    pub lost: Vec<LostPages>,
     /// How long it took, in seconds; durable on disk at the end.
     pub seconds: f64,
 }
+
+/// How to restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// Threads that fetch, check and write.
+    pub workers: usize,
+    /// Whether to go on without pages that no vault has whole, which become zeros and are named.
+    pub accept_loss: bool,
+}
+
+/// What a restore with losses leaves beside the files, in JSON: the lost pages.
+pub const LOST_PAGES: &str = "strongroom_lost_pages.json";
 
 /// Chooses the point and checks that the journal leads to the target. Touches nothing.
 pub async fn plan(
@@ -72,7 +88,7 @@ pub async fn plan(
         |reach: &_| journals.iter().find_map(|(_, transactions)| transactions.before(reach));
     let plan = plan_restore(&candidates, request, only, &last_transaction);
     for row in points.iter().filter(|row| only.is_none_or(|only| *only == row.point)) {
-        let PointState::Unreadable { why } = &row.state else { continue };
+        let PointState::Unreadable { why, .. } = &row.state else { continue };
         if plan.is_err() {
             // It may be the very one: what is wrong with it is the answer, not that there is none.
             vault.decision(source, &row.point).await?;
@@ -90,7 +106,7 @@ pub async fn restore(
     vaults: &[Arc<Vault>],
     plan: &RestorePlan,
     target: Arc<dyn Target>,
-    workers: usize,
+    options: RestoreOptions,
 ) -> Result<Restored, OpsError> {
     let began = tokio::time::Instant::now();
     let point = open_point(vaults, plan).await?;
@@ -104,16 +120,67 @@ pub async fn restore(
             target.prepare(&row.entry).map_err(OpsError::from)
         })?;
         cx.progress.begin("restoring", point.summary().bytes);
-        write_pages(&cx, &runtime, &point, &*target, workers)?;
+        let losses = options.accept_loss.then(Losses::default);
+        let writing = Writing { cx: &cx, runtime: &runtime, point: &point, target: &*target, losses };
+        write_pages(&writing, options.workers)?;
         cx.check()?;
         cx.progress.begin("making durable", 0);
+        let lost = writing.losses.map(Losses::into_named).unwrap_or_default();
+        if !lost.is_empty() {
+            // Plain structs with string keys, which JSON cannot refuse.
+            let text = serde_json::to_string_pretty(&lost)
+                .unwrap_or_else(|why| unreachable!("lost pages are not JSON: {why}"));
+            target.leave(LOST_PAGES, &text)?;
+        }
         target.finish()?;
-        Ok::<_, OpsError>((entries, point.summary().bytes, point.packs().lent()))
+        Ok::<_, OpsError>((entries, point.summary().bytes, point.packs().lent(), lost))
     };
-    let (entries, bytes, from_replicas) =
+    let (entries, bytes, from_replicas, lost) =
         tokio::task::spawn_blocking(work).await.map_err(|why| OpsError::Worker(why.to_string()))??;
     let seconds = Duration::as_secs_f64(&began.elapsed());
-    Ok(Restored { point: plan.point.point.clone(), entries, bytes, from_replicas, seconds })
+    Ok(Restored { point: plan.point.point.clone(), entries, bytes, from_replicas, lost, seconds })
+}
+
+/// Pages that were given up, by file; and why, each reason said once.
+#[derive(Default)]
+struct Losses(Mutex<BTreeMap<String, Vec<Range<u32>>>>, Mutex<BTreeSet<String>>);
+
+impl Losses {
+    fn add(&self, path: &EntryPath, pages: Range<u32>, why: &VaultError) {
+        let why = why.to_string();
+        if self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(why.clone()) {
+            tracing::warn!("going on without pages: {why}");
+        }
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.entry(path.to_string()).or_default().push(pages);
+    }
+
+    /// In order, neighbours joined.
+    fn into_named(self) -> Vec<LostPages> {
+        let files = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let named = files.into_iter().map(|(path, mut ranges)| {
+            ranges.sort_unstable_by_key(|range| range.start);
+            let mut pages = Vec::<Range<u32>>::new();
+            for range in ranges {
+                match pages.last_mut() {
+                    Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+                    _ => pages.push(range),
+                }
+            }
+            LostPages { path, pages }
+        });
+        named.collect()
+    }
+}
+
+/// What the workers share.
+struct Writing<'a> {
+    cx: &'a Cx,
+    runtime: &'a Handle,
+    point: &'a Point,
+    target: &'a dyn Target,
+    /// Where losses are noted; `None` if none is accepted.
+    losses: Option<Losses>,
 }
 
 /// The point in the first vault that has its manifest whole; the others stand by. The first error is the answer.
@@ -139,13 +206,7 @@ pub async fn open_point(vaults: &[Arc<Vault>], plan: &RestorePlan) -> Result<Poi
 }
 
 /// Hands batches of rows to workers, in the manifest's order; memory is a few batches' page maps.
-fn write_pages(
-    cx: &Cx,
-    runtime: &Handle,
-    point: &Point,
-    target: &dyn Target,
-    workers: usize,
-) -> Result<(), OpsError> {
+fn write_pages(writing: &Writing<'_>, workers: usize) -> Result<(), OpsError> {
     let (sender, receiver) = mpsc::sync_channel::<Vec<FileRow>>(workers.max(1));
     let (receiver, failed) = (Mutex::new(receiver), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -156,13 +217,13 @@ fn write_pages(
                 // Keep taking batches, so that the sender is not left waiting; another worker has the reason.
                 continue;
             }
-            if let Err(error) = write_batch(cx, runtime, point, target, &batch) {
+            if let Err(error) = write_batch(writing, &batch) {
                 failed.store(true, Ordering::Relaxed);
                 return Err(error);
             }
         };
         let threads: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(worker)).collect();
-        let sent = send_batches(cx, point, sender, &failed);
+        let sent = send_batches(writing.cx, writing.point, sender, &failed);
         join_all(threads).and(sent)
     })
 }
@@ -194,18 +255,19 @@ fn send_batches(
     Ok(())
 }
 
-fn write_batch(
-    cx: &Cx,
-    runtime: &Handle,
-    point: &Point,
-    target: &dyn Target,
-    batch: &[FileRow],
-) -> Result<(), OpsError> {
-    let mut files = OpenFiles { target, batch, open: BTreeMap::new() };
-    point.read_pages::<OpsError>(cx, runtime, batch, &mut |row, first, bytes| {
+fn write_batch(writing: &Writing<'_>, batch: &[FileRow]) -> Result<(), OpsError> {
+    let cx = writing.cx;
+    let mut files = OpenFiles { target: writing.target, batch, open: BTreeMap::new() };
+    let mut write = |row, first, bytes: &[u8]| {
         cx.progress.advance(bytes.len() as u64);
         Ok(files.get(row)?.write(first, bytes)?)
-    })?;
+    };
+    // The files were made all zeros: a page that is not written stays so.
+    let mut lose = |row: usize, pages: Range<u32>, why: &VaultError| {
+        cx.progress.advance(pages.len() as u64 * PAGE_SIZE as u64);
+        writing.losses.as_ref().map(|losses| losses.add(&batch[row].entry.path, pages, why)).is_some()
+    };
+    writing.point.read_pages::<OpsError>((cx, writing.runtime), batch, &mut write, &mut lose)?;
     files.close()?;
     let zeros = |run: &&Run| matches!(run.place, Place::Zero);
     let skipped: u64 =

@@ -59,7 +59,7 @@ pub async fn status(
         }));
         problems.extend(unfinished(cx, &listing.points));
         problems.extend(listing.points.iter().filter_map(|row| match &row.state {
-            PointState::Unreadable { why } => Some(why.clone()),
+            PointState::Unreadable { why, .. } => Some(why.clone()),
             _ => None,
         }));
         let journal_age_s = match wal_status(cx, vault, &listing.source).await {

@@ -110,24 +110,30 @@ pub async fn verify(cx: &Cx, vault: &Arc<Vault>, request: &VerifyRequest) -> Res
         }
         .into());
     }
-    verdict.sound = verdict.records.is_empty()
-        && verdict.points.iter().all(|point| point.damage.is_empty())
-        && verdict
-            .journals
-            .iter()
-            .all(|journal| journal.damage.is_empty() && journal.inconsistent.is_empty());
+    verdict.judge();
     Ok(verdict)
+}
+
+impl Verdict {
+    /// Says whether nothing is wrong.
+    pub(crate) fn judge(&mut self) {
+        let whole = |journal: &JournalVerdict| journal.damage.is_empty() && journal.inconsistent.is_empty();
+        self.sound = self.records.is_empty()
+            && self.points.iter().all(|point| point.damage.is_empty())
+            && self.journals.iter().all(whole);
+    }
 }
 
 /// A point whose record does not read is damage of its own.
 fn unreadable(row: &PointRow) -> Option<PointVerdict> {
-    let PointState::Unreadable { why } = &row.state else { return None };
-    let damage = Damage { object: row.point.to_string(), why: why.clone(), lost: Vec::new() };
+    let PointState::Unreadable { object, why } = &row.state else { return None };
+    let damage = Damage::of(object.as_str(), why.as_str());
     let point = row.point.clone();
     Some(PointVerdict { point, entries: 0, packs: 0, left: 0, damage: vec![damage] })
 }
 
-async fn verify_points(
+/// Verifies these points of a source.
+pub(crate) async fn verify_points(
     cx: &Cx,
     vault: &Arc<Vault>,
     (source, points): (&SourceName, Vec<PointId>),
@@ -215,7 +221,14 @@ async fn verify_journal(
 ) -> Result<JournalVerdict, OpsError> {
     let mut verdict =
         JournalVerdict { source: source.clone(), files: 0, damage: Vec::new(), inconsistent: Vec::new() };
-    for lineage in vault.lineages(source).await? {
+    let lineages = match vault.lineages(source).await {
+        Err(VaultError::Damaged { key, why, .. }) => {
+            verdict.damage.push(Damage::of(key, why));
+            return Ok(verdict);
+        }
+        lineages => lineages?,
+    };
+    for lineage in lineages {
         let files = vault.journal_files(source, lineage.system_id).await?;
         cx.progress.begin("verifying WAL", files.len() as u64 * lineage.segment_size.bytes());
         verdict.files += files.len() as u64;
@@ -225,15 +238,23 @@ async fn verify_journal(
         verdict.damage.extend(found.try_collect::<Vec<_>>().await?.into_iter().flatten());
         // A damaged history cannot be read into a journal; it was named above.
         if verdict.damage.is_empty() {
-            let journal = journal::load(vault, source, &lineage).await?;
-            let candidates = journal::candidates(rows, &journal);
-            let windows = pitr_windows(&candidates, &|_| None);
-            let lacking = candidates.iter().map(|candidate| &candidate.summary.point);
-            let lacking = lacking.filter(|point| !windows.iter().any(|window| window.point == **point));
-            verdict.inconsistent.extend(lacking.cloned());
+            verdict.inconsistent.extend(lacking(vault, (source, &lineage), rows).await?);
         }
     }
     Ok(verdict)
+}
+
+/// The points of a lineage that lack WAL they need.
+pub(crate) async fn lacking(
+    vault: &Vault,
+    (source, lineage): (&SourceName, &Lineage),
+    rows: &[PointRow],
+) -> Result<Vec<PointId>, OpsError> {
+    let journal = journal::load(vault, source, lineage).await?;
+    let candidates = journal::candidates(rows, &journal);
+    let windows = pitr_windows(&candidates, &|_| None);
+    let points = candidates.iter().map(|candidate| &candidate.summary.point);
+    Ok(points.filter(|point| !windows.iter().any(|window| window.point == **point)).cloned().collect())
 }
 
 /// What is wrong with one WAL file: at the depth of data it is opened and read to its end.
@@ -256,7 +277,7 @@ async fn read_file(
     cx.progress.advance(lineage.segment_size.bytes());
     match read {
         Ok(()) => Ok(None),
-        Err(VaultError::Damaged { key, why, .. }) => Ok(Some(Damage { object: key, why, lost: Vec::new() })),
+        Err(VaultError::Damaged { key, why, .. }) => Ok(Some(Damage::of(key, why))),
         Err(error) => Err(error.into()),
     }
 }

@@ -142,6 +142,8 @@ pub struct PostgresInspection {
     pub data_directory: Option<PathBuf>,
     /// Its tablespaces besides `pg_default` and `pg_global`.
     pub tablespaces: Vec<Tablespace>,
+    /// Names of its databases, by number.
+    pub databases: BTreeMap<u32, String>,
     /// The settings in [`SETTINGS`] that exist in this version and that the role may see.
     pub settings: BTreeMap<String, Setting>,
     /// What the role may do.
@@ -275,6 +277,7 @@ pub async fn inspect(cx: &Cx, client: &Client) -> Result<PostgresInspection, Ins
         data_checksums: get.of::<i32>("data_page_checksum_version")? != 0,
         data_directory: settings.get("data_directory").map(|setting| PathBuf::from(&setting.value)),
         tablespaces: tablespaces(client).await?,
+        databases: databases(client).await?,
         settings,
         rights: rights(client, major).await?,
         archiver: archiver(client).await?,
@@ -369,6 +372,17 @@ async fn tablespaces(client: &Client) -> Result<Vec<Tablespace>, SqlError> {
         .map(|row| {
             let get = Cells { client, row };
             Ok(Tablespace { oid: get.of("oid")?, name: get.of("name")?, location: get.of("location")? })
+        })
+        .collect()
+}
+
+async fn databases(client: &Client) -> Result<BTreeMap<u32, String>, SqlError> {
+    const SQL: &str = "SELECT oid, datname::pg_catalog.text AS name FROM pg_catalog.pg_database";
+    let rows = client.rows(OPERATION, SQL, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            let get = Cells { client, row };
+            Ok((get.of("oid")?, get.of("name")?))
         })
         .collect()
 }

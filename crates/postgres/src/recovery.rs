@@ -120,6 +120,11 @@ impl Target for RecoveringFolder {
         self.folder.open(entry)
     }
 
+    fn leave(&self, name: &str, text: &str) -> Result<(), EngineError> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.folder.add_file(&Self::path(name)?, text.as_bytes(), &seen.owner)
+    }
+
     fn finish(&self) -> Result<(), EngineError> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (auto_conf, lines) = (Self::path(AUTO_CONF)?, self.lines.as_bytes());

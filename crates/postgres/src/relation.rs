@@ -5,7 +5,13 @@
 //! 16384.1      its second file     t3_16384   of a temporary relation of backend 3
 //! ```
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use strongroom_model::entry::EntryPath;
+
+/// Blocks of 8 KiB in a file of 1 GiB (`RELSEG_SIZE`).
+const BLOCKS_PER_FILE: u64 = 131_072;
 
 /// A part of a relation that has files of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +76,33 @@ impl RelationFile {
     }
 }
 
+/// Says what the pages of a file are to people: the relation, its database and its blocks, counted through all of its files
+/// of 1 GiB (`RELSEG_SIZE`, as everybody builds it). `databases` are names by number.
+pub fn describe(path: &EntryPath, pages: &[Range<u32>], databases: &BTreeMap<u32, String>) -> String {
+    let Some(file) = RelationFile::at(path) else {
+        return "no relation's file: without it the cluster may not start, or answer wrongly".to_owned();
+    };
+    let of = match file.fork {
+        Fork::Main => "",
+        Fork::FreeSpace => "free space map of ",
+        Fork::Visibility => "visibility map of ",
+        Fork::Init => "initial content of unlogged ",
+    };
+    let folder = path.as_bytes().rsplit(|byte| *byte == b'/').nth(1).and_then(folder_number);
+    let database = match folder.map(|oid| (oid, databases.get(&oid))) {
+        None => "all databases".to_owned(),
+        Some((_, Some(name))) => format!("database {name}"),
+        Some((oid, None)) => format!("database {oid}"),
+    };
+    let first = u64::from(file.segment) * BLOCKS_PER_FILE;
+    let blocks: Vec<String> = pages
+        .iter()
+        .map(|range| (first + u64::from(range.start), first + u64::from(range.end) - 1))
+        .map(|(from, to)| if from == to { from.to_string() } else { format!("{from}-{to}") })
+        .collect();
+    format!("{of}relation {} of {database}, blocks {}", file.number, blocks.join(", "))
+}
+
 /// Whether a file belongs to a temporary relation: `t`, the backend, `_`, then as for any other.
 pub fn is_temporary(name: &[u8]) -> bool {
     let Some(rest) = name.strip_prefix(b"t") else { return false };
@@ -118,6 +151,25 @@ mod tests {
             ("pg_tblspc/16401/other/5/16384", None),
         ] {
             assert_eq!(RelationFile::at(&EntryPath::new(path).unwrap()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn lost_pages_are_described_as_blocks_of_relations() {
+        let databases = BTreeMap::from([(5, "orders".to_owned())]);
+        for (path, expected) in [
+            ("base/5/16384", "relation 16384 of database orders, blocks 3, 7-8"),
+            ("base/5/16384.2", "relation 16384 of database orders, blocks 262147, 262151-262152"),
+            ("base/6/16384_fsm", "free space map of relation 16384 of database 6, blocks 3, 7-8"),
+            ("global/1262", "relation 1262 of all databases, blocks 3, 7-8"),
+            (
+                "pg_tblspc/9/PG_15_202209061/5/16384_vm",
+                "visibility map of relation 16384 of database orders, blocks 3, 7-8",
+            ),
+            ("pg_xact/0000", "no relation's file: without it the cluster may not start, or answer wrongly"),
+        ] {
+            let path = EntryPath::new(path).unwrap();
+            assert_eq!(describe(&path, &[3..4, 7..9], &databases), expected);
         }
     }
 

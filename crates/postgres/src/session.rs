@@ -16,6 +16,7 @@
 //!
 //! Dropped, or killed, at any point before the end: the connection closes and the server forgets the backup.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,6 +69,9 @@ pub struct PostgresFacts {
     pub data_directory: String,
     /// The tablespaces, and where they were.
     pub tablespaces: Vec<Tablespace>,
+    /// Names of its databases, by number. Empty in points of builds before this was stored.
+    #[serde(default)]
+    pub databases: BTreeMap<u32, String>,
     /// What the server named the backup's start and end by.
     pub backup_label: String,
     /// Where replay begins.
@@ -456,6 +460,7 @@ impl PhysicalSession {
             segment_size: server.segment_size,
             data_directory: self.folder.display().to_string(),
             tablespaces: server.tablespaces.clone(),
+            databases: server.databases.clone(),
             backup_label: ended.label.clone(),
             start_lsn: self.started.lsn,
             stop_lsn: ended.lsn,

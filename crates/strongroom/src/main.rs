@@ -7,6 +7,7 @@ mod surroundings;
 mod settings;
 mod failure;
 mod output;
+mod losses;
 mod progress;
 mod context;
 mod cli;

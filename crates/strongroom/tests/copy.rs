@@ -173,6 +173,58 @@ fn a_restore_goes_on_with_the_copy_when_a_pack_is_lost() {
 }
 
 #[test]
+fn damage_is_named_by_relation_restored_around_and_put_back_from_the_copy() {
+    let Some(site) = site() else { return };
+    write_settings(&site, "two.toml", &folder(&site, "second"));
+    with(&site, "two.toml", 0, &["init", "--vault", "second", "--copy-of", "vault"]);
+    let point = site.backup_with("two.toml");
+    let number = site.cluster.sql("select pg_relation_filenode('t')").unwrap();
+    let packs = site.path(&format!("vault/sources/main/points/{point}/packs"));
+    let mut packs: Vec<_> = std::fs::read_dir(&packs).unwrap().map(|entry| entry.unwrap().path()).collect();
+    packs.sort();
+    let whole: Vec<Vec<u8>> = packs.iter().map(|pack| std::fs::read(pack).unwrap()).collect();
+    // Every second 64 KiB of every pack.
+    for (pack, whole) in packs.iter().zip(&whole) {
+        let mut damaged = whole.clone();
+        damaged.iter_mut().step_by(1 << 17).skip(1).for_each(|byte| *byte ^= 1);
+        std::fs::write(pack, damaged).unwrap();
+    }
+    let named = with(&site, "two.toml", 4, &["verify", "--data"]);
+    assert!(named.contains(&format!("(relation {number} of database postgres, blocks ")), "{named}");
+
+    let to = site.inside("around");
+    let refused = with(&site, "strongroom.toml", 8, &["restore", "--yes", "--immediate", "--to", &to]);
+    assert!(refused.contains("--accept-loss") && refused.contains("--repair-from"), "{refused}");
+    let to = site.inside("lossy");
+    let words = ["restore", "--yes", "--immediate", "--accept-loss", "--output", "json", "--to", &to];
+    let output = run(&site, "strongroom.toml", &words);
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: serde_json::Value = serde_json::from_str(
+        &std::fs::read_to_string(site.path("lossy/strongroom_lost_pages.json")).unwrap(),
+    )
+    .unwrap();
+    assert_eq!(json["restored"]["lost"], report);
+    assert!(!report.as_array().unwrap().is_empty());
+
+    let objects_before = objects(&site.path("vault"));
+    let rehearsed = with(&site, "two.toml", 4, &["verify", "--data", "--repair-from", "second", "--dry-run"]);
+    assert!(rehearsed.contains("could be repaired from"), "{rehearsed}");
+    let unchanged = objects(&site.path("vault"));
+    assert!(objects_before.iter().all(|object| unchanged.contains(object)), "a rehearsal wrote");
+    let repaired = with(&site, "two.toml", 0, &["verify", "--data", "--repair-from", "second"]);
+    assert!(repaired.contains("repaired from") && repaired.contains("sound"), "{repaired}");
+    for (pack, whole) in packs.iter().zip(&whole) {
+        assert!(std::fs::read(pack).unwrap() == *whole, "{} has other bytes", pack.display());
+    }
+    with(&site, "two.toml", 0, &["verify", "--pages"]);
+    assert!(with(&site, "two.toml", 0, &["verify", "--in", "second", "--data"]).contains("sound"));
+    with(&site, "two.toml", 2, &["verify", "--repair-from", "nobody"]);
+    with(&site, "two.toml", 2, &["verify", "--dry-run"]);
+    with(&site, "two.toml", 12, &["verify", "--repair-from", "vault"]);
+}
+
+#[test]
 fn one_vault_that_is_down_is_told_of_and_filled_later() {
     let Some(site) = site() else { return };
     write_settings(&site, "two.toml", &folder(&site, "second"));

@@ -87,10 +87,13 @@ impl Vault {
             }
         };
         let state = match state {
-            Err(error @ VaultError::Damaged { .. }) => {
-                Some(PointState::Unreadable { why: error.to_string() })
-            }
-            state => state?,
+            Err(error) => match &error {
+                VaultError::Damaged { key, .. } => {
+                    Some(PointState::Unreadable { object: key.clone(), why: error.to_string() })
+                }
+                _ => return Err(error),
+            },
+            Ok(state) => state,
         };
         // A folder with packs only: a copy brought them, and the points that refer to them say so.
         Ok(state.map(|state| PointRow { expired: has(PointPart::Expired), held: false, point, state }))

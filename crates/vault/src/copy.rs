@@ -14,6 +14,8 @@
 //!
 //! Memory: `in_flight` packs or WAL files, besides one manifest and the names of what is to be copied.
 
+mod repair;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt, iter};
 use serde::Serialize;
 use strongroom_codec::header::Kind;
+use strongroom_codec::manifest::to_hex;
 use strongroom_codec::pack::object_hash;
 use strongroom_codec::stream::StreamReader;
 use strongroom_model::point::{Decision, PackRef};

@@ -1,5 +1,6 @@
 //! Where everything lies in the store. The only place that spells a key.
 
+use strongroom_codec::header::Kind;
 use strongroom_codec::manifest::to_hex;
 use strongroom_model::point::PackRef;
 use strongroom_model::{PointId, SourceName, SystemId, WalFile, WalSegment};
@@ -111,9 +112,38 @@ pub fn parse_pack(source: &SourceName, key: &Key) -> Option<(PointId, u32)> {
 
 /// Whose manifest a key names.
 pub fn parse_manifest(source: &SourceName, key: &Key) -> Option<PointId> {
-    let rest = key.as_str().strip_prefix(points(source).as_str())?.strip_prefix('/')?;
-    let (point, part) = rest.split_once('/')?;
-    (part == PointPart::Manifest.name()).then(|| point.parse().ok())?
+    let is_manifest = key.last_segment() == PointPart::Manifest.name();
+    parse_point(key).filter(|(of, _)| is_manifest && of == source).map(|(_, point)| point)
+}
+
+/// Of which point of which source a key names a part that is no pack.
+pub fn parse_point(key: &Key) -> Option<(SourceName, PointId)> {
+    let segments: Vec<&str> = key.as_str().split('/').collect();
+    match segments[..] {
+        [SOURCES, source, "points", point, _] => Some((source.parse().ok()?, point.parse().ok()?)),
+        _ => None,
+    }
+}
+
+/// What lies under a key, as far as it is a stream or a record.
+pub fn kind(key: &Key) -> Option<Kind> {
+    let segments: Vec<&str> = key.as_str().split('/').collect();
+    Some(match segments[..] {
+        ["holds", ..] => Kind::Hold,
+        [EVIDENCE, ..] => Kind::Evidence,
+        [SOURCES, _, "lineages", _] => Kind::Lineage,
+        [SOURCES, _, "floors", ..] => Kind::Floor,
+        [SOURCES, _, "sweeps", _] => Kind::Sweep,
+        [SOURCES, _, "wal", ..] => Kind::Journal,
+        [SOURCES, _, "points", _, part] => match part {
+            "intent" => Kind::Intent,
+            "manifest" => Kind::Manifest,
+            "decision" => Kind::Decision,
+            "expired" => Kind::Tombstone,
+            _ => return None,
+        },
+        _ => return None,
+    })
 }
 
 /// A WAL file.

@@ -12,6 +12,7 @@ use strongroom_codec::pack::{PackReader, PackScope, TRAILER_SIZE, Trailer, pack_
 use strongroom_codec::seal::PointKey;
 use strongroom_model::point::PackRef;
 use strongroom_model::{PointId, SourceName};
+use strongroom_store::Key;
 
 use crate::error::{VaultError, damaged};
 use crate::layout;
@@ -63,6 +64,7 @@ impl Packs {
     pub(crate) fn lender(&self, pack: &PackRef) -> Lender {
         Lender {
             key: self.key(pack),
+            size: pack.size,
             vault: Arc::clone(&self.vault),
             replicas: self.replicas.clone(),
             lent: Arc::clone(&self.lent),
@@ -84,7 +86,7 @@ impl Packs {
     }
 
     /// The pack's key in the store.
-    pub(crate) fn key(&self, pack: &PackRef) -> strongroom_store::Key {
+    pub(crate) fn key(&self, pack: &PackRef) -> Key {
         layout::pack(&self.source, pack)
     }
 
@@ -136,18 +138,14 @@ impl Packs {
         if pack.size < TRAILER_SIZE as u64 {
             return Err(damaged(key, place, "it is shorter than a pack can be".to_owned()));
         }
-        let missing = |error: strongroom_store::StoreError| match error.is_not_found() {
-            true => VaultError::Missing { key: key.to_string(), place: vault.place() },
-            false => error.into(),
-        };
         let tail_start = pack.size.saturating_sub(TAIL);
-        let tail = vault.store.get_range(&key, tail_start..pack.size).await.map_err(missing)?;
+        let tail = read_range(vault, &key, tail_start..pack.size, pack.size).await?;
         let trailer = Trailer::read(&tail[tail.len() - TRAILER_SIZE..], pack.size);
         let trailer = trailer.map_err(|why| damaged(&key, place.clone(), why.to_string()))?;
         let range = trailer.footer();
         let footer = match range.start.checked_sub(tail_start) {
             Some(start) => tail.slice(start as usize..(range.end - tail_start) as usize),
-            None => vault.store.get_range(&key, range).await.map_err(missing)?,
+            None => read_range(vault, &key, range, pack.size).await?,
         };
         let owner = self.keys.iter().find(|(point, _)| *point == pack.owner);
         let (_, point_key) =
@@ -164,9 +162,28 @@ impl Packs {
     }
 }
 
+/// A range of a pack, or what is wrong with the pack if it cannot be had.
+async fn read_range(vault: &Vault, key: &Key, range: Range<u64>, size: u64) -> Result<Bytes, VaultError> {
+    let error = match vault.store.get_range(key, range).await {
+        Ok(bytes) => return Ok(bytes),
+        Err(error) => error,
+    };
+    if error.is_not_found() {
+        return Err(VaultError::Missing { key: key.to_string(), place: vault.place() });
+    }
+    // A range beyond the end is the store's to refuse; that the end is not where it was is the pack's damage.
+    match vault.store.head(key).await {
+        Ok(head) if head.size != size => {
+            Err(damaged(key, vault.place(), format!("it has {} bytes instead of {size}", head.size)))
+        }
+        _ => Err(error.into()),
+    }
+}
+
 /// Fetches ranges of one pack: from its vault, else from a replica.
 pub(crate) struct Lender {
-    key: strongroom_store::Key,
+    key: Key,
+    size: u64,
     vault: Arc<Vault>,
     replicas: Vec<Arc<Vault>>,
     lent: Arc<Mutex<Lent>>,
@@ -175,12 +192,9 @@ pub(crate) struct Lender {
 impl Lender {
     /// The range; from a replica if its vault has it not, or does not answer.
     pub(crate) async fn fetch(&self, range: Range<u64>) -> Result<Bytes, VaultError> {
-        let error = match self.vault.store.get_range(&self.key, range.clone()).await {
+        let error = match read_range(&self.vault, &self.key, range.clone(), self.size).await {
             Ok(bytes) => return Ok(bytes),
-            Err(error) if error.is_not_found() => {
-                VaultError::Missing { key: self.key.to_string(), place: self.vault.place() }
-            }
-            Err(error) => error.into(),
+            Err(error) => error,
         };
         let mut helped = self.fetch_elsewhere(range, &error).await;
         if helped.is_empty() { Err(error) } else { Ok(helped.swap_remove(0)) }

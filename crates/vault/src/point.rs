@@ -5,6 +5,8 @@
 //! handed to the caller with its file and number. Memory: one batch's runs and a few ranges, whatever the
 //! database's size.
 
+use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -49,6 +51,10 @@ struct Piece {
 
 /// What takes the pages of a batch: `(index of the row in the batch, first page, bytes)`.
 pub type Take<'a, E> = dyn FnMut(usize, u32, &[u8]) -> Result<(), E> + 'a;
+
+/// What is told of pages that no vault has whole: `(index of the row in the batch, pages of the file, why)`. It says whether
+/// to go on without them.
+pub type Lose<'a> = dyn FnMut(usize, Range<u32>, &VaultError) -> bool + 'a;
 
 impl Vault {
     /// Opens a committed point: reads its decision and its manifest, and checks the one against the other.
@@ -132,67 +138,96 @@ impl Point {
     }
 
     /// Reads every stored page of `rows` and gives it to `take`, in the order of the packs. All-zero pages are not
-    /// given. Blocks: call it on a worker thread, with the runtime that fetches.
+    /// given. What no vault has whole is told to `lose`, which says whether to go on without. Blocks: call it on a worker
+    /// thread, with the runtime that fetches.
     pub fn read_pages<E: From<VaultError>>(
         &self,
-        cx: &Cx,
-        runtime: &Handle,
+        (cx, runtime): (&Cx, &Handle),
         rows: &[FileRow],
         take: &mut Take<'_, E>,
+        lose: &mut Lose<'_>,
     ) -> Result<(), E> {
         let pieces = pieces(rows);
-        let mut raw = Vec::new();
-        let mut given = 0u64;
+        let (given, lost) = (Cell::new(0u64), Cell::new(0u64));
+        let mut take = |row, first, bytes: &[u8]| {
+            given.set(given.get() + bytes.len().div_ceil(PAGE_SIZE) as u64);
+            take(row, first, bytes)
+        };
+        let mut lose = |row, pages: Range<u32>, why: &VaultError| {
+            lost.set(lost.get() + pages.len() as u64);
+            lose(row, pages, why)
+        };
         for of_pack in pieces.chunk_by(|left, right| left.pack == right.pack) {
-            let reader = runtime.block_on(self.packs.open(of_pack[0].pack))?;
-            // `open` has just found it.
-            let Some(pack) = self.packs.all().get(of_pack[0].pack as usize) else { continue };
-            let key = self.packs.key(pack);
-            let spans = spans(&reader, of_pack).ok_or_else(|| {
-                E::from(damaged(
-                    &key,
-                    self.packs.vault().place(),
-                    "it has fewer pages than its manifest says".to_owned(),
-                ))
-            })?;
-            let mut fetched = fetch(runtime, self.packs.lender(pack), &spans);
-            let mut pieces = of_pack;
-            for span in &spans {
-                cx.check().map_err(VaultError::from)?;
-                let mut bytes = fetched
-                    .blocking_recv()
-                    .unwrap_or_else(|| unreachable!("a fetch ended without an answer"))?;
-                if bytes.len() as u64 != span.bytes.end - span.bytes.start {
-                    let why = format!("{} bytes came back of {:?}", bytes.len(), span.bytes);
-                    return Err(damaged(&key, self.packs.vault().place(), why).into());
-                }
-                for index in span.frames.clone() {
-                    let frame = &reader.frames()[index];
-                    let start = (frame.range().start - span.bytes.start) as usize;
-                    let stored =
-                        &mut bytes[start..start + (frame.range().end - frame.range().start) as usize];
-                    if !wants(frame.first_page, frame.prints.len() as u32, pieces) {
-                        continue;
-                    }
-                    if let Err(why) = reader.read_frame(index, stored, &mut raw) {
-                        let error = damaged(&key, self.packs.vault().place(), why);
-                        self.mend(runtime, (&reader, pack, index), error, &mut raw)?;
-                    }
-                    let mut count = |row, first, bytes: &[u8]| {
-                        given += bytes.len().div_ceil(PAGE_SIZE) as u64;
-                        take(row, first, bytes)
-                    };
-                    pieces = give(&reader, index, &raw, pieces, &mut count)?;
-                }
+            let (mut pieces, mut next) = (of_pack, 0);
+            let left = (&mut pieces, &mut next);
+            if let Err(error) = self.read_pack((cx, runtime), left, &mut take, &mut lose)? {
+                lose_all(next..u32::MAX, pieces, error, &mut lose)?;
             }
         }
         // Count in = count out (incident 4): a map whose pieces overlap would leave pages ungiven.
         let wanted: u64 = pieces.iter().map(|piece| u64::from(piece.count)).sum();
-        if given == wanted {
+        let (given, lost) = (given.get(), lost.get());
+        if given + lost == wanted {
             return Ok(());
         }
         let why = format!("its page maps name {wanted} pages and its packs gave {given}");
         Err(damaged(&self.path, self.packs.vault().place(), why).into())
+    }
+
+    /// Reads the wanted pages of one pack. `pieces` are those still to come, from page `next` of the pack on: what an inner
+    /// error leaves is lost with the pack.
+    fn read_pack<E: From<VaultError>>(
+        &self,
+        (cx, runtime): (&Cx, &Handle),
+        (pieces, next): (&mut &[Piece], &mut u32),
+        take: &mut Take<'_, E>,
+        lose: &mut Lose<'_>,
+    ) -> Result<Result<(), VaultError>, E> {
+        let Some(number) = pieces.first().map(|piece| piece.pack) else { return Ok(Ok(())) };
+        let reader = match runtime.block_on(self.packs.open(number)) {
+            Ok(reader) => reader,
+            Err(error) => return Ok(Err(error)),
+        };
+        // `open` has just found it.
+        let Some(pack) = self.packs.all().get(number as usize) else { return Ok(Ok(())) };
+        let (key, place) = (self.packs.key(pack), self.packs.vault().place());
+        let Some(spans) = spans(&reader, pieces) else {
+            let why = "it has fewer pages than its manifest says".to_owned();
+            return Ok(Err(damaged(&key, place, why)));
+        };
+        let (mut fetched, mut raw) = (fetch(runtime, self.packs.lender(pack), &spans), Vec::new());
+        for span in &spans {
+            cx.check().map_err(VaultError::from)?;
+            let bytes =
+                fetched.blocking_recv().unwrap_or_else(|| unreachable!("a fetch ended without an answer"));
+            let mut bytes = match bytes {
+                Ok(bytes) if bytes.len() as u64 == span.bytes.end - span.bytes.start => bytes,
+                Ok(bytes) => {
+                    let why = format!("{} bytes came back of {:?}", bytes.len(), span.bytes);
+                    return Ok(Err(damaged(&key, place, why)));
+                }
+                Err(error) => return Ok(Err(error)),
+            };
+            for index in span.frames.clone() {
+                let frame = &reader.frames()[index];
+                let pages = frame.first_page..frame.first_page + frame.prints.len() as u32;
+                let start = (frame.range().start - span.bytes.start) as usize;
+                let stored = &mut bytes[start..start + (frame.range().end - frame.range().start) as usize];
+                if !wants(pages.end, pieces) {
+                    continue;
+                }
+                let read = reader.read_frame(index, stored, &mut raw).or_else(|why| {
+                    let error = damaged(&key, place.clone(), why);
+                    self.mend(runtime, (&reader, pack, index), error, &mut raw)
+                });
+                *pieces = match read {
+                    Ok(()) => give(&reader, index, &raw, pieces, take)?,
+                    Err(error) => lose_all(pages.clone(), pieces, error, lose)?,
+                };
+                *next = pages.end;
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// Reads a frame that does not open from a replica; the first vault's `error` if none has it whole. Blocks.
@@ -233,8 +268,8 @@ fn fetch(runtime: &Handle, lender: Lender, spans: &[Span]) -> mpsc::Receiver<Res
 /// Frames fetched together.
 #[derive(Debug, PartialEq, Eq)]
 struct Span {
-    frames: std::ops::Range<usize>,
-    bytes: std::ops::Range<u64>,
+    frames: Range<usize>,
+    bytes: Range<u64>,
 }
 
 /// Where the rows' stored pages are, in the order of the packs.
@@ -272,9 +307,9 @@ fn spans(reader: &PackReader, pieces: &[Piece]) -> Option<Vec<Span>> {
     Some(spans)
 }
 
-/// Whether any of `pieces` (sorted, those behind done with) has pages in `first..first + count` of the pack.
-fn wants(first: u32, count: u32, pieces: &[Piece]) -> bool {
-    pieces.first().is_some_and(|piece| piece.page < first + count)
+/// Whether any of `pieces` (sorted, those behind done with) has pages before `end` of the pack.
+fn wants(end: u32, pieces: &[Piece]) -> bool {
+    pieces.first().is_some_and(|piece| piece.page < end)
 }
 
 /// Gives the pages of a decoded frame to `take`; returns the pieces that later frames go on with.
@@ -282,22 +317,53 @@ fn give<'p, E>(
     reader: &PackReader,
     index: usize,
     raw: &[u8],
-    mut pieces: &'p [Piece],
+    pieces: &'p [Piece],
     take: &mut Take<'_, E>,
 ) -> Result<&'p [Piece], E> {
     let frame = &reader.frames()[index];
-    let frame_end = frame.first_page + frame.prints.len() as u32;
-    while let Some(piece) = pieces.first().filter(|piece| piece.page < frame_end) {
-        let from = piece.page.max(frame.first_page);
-        let to = (piece.page + piece.count).min(frame_end);
+    let pages = frame.first_page..frame.first_page + frame.prints.len() as u32;
+    walk(pages, pieces, &mut |row, first, pages| {
         // Pages of one piece are neighbours in a file, so only the last can be short and the bytes are contiguous.
-        let (start, end) =
-            match (frame.page_range(from - frame.first_page), frame.page_range(to - 1 - frame.first_page)) {
-                (Some(start), Some(end)) => (start.start, end.end),
-                _ => unreachable!("frame {index} has fewer pages than it says"),
-            };
-        take(piece.row, piece.first + (from - piece.page), &raw[start..end])?;
-        if piece.page + piece.count > frame_end {
+        let (start, end) = match (
+            frame.page_range(pages.start - frame.first_page),
+            frame.page_range(pages.end - 1 - frame.first_page),
+        ) {
+            (Some(start), Some(end)) => (start.start, end.end),
+            _ => unreachable!("frame {index} has fewer pages than it says"),
+        };
+        take(row, first, &raw[start..end])
+    })
+}
+
+/// Tells `lose` of the pieces' parts in `pages` of the pack; the pieces behind them. The error is the answer if it is not
+/// damage, or if a loss is not accepted.
+fn lose_all<'p>(
+    pages: Range<u32>,
+    pieces: &'p [Piece],
+    error: VaultError,
+    lose: &mut Lose<'_>,
+) -> Result<&'p [Piece], VaultError> {
+    if !matches!(error, VaultError::Damaged { .. } | VaultError::Missing { .. }) {
+        return Err(error);
+    }
+    let walked = walk(pages, pieces, &mut |row, first, pages: Range<u32>| {
+        if lose(row, first..first + pages.len() as u32, &error) { Ok(()) } else { Err(()) }
+    });
+    walked.map_err(|()| error)
+}
+
+/// Calls `each` with every part of `pieces` that lies in `pages` of the pack: its row, its first page in the file and its
+/// pages in the pack. Returns the pieces that go on behind.
+fn walk<'p, E>(
+    pages: Range<u32>,
+    mut pieces: &'p [Piece],
+    each: &mut dyn FnMut(usize, u32, Range<u32>) -> Result<(), E>,
+) -> Result<&'p [Piece], E> {
+    while let Some(piece) = pieces.first().filter(|piece| piece.page < pages.end) {
+        let end = piece.page.saturating_add(piece.count);
+        let (from, to) = (piece.page.max(pages.start), end.min(pages.end));
+        each(piece.row, piece.first + (from - piece.page), from..to)?;
+        if end > pages.end {
             break;
         }
         pieces = &pieces[1..];

@@ -78,6 +78,16 @@ pub struct Damage {
     pub why: String,
     /// What is lost: files, and the pages of each.
     pub lost: Vec<LostPages>,
+    /// What it was committed as, if it is a pack.
+    #[serde(skip)]
+    pub pack: Option<PackRef>,
+}
+
+impl Damage {
+    /// An object at fault, and nothing known to be lost with it.
+    pub fn of(object: impl Into<String>, why: impl Into<String>) -> Damage {
+        Damage { object: object.into(), why: why.into(), lost: Vec::new(), pack: None }
+    }
 }
 
 /// Pages of a file that cannot be restored.
@@ -211,11 +221,10 @@ impl Vault {
         };
         match runtime.block_on(self.intent(source, id)) {
             Ok(Some(_)) => {}
-            Ok(None) => verdict.damage.push(Damage {
-                object: layout::point_part(source, id, PointPart::Intent).to_string(),
-                why: "it is missing".into(),
-                lost: Vec::new(),
-            }),
+            Ok(None) => {
+                let intent = layout::point_part(source, id, PointPart::Intent);
+                verdict.damage.push(Damage::of(intent.as_str(), "it is missing"));
+            }
             Err(error) => verdict.damage.push(as_damage(error)?),
         }
         let read = point.rows(|_| {
@@ -254,10 +263,10 @@ impl Vault {
             .collect();
         let mut lost = lost(&point, &bad)?;
         for (number, (why, _)) in &bad {
-            let object =
-                point.packs().all().get(*number as usize).map(|pack| point.packs().key(pack).to_string());
-            let lost = lost.remove(number).unwrap_or_default();
-            verdict.damage.push(Damage { object: object.unwrap_or_default(), why: why.clone(), lost });
+            let pack = point.packs().all().get(*number as usize);
+            let object = pack.map(|pack| point.packs().key(pack).to_string()).unwrap_or_default();
+            let (lost, pack) = (lost.remove(number).unwrap_or_default(), pack.cloned());
+            verdict.damage.push(Damage { object, why: why.clone(), lost, pack });
         }
         Ok(())
     }
@@ -270,10 +279,8 @@ fn name_of(pack: &PackRef) -> PackName {
 /// An error that means damage becomes a finding; any other stays an error.
 fn as_damage(error: VaultError) -> Result<Damage, VaultError> {
     match error {
-        VaultError::Damaged { key, why, .. } => Ok(Damage { object: key, why, lost: Vec::new() }),
-        VaultError::Missing { key, .. } => {
-            Ok(Damage { object: key, why: "it is missing".into(), lost: Vec::new() })
-        }
+        VaultError::Damaged { key, why, .. } => Ok(Damage::of(key, why)),
+        VaultError::Missing { key, .. } => Ok(Damage::of(key, "it is missing")),
         other => Err(other),
     }
 }

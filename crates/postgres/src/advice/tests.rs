@@ -42,6 +42,7 @@ fn good() -> PostgresInspection {
         data_checksums: true,
         data_directory: Some("/pg/data".into()),
         tablespaces: vec![Tablespace { oid: 16_400, name: "fast".into(), location: "/pg/data2/fast".into() }],
+        databases: [(5, "orders".to_owned())].into(),
         settings: settings.map(|(name, value)| (name.to_owned(), setting(value))).into(),
         rights: Rights {
             role: "backup".into(),

@@ -13,7 +13,7 @@ use strongroom_ops::OpsError;
 use strongroom_ops::backup::{BackupRequest, backup};
 use strongroom_ops::hand::Hand;
 use strongroom_ops::lineage::NewLineage;
-use strongroom_ops::restore::Restored;
+use strongroom_ops::restore::{RestoreOptions, Restored};
 use strongroom_ops::verify::VerifyRequest;
 use strongroom_ops::wal_push::{WalInput, wal_push};
 use strongroom_sim::engine::Files;
@@ -135,6 +135,16 @@ pub async fn restore_from(
     vaults: &[Arc<Vault>],
     point: &Summary,
 ) -> Result<(Files, Restored), OpsError> {
+    restore_with(cx, vaults, point, false).await
+}
+
+/// The same; `accept_loss` goes on without pages that no vault has whole.
+pub async fn restore_with(
+    cx: &Cx,
+    vaults: &[Arc<Vault>],
+    point: &Summary,
+    accept_loss: bool,
+) -> Result<(Files, Restored), OpsError> {
     let request = RestoreRequest {
         target: RecoveryTarget::Immediate,
         inclusive: true,
@@ -143,7 +153,9 @@ pub async fn restore_from(
     };
     let plan = strongroom_ops::restore::plan(&vaults[0], &source(), &request, Some(&point.point)).await?;
     let target = ToyTarget::default();
-    let restored = strongroom_ops::restore::restore(cx, vaults, &plan, Arc::new(target.clone()), 2).await?;
+    let options = RestoreOptions { workers: 2, accept_loss };
+    let restored =
+        strongroom_ops::restore::restore(cx, vaults, &plan, Arc::new(target.clone()), options).await?;
     Ok((target.files(), restored))
 }
 

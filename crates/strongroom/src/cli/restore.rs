@@ -1,9 +1,10 @@
 //! `strongroom restore`
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anstyle::AnsiColor;
 use serde_json::json;
 use strongroom_engine::{Engine, EngineError};
 use strongroom_model::restore_plan::{PlanError, RestorePlan};
@@ -12,15 +13,16 @@ use strongroom_model::time::{TypedTime, human_duration};
 use strongroom_model::{ByteSize, Lsn, PointId, SourceName, Timeline};
 use strongroom_ops::OpsError;
 use strongroom_ops::list::list;
-use strongroom_ops::restore::{open_point, plan, restore};
+use strongroom_ops::restore::{LOST_PAGES, RestoreOptions, Restored, open_point, plan, restore};
 use strongroom_postgres::recovery::{Archiving, RecoveringFolder, settings};
 use strongroom_postgres::session::PostgresFacts;
 use strongroom_postgres::target::{FolderTarget, TargetOptions};
-use strongroom_vault::Vault;
+use strongroom_vault::{Vault, VaultError};
 
 use crate::context::Context;
 use crate::failure::{Code, Failure};
-use crate::output::Outcome;
+use crate::losses::lost_pages;
+use crate::output::{Outcome, tinted};
 use crate::progress::ProgressLine;
 
 /// Restore a cluster into an empty folder, to any moment the vault can prove
@@ -63,6 +65,9 @@ pub struct Arguments {
     /// Threads that fetch, check and write
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// Go on without pages that no vault has whole: they become zeros, and are named
+    #[arg(long)]
+    accept_loss: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -154,34 +159,61 @@ pub async fn run(
     let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
     let target = Arc::new(RecoveringFolder::new(folder, settings(&plan, &restore_command, archiving)));
     let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
-    let restored = restore(&context.cx, &vaults, &plan, target.clone(), workers).await;
+    let options = RestoreOptions { workers, accept_loss: arguments.accept_loss };
+    let restored = restore(&context.cx, &vaults, &plan, target.clone(), options).await;
     let restored = restored.map_err(|error| match error {
         // The only engine here is the target folder: what it refuses is not the source's fault.
         OpsError::Engine(error) if !matches!(error, EngineError::Cancelled(_)) => {
             Failure { kind: Code::Target, ..Failure::from(error) }
         }
+        // What no vault has whole need not keep the rest from being restored.
+        OpsError::Vault(error @ (VaultError::Damaged { .. } | VaultError::Missing { .. })) => {
+            Failure::from(error).hint(
+                "put it back with `strongroom verify --data --repair-from REPLICA`, or restore an older point (--point); \
+                 --accept-loss restores everything else into a new folder and names the lost pages",
+            )
+        }
         other => other.into(),
     })?;
     drop(progress);
+    let text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
+    let code = if restored.lost.is_empty() { Code::Ok } else { Code::Problems };
+    let json = json!({ "plan": plan, "restored": restored, "notes": target.notes() });
+    Ok(Outcome::new(&json, text).with_code(code))
+}
+
+/// The report of a restore.
+fn tell(
+    restored: &Restored,
+    place: &str,
+    (source, to): (&SourceName, &Path),
+    (notes, facts): (&[String], &PostgresFacts),
+) -> String {
     let rate = ByteSize((restored.bytes as f64 / restored.seconds.max(0.001)) as u64);
     let mut text = format!(
         "restored {} of {} to {}\n{} in {} entries in {} ({rate}/s), durable\nstart it: pg_ctl -D {} start",
         restored.point,
         source,
-        arguments.to.display(),
+        to.display(),
         ByteSize(restored.bytes),
         restored.entries,
         human_duration(std::time::Duration::from_secs_f64(restored.seconds)),
-        arguments.to.display(),
+        to.display(),
     );
-    for (place, packs) in &restored.from_replicas {
+    for (replica, packs) in &restored.from_replicas {
         text.push_str(&format!(
-            "\nwarning: {packs} packs are missing or damaged in {} and came from {place}: strongroom verify",
-            vault.place()
+            "\nwarning: {packs} packs are missing or damaged in {place} and came from {replica}: strongroom verify --repair-from"
         ));
     }
-    target.notes().iter().for_each(|note| text.push_str(&format!("\nnote: {note}")));
-    Ok(Outcome::new(&json!({ "plan": plan, "restored": restored, "notes": target.notes() }), text))
+    notes.iter().for_each(|note| text.push_str(&format!("\nnote: {note}")));
+    if !restored.lost.is_empty() {
+        text.push_str(&format!(
+            "\n{}: these pages are in no vault and are zeros now ({LOST_PAGES} in the folder names them):",
+            tinted("not whole", AnsiColor::Red)
+        ));
+    }
+    lost_pages(&restored.lost, Some(facts)).iter().for_each(|line| text.push_str(&format!("\n{line}")));
+    text
 }
 
 /// What recovery will depend on.

@@ -1,15 +1,23 @@
 //! `strongroom verify`
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use anstyle::AnsiColor;
+use serde::Serialize;
 use strongroom_model::{ByteSize, PointId, SourceName};
 use strongroom_ops::hand::Hand;
 use strongroom_ops::list::source_of;
-use strongroom_ops::verify::{VerifyRequest, verify};
+use strongroom_ops::repair::{Repair, repair};
+use strongroom_ops::verify::{Verdict, VerifyRequest, verify};
+use strongroom_postgres::session::PostgresFacts;
+use strongroom_vault::Vault;
 use strongroom_vault::evidence::{Evidence, Verification};
 use strongroom_vault::verify::{Budget, Damage, Depth};
 
 use crate::context::Context;
 use crate::failure::{Code, Failure};
+use crate::losses::lost_pages;
 use crate::output::{Outcome, table, tinted};
 use crate::settings::parse_duration;
 use crate::surroundings;
@@ -25,6 +33,8 @@ Examples:
   strongroom verify                          every point's manifest and pack sizes, every WAL file's head
   strongroom verify orders --data            every byte of a source
   strongroom verify --data --budget 10GB     some of it every day; or --budget 10m
+  strongroom verify --data --repair-from offsite    put back what is damaged here and whole there
+  strongroom verify --in offsite --data      the second copy
   strongroom verify --records                what was verified when, and how it came out")]
 pub struct Arguments {
     /// A source, or one recovery point; everything if left out
@@ -38,8 +48,17 @@ pub struct Arguments {
     /// Stop after so many bytes or so much time: 10GB, 10m
     #[arg(long, value_name = "SIZE_OR_TIME", value_parser = parse_budget)]
     budget: Option<Budget>,
+    /// Verify this vault of the settings
+    #[arg(long = "in", value_name = "NAME")]
+    of: Option<String>,
+    /// Put back what is damaged or missing from this vault of the settings, a replica. Takes the right to delete
+    #[arg(long, value_name = "NAME")]
+    repair_from: Option<String>,
+    /// Say what would be put back, and write nothing
+    #[arg(long, requires = "repair_from")]
+    dry_run: bool,
     /// Show the records of earlier runs
-    #[arg(long, conflicts_with_all = ["data", "pages", "budget"])]
+    #[arg(long, conflicts_with_all = ["data", "pages", "budget", "repair_from"])]
     records: bool,
     /// Threads that read
     #[arg(long, value_name = "N")]
@@ -56,7 +75,11 @@ fn parse_budget(text: &str) -> Result<Budget, String> {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let vault = context.answering().await?;
+    let vault = match (&arguments.of, &arguments.repair_from) {
+        (None, None) => context.answering().await?,
+        // What is to be repaired is no other vault's damage.
+        (of, _) => context.vault_or_called(of.as_deref()).await?,
+    };
     if arguments.records {
         let records = vault.evidence().await?;
         let text = show_records(&records, vault.signs());
@@ -88,7 +111,59 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         budget: arguments.budget.unwrap_or_default(),
         hand: Some(Hand { host: surroundings::host(), tool: surroundings::tool() }),
     };
-    let verdict = verify(&context.cx, &vault, &request).await?;
+    let replica = match &arguments.repair_from {
+        Some(name) => Some(context.vault_called(name).await?),
+        None => None,
+    };
+    if let Some(replica) = &replica {
+        // Before hours of reading.
+        vault.check_replica(replica)?;
+    }
+    let mut verdict = verify(&context.cx, &vault, &request).await?;
+    let repair = match replica {
+        Some(replica) if !verdict.sound => {
+            let (vaults, found) = ((&vault, &replica), (&mut verdict, &request));
+            Some(repair(&context.cx, vaults, found, !arguments.dry_run).await?)
+        }
+        _ => None,
+    };
+    let mut lines = describe_verdict(&verdict, depth, &facts_of_damaged(&vault, &verdict).await);
+    lines.extend(repair.iter().flat_map(describe_repair));
+    let code = if verdict.sound { Code::Ok } else { Code::Problems };
+    let json = Answer { verdict: &verdict, repair: &repair };
+    Ok(Outcome::new(&json, lines.join("\n")).with_code(code))
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repair: &'a Option<Repair>,
+}
+
+fn describe_repair(repair: &Repair) -> Vec<String> {
+    let how = if repair.carried_out { "repaired" } else { "could be repaired" };
+    let mut lines: Vec<String> = repair
+        .repaired
+        .iter()
+        .map(|done| {
+            let word = tinted(how, AnsiColor::Green);
+            format!("{word} from {}: {} ({})", repair.from, done.object, ByteSize(done.bytes))
+        })
+        .collect();
+    let beyond = |damage: &Damage| {
+        format!("{} {}: {}", tinted("beyond repair", AnsiColor::Red), damage.object, damage.why)
+    };
+    lines.extend(repair.beyond.iter().map(beyond));
+    lines
+}
+
+fn describe_verdict(
+    verdict: &Verdict,
+    depth: Depth,
+    facts: &BTreeMap<PointId, PostgresFacts>,
+) -> Vec<String> {
     let mut lines = Vec::new();
     for point in &verdict.points {
         let left = if point.left > 0 { format!(", {} packs not reached", point.left) } else { String::new() };
@@ -99,11 +174,12 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
             point.packs,
             word(&point.damage)
         ));
-        lines.extend(point.damage.iter().flat_map(describe));
+        let facts = facts.get(&point.point);
+        lines.extend(point.damage.iter().flat_map(|damage| describe(damage, facts)));
     }
     for journal in &verdict.journals {
         lines.push(format!("{}  {} WAL files: {}", journal.source, journal.files, word(&journal.damage)));
-        lines.extend(journal.damage.iter().flat_map(describe));
+        lines.extend(journal.damage.iter().flat_map(|damage| describe(damage, None)));
         lines.extend(
             journal
                 .inconsistent
@@ -111,7 +187,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
                 .map(|point| format!("  {} {point} lacks WAL it needs", tinted("!", AnsiColor::Red))),
         );
     }
-    lines.extend(verdict.records.iter().flat_map(describe));
+    lines.extend(verdict.records.iter().flat_map(|damage| describe(damage, None)));
     if depth > Depth::Structure {
         let left = match verdict.left {
             0 => String::new(),
@@ -119,8 +195,20 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         };
         lines.push(format!("{} of packs read{left}", ByteSize(verdict.bytes)));
     }
-    let code = if verdict.sound { Code::Ok } else { Code::Problems };
-    Ok(Outcome::new(&verdict, lines.join("\n")).with_code(code))
+    lines
+}
+
+/// What points with lost pages were of: names for numbers. One whose facts do not read has none.
+async fn facts_of_damaged(vault: &Arc<Vault>, verdict: &Verdict) -> BTreeMap<PointId, PostgresFacts> {
+    let mut known = BTreeMap::new();
+    for point in verdict.points.iter().filter(|point| point.damage.iter().any(|one| !one.lost.is_empty())) {
+        let Ok(source) = source_of(vault, &point.point).await else { continue };
+        let Ok(open) = vault.open_point(&source, &point.point).await else { continue };
+        if let Ok(facts) = serde_json::from_value(open.facts().engine_facts.clone()) {
+            known.insert(point.point.clone(), facts);
+        }
+    }
+    known
 }
 
 fn word(damage: &[Damage]) -> String {
@@ -131,19 +219,9 @@ fn word(damage: &[Damage]) -> String {
     }
 }
 
-fn describe(damage: &Damage) -> Vec<String> {
+fn describe(damage: &Damage, facts: Option<&PostgresFacts>) -> Vec<String> {
     let mut lines = vec![format!("  {} {}: {}", tinted("!", AnsiColor::Red), damage.object, damage.why)];
-    for lost in &damage.lost {
-        let pages: Vec<String> = lost
-            .pages
-            .iter()
-            .map(|range| match range.len() {
-                1 => range.start.to_string(),
-                _ => format!("{}-{}", range.start, range.end - 1),
-            })
-            .collect();
-        lines.push(format!("      {} loses pages {}", lost.path, pages.join(", ")));
-    }
+    lines.extend(lost_pages(&damage.lost, facts));
     lines
 }
 

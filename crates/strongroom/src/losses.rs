@@ -1,0 +1,33 @@
+//! Lost pages, as a person is told of them.
+
+use std::collections::BTreeMap;
+
+use strongroom_model::entry::EntryPath;
+use strongroom_postgres::relation::describe;
+use strongroom_postgres::session::PostgresFacts;
+use strongroom_vault::verify::LostPages;
+
+/// One line for each file; `facts` give its database a name.
+pub fn lost_pages(lost: &[LostPages], facts: Option<&PostgresFacts>) -> Vec<String> {
+    let none = BTreeMap::new();
+    let databases = facts.map_or(&none, |facts| &facts.databases);
+    let mut lines: Vec<String> = lost
+        .iter()
+        .map(|LostPages { path, pages }| {
+            let ranges: Vec<String> = pages
+                .iter()
+                .map(|range| match range.len() {
+                    1 => range.start.to_string(),
+                    _ => format!("{}-{}", range.start, range.end - 1),
+                })
+                .collect();
+            let what = EntryPath::new(path.as_str()).map(|path| describe(&path, pages, databases));
+            let what = what.map(|what| format!(" ({what})")).unwrap_or_default();
+            format!("      {path} loses pages {}{what}", ranges.join(", "))
+        })
+        .collect();
+    if lines.iter().any(|line| line.contains("(relation")) {
+        lines.push("      the name behind a relation's number: SELECT pg_filenode_relation(0, NUMBER) in its database".into());
+    }
+    lines
+}
