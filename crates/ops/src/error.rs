@@ -3,7 +3,7 @@
 use strongroom_engine::EngineError;
 use strongroom_model::restore_plan::PlanError;
 use strongroom_model::retention::RetentionError;
-use strongroom_model::{Cancelled, SourceName, SystemId, Timeline, WalSegment};
+use strongroom_model::{Cancelled, PointId, SourceName, SystemId, Timeline, WalSegment};
 use strongroom_vault::VaultError;
 
 /// What stopped a verb.
@@ -60,6 +60,14 @@ pub enum OpsError {
     PlanChanged {
         /// The source.
         source_name: SourceName,
+    },
+    /// Retention alone lets go of a point that can be restored.
+    #[error("let go recovery point {point}: {why}")]
+    NotToLetGo {
+        /// The point.
+        point: PointId,
+        /// A clause.
+        why: &'static str,
     },
     /// Retention let go the WAL that a point being written begins with.
     #[error(

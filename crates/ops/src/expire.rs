@@ -6,9 +6,9 @@ use serde::Serialize;
 use strongroom_model::expiry_plan::{ExpiryPlan, Shelved, plan_expiry};
 use strongroom_model::retention::Retention;
 use strongroom_model::{Cx, PointId, SourceName, Timestamp};
-use strongroom_vault::Vault;
 use strongroom_vault::expire::LetGo;
 use strongroom_vault::hold::{Hold, HoldRecord};
+use strongroom_vault::{Vault, VaultError};
 
 use crate::error::OpsError;
 use crate::hand::Hand;
@@ -79,6 +79,41 @@ pub async fn expire(
         vault.set_floor(cx, source, (floor.lineage, floor.segment), &let_go(why)).await?;
     }
     Ok(Expired { points, floors: plan.floors.len() })
+}
+
+/// Why a point cannot be restored from this vault. Only such a point is let go by name: as long as its record or manifest does
+/// not read, no sweep knows what it needs, and none deletes anything.
+pub async fn why_lost(
+    vault: &Arc<Vault>,
+    source: &SourceName,
+    point: &PointId,
+) -> Result<VaultError, OpsError> {
+    let refused = |why| Err(OpsError::NotToLetGo { point: point.clone(), why });
+    let rows = vault.points(source).await?;
+    let Some(row) = rows.iter().find(|row| row.point == *point) else {
+        return Err(VaultError::NoSuchPoint { source_name: source.clone(), point: point.clone() }.into());
+    };
+    if row.held {
+        return refused("it is held");
+    }
+    match vault.open_point(source, point).await {
+        Ok(_) => refused("it can be restored"),
+        Err(error @ (VaultError::Damaged { .. } | VaultError::Missing { .. })) => Ok(error),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Lets go of one point that cannot be restored. Its packs stay as long as another point needs them.
+pub async fn let_go_lost(
+    cx: &Cx,
+    vault: &Arc<Vault>,
+    (source, point): (&SourceName, &PointId),
+    hand: &Hand,
+) -> Result<(), OpsError> {
+    let why = format!("let go by name: {}", why_lost(vault, source, point).await?);
+    let let_go = LetGo { why, at: cx.now(), host: hand.host.clone(), tool: hand.tool.clone() };
+    vault.expire(cx, source, point, &let_go).await?;
+    Ok(())
 }
 
 /// A hold past its end is ended in writing: what is still open counts as in force, for no sweep asks a clock.

@@ -12,7 +12,7 @@ use strongroom_model::retention::Retention;
 use strongroom_model::{Cx, PointId, Timestamp};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::backup;
-use strongroom_ops::expire::{expire, plan};
+use strongroom_ops::expire::{expire, let_go_lost, plan};
 use strongroom_ops::hand::Hand;
 use strongroom_ops::hold::{HoldRequest, place, release};
 use strongroom_ops::list::list;
@@ -59,13 +59,17 @@ async fn chain(seed: u64, points: u64) -> (Cx, Arc<Vault>, Arc<SimStore>, Vec<Su
 }
 
 async fn sweep(cx: &Cx, vault: &Arc<Vault>) -> Swept {
+    try_sweep(cx, vault).await.unwrap()
+}
+
+async fn try_sweep(cx: &Cx, vault: &Arc<Vault>) -> Result<Swept, VaultError> {
     let options = SweepOptions {
         stale_after: Duration::from_secs(1 << 30),
         dry_run: false,
         host: "sim".into(),
         tool: "test".into(),
     };
-    vault.sweep(cx, &source(), &options).await.unwrap()
+    vault.sweep(cx, &source(), &options).await
 }
 
 async fn let_go(cx: &Cx, vault: &Arc<Vault>, retention: &Retention) -> Vec<PointId> {
@@ -179,4 +183,40 @@ async fn a_backup_whose_wal_was_let_go_is_refused() {
     let refused = backup(&cx, &vault, &engine(2), &request()).await;
     assert!(matches!(refused, Err(OpsError::BelowFloor { .. })), "{refused:?}");
     take(&cx, &vault, &engine(11)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_is_lost_stops_sweeps_until_it_is_let_go_by_name() {
+    for part in ["manifest", "decision"] {
+        for gone in [false, true] {
+            let (cx, vault, store, taken) = chain(31, 3).await;
+            let lost = &taken[1].point;
+            let key = Key::new(format!("sources/toy/points/{lost}/{part}")).unwrap();
+            match (gone, part) {
+                // A decision that is not there is a point that is being written: that is the next sweeps' business.
+                (true, "decision") => continue,
+                (true, _) => store.delete(&key).await.unwrap(),
+                (false, _) => store.tamper(&key, vec![1; 50].into()),
+            }
+            let context = format!("{part}, gone {gone}");
+            let stopped = try_sweep(&cx, &vault).await;
+            assert!(matches!(stopped, Err(VaultError::SweepStopped { .. })), "{context}: {stopped:?}");
+            for sound in [&taken[0], &taken[2]] {
+                let refused = let_go_lost(&cx, &vault, (&source(), &sound.point), &hand()).await;
+                assert!(matches!(refused, Err(OpsError::NotToLetGo { .. })), "{context}: {refused:?}");
+            }
+            let_go_lost(&cx, &vault, (&source(), lost), &hand()).await.unwrap();
+            sweep(&cx, &vault).await;
+            for (n, kept) in [(0, &taken[0]), (2, &taken[2])] {
+                let files = restore(&cx, &vault, kept).await.unwrap();
+                assert_eq!(files, engine(3 * n + 1).expected(), "{context}");
+            }
+            let rows = list(&vault, Some(&source())).await.unwrap();
+            assert_eq!(
+                rows[0].points.iter().filter(|row| row.restorable().is_some()).count(),
+                2,
+                "{context}"
+            );
+        }
+    }
 }

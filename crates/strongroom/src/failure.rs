@@ -286,6 +286,10 @@ impl From<OpsError> for Failure {
             ),
             OpsError::Retention(_) => (Code::Settings, "see docs/runbook/expire.md for what each rule keeps"),
             OpsError::PlanChanged { .. } => (Code::Conflict, "look at the new plan: run the command again"),
+            OpsError::NotToLetGo { .. } => (
+                Code::Conflict,
+                "--point is for points that cannot be restored any more; retention lets go of the others",
+            ),
             OpsError::BelowFloor { .. } => {
                 (Code::Source, "is this an old primary that was left behind? Its timeline is no longer kept")
             }

@@ -140,8 +140,17 @@ impl Sweeper<'_> {
             return Err(self.stopped("the store no longer lists points that it listed a moment ago"));
         }
         let new: Vec<PointId> = decided.into_iter().filter(|id| !roots.decisions.contains_key(id)).collect();
+        let let_go = |point: &PointId| tombstones.contains(point) && !held.contains(point);
         let decisions = futures::stream::iter(new)
-            .map(|point| async move { self.decision(&point).await.map(|decision| (point, decision)) })
+            .map(|point| async move {
+                match self.decision(&point).await {
+                    // What somebody let go by name need not read: nothing is spared for it.
+                    Err(VaultError::SweepStopped { why, .. }) if let_go(&point) => {
+                        Ok((point, Decision::Abandoned { why }))
+                    }
+                    decision => decision.map(|decision| (point, decision)),
+                }
+            })
             .buffered(RECORDS_AT_ONCE);
         roots.decisions.extend(decisions.try_collect::<Vec<_>>().await?);
         roots.tombstones = tombstones;

@@ -1,11 +1,16 @@
 //! `strongroom expire`
 
+use std::sync::Arc;
+
 use anstyle::AnsiColor;
 use serde::Serialize;
+use serde_json::json;
 use strongroom_model::expiry_plan::ExpiryPlan;
-use strongroom_model::{SourceName, Timestamp};
-use strongroom_ops::expire::{Expired, expire, plan};
+use strongroom_model::{PointId, SourceName, Timestamp};
+use strongroom_ops::expire::{Expired, expire, let_go_lost, plan, why_lost};
 use strongroom_ops::hand::Hand;
+use strongroom_ops::list::source_of;
+use strongroom_vault::Vault;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure};
@@ -25,13 +30,17 @@ What is kept is said in strongroom.toml, in [retention], [source.NAME.retention]
 Examples:
   strongroom expire --dry-run
   strongroom expire orders
-  strongroom expire orders --dry-run --now 2027-01-01T00:00:00Z      what will go by then")]
+  strongroom expire orders --dry-run --now 2027-01-01T00:00:00Z      what will go by then
+  strongroom expire --point 20261120T120000Z-1f2e3d4c      one that is damaged for good, so that sweeps go on")]
 pub struct Arguments {
     /// A source; all that have a retention if left out
     source: Option<SourceName>,
     /// Another vault than the first, by name or url
     #[arg(long = "in", value_name = "VAULT")]
     named: Option<String>,
+    /// Let go of this recovery point, whose record or manifest is lost for good; any other is refused
+    #[arg(long, value_name = "POINT", conflicts_with_all = ["source", "now"])]
+    point: Option<PointId>,
     /// Plan as of another time
     #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "dry_run")]
     now: Option<Timestamp>,
@@ -51,6 +60,9 @@ struct Report {
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
     let vault = context.vault_or_called(arguments.named.as_deref()).await?;
+    if let Some(point) = &arguments.point {
+        return one(context, &vault, point, arguments.dry_run).await;
+    }
     let sources = match &arguments.source {
         Some(source) => vec![source.clone()],
         None => vault.sources().await?,
@@ -81,6 +93,26 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         }
         _ => Ok(Outcome::new(&reports, text.join("\n"))),
     }
+}
+
+async fn one(
+    context: &Context,
+    vault: &Arc<Vault>,
+    point: &PointId,
+    dry_run: bool,
+) -> Result<Outcome, Failure> {
+    let source = source_of(vault, point).await?;
+    let why = why_lost(vault, &source, point).await?;
+    let json = json!({ "source": source, "point": point, "why": why.to_string(), "expired": !dry_run });
+    if dry_run {
+        let text = format!(
+            "{point} would be let go: {why}\na replica may have it whole: strongroom verify --repair-from"
+        );
+        return Ok(Outcome::new(&json, text));
+    }
+    let hand = Hand { host: surroundings::host(), tool: surroundings::tool() };
+    let_go_lost(&context.cx, vault, (&source, point), &hand).await?;
+    Ok(Outcome::new(&json, format!("{point} let go: {why}")))
 }
 
 fn show(source: &SourceName, plan: &ExpiryPlan) -> String {
