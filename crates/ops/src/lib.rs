@@ -26,6 +26,7 @@ pub mod verify;
 pub mod repair;
 pub mod key;
 pub mod hold;
+pub mod keeping;
 pub mod expire;
 pub mod sweep;
 pub mod doctor;

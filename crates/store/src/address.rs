@@ -1,9 +1,14 @@
 //! A vault's address, as a person types it, and the store behind it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
+use crate::as_of::AsOf;
 use crate::bucket::{Bucket, BucketOptions, Lock};
+use crate::custody::Custody;
 use crate::folder::Folder;
 use crate::key::Key;
 use crate::port::{Store, StoreError};
@@ -21,6 +26,16 @@ pub enum StoreAddress {
         /// Before every key; may be empty.
         prefix: String,
     },
+}
+
+impl fmt::Display for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreAddress::Folder(path) => write!(f, "{}", path.display()),
+            StoreAddress::Bucket { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            StoreAddress::Bucket { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+        }
+    }
 }
 
 /// Text that is no address.
@@ -68,6 +83,50 @@ pub struct StoreOptions {
     pub lock: Option<Lock>,
 }
 
+/// What the store at `address` does by itself to keep objects; `None` for a folder.
+pub fn custody(
+    address: &StoreAddress,
+    options: &StoreOptions,
+) -> Result<Option<Arc<dyn Custody>>, StoreError> {
+    match address {
+        StoreAddress::Folder(_) => Ok(None),
+        StoreAddress::Bucket { .. } => Ok(Some(Arc::new(bucket(address, options)?))),
+    }
+}
+
+/// The store at `address` as it was at `at`; only a bucket with versions remembers.
+pub fn open_as_of(
+    address: &StoreAddress,
+    options: &StoreOptions,
+    at: Timestamp,
+) -> Result<Arc<dyn Store>, StoreError> {
+    let Some(custody) = custody(address, options)? else {
+        return Err(StoreError::Broken {
+            operation: "open",
+            key: "vault".into(),
+            place: address.to_string(),
+            source: "a folder does not remember what it was: --as-of is for buckets with versions".into(),
+        });
+    };
+    Ok(Arc::new(Retry::new(Arc::new(AsOf::new(custody, address.to_string(), at)))))
+}
+
+fn bucket(address: &StoreAddress, options: &StoreOptions) -> Result<Bucket, StoreError> {
+    let StoreAddress::Bucket { bucket, prefix } = address else {
+        unreachable!("a folder was opened as a bucket")
+    };
+    Bucket::open(BucketOptions {
+        bucket: bucket.clone(),
+        prefix: prefix.clone(),
+        endpoint: options.endpoint.clone(),
+        region: options.region.clone(),
+        path_style: options.path_style,
+        allow_http: options.allow_http,
+        profile: options.profile.clone(),
+        lock: options.lock,
+    })
+}
+
 /// The store at `address`, which asks again when something passing goes wrong.
 pub fn open(address: &StoreAddress, options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     let store: Arc<dyn Store> = match address {
@@ -80,16 +139,7 @@ pub fn open(address: &StoreAddress, options: &StoreOptions) -> Result<Arc<dyn St
             });
         }
         StoreAddress::Folder(path) => Arc::new(Folder::open(path)),
-        StoreAddress::Bucket { bucket, prefix } => Arc::new(Bucket::open(BucketOptions {
-            bucket: bucket.clone(),
-            prefix: prefix.clone(),
-            endpoint: options.endpoint.clone(),
-            region: options.region.clone(),
-            path_style: options.path_style,
-            allow_http: options.allow_http,
-            profile: options.profile.clone(),
-            lock: options.lock,
-        })?),
+        StoreAddress::Bucket { .. } => Arc::new(bucket(address, options)?),
     };
     Ok(Arc::new(Retry::new(store)))
 }

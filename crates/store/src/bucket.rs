@@ -13,7 +13,9 @@
 )]
 
 mod answer;
+mod custody;
 mod lock;
+mod request;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,8 +33,9 @@ use object_store::{
 };
 
 use self::answer::{Meaning, meaning};
+pub use self::lock::Lock;
 use self::lock::Locking;
-pub use self::lock::{Lock, LockMode};
+use self::request::Requests;
 use crate::key::Key;
 use crate::port::{Body, Head, Page, PutError, Store, StoreError};
 use crate::profile::Profile;
@@ -71,6 +74,7 @@ pub struct BucketOptions {
 pub struct Bucket {
     store: Arc<AmazonS3>,
     options: BucketOptions,
+    requests: Requests,
 }
 
 impl Bucket {
@@ -125,7 +129,7 @@ impl Bucket {
         let store = builder
             .with_bucket_name(&options.bucket)
             .with_region(region)
-            .with_client_options(client)
+            .with_client_options(client.clone())
             .with_retry(retry)
             .with_virtual_hosted_style_request(virtual_hosted)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
@@ -136,7 +140,14 @@ impl Bucket {
         if let Some(locking) = &locking {
             locking.sign_with(store.credentials());
         }
-        Ok(Bucket { store: Arc::new(store), options })
+        let requests = Requests {
+            base: base(&options, region),
+            region: region.to_owned(),
+            credentials: Arc::clone(store.credentials()),
+            client: Requests::client(&client).map_err(|source| unopened(&options, source.into()))?,
+            place: place(&options),
+        };
+        Ok(Bucket { store: Arc::new(store), options, requests })
     }
 
     fn path(&self, key: &str) -> Path {
@@ -215,6 +226,21 @@ fn place(options: &BucketOptions) -> String {
 
 fn unopened(options: &BucketOptions, source: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
     StoreError::Broken { operation: "open", key: "vault".into(), place: place(options), source }
+}
+
+/// Where requests go that are made here, with the bucket in it.
+fn base(options: &BucketOptions, region: &str) -> String {
+    let bucket = &options.bucket;
+    match address(options) {
+        Address { endpoint: Some(endpoint), virtual_hosted: true } => {
+            endpoint.trim_end_matches('/').to_owned()
+        }
+        Address { endpoint: Some(endpoint), .. } => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+        Address { endpoint: None, virtual_hosted: true } => {
+            format!("https://{bucket}.s3.{region}.amazonaws.com")
+        }
+        Address { endpoint: None, .. } => format!("https://s3.{region}.amazonaws.com/{bucket}"),
+    }
 }
 
 /// Where requests go, as the client wants it said.

@@ -15,17 +15,21 @@
 
 pub mod key;
 pub mod port;
+pub mod custody;
 pub mod memory;
 pub mod folder;
 mod profile;
-pub mod bucket;
 pub mod retry;
+pub mod bucket;
+pub mod as_of;
 pub mod address;
 pub mod probe;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use bucket::{Bucket, BucketOptions, Lock, LockMode};
+pub use as_of::AsOf;
+pub use bucket::{Bucket, BucketOptions, Lock};
+pub use custody::{Custody, LockMode};
 pub use folder::Folder;
 pub use key::{Key, KeyError};
 pub use memory::Memory;

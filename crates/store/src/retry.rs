@@ -90,7 +90,7 @@ impl Retry {
 }
 
 /// The tries of one operation.
-struct Tries {
+pub(crate) struct Tries {
     policy: RetryPolicy,
     begun: Instant,
     made: u32,
@@ -101,12 +101,12 @@ struct Tries {
     reason = "waiting is the policy: bounded, spread, and nothing tells of recovery"
 )]
 impl Tries {
-    fn new(policy: RetryPolicy) -> Tries {
+    pub(crate) fn new(policy: RetryPolicy) -> Tries {
         Tries { policy, begun: Instant::now(), made: 0 }
     }
 
     /// Waits before the next try, or gives `error` back where another would not help or was tried often enough.
-    async fn again(&mut self, error: StoreError) -> Result<(), StoreError> {
+    pub(crate) async fn again(&mut self, error: StoreError) -> Result<(), StoreError> {
         self.made += 1;
         // Seeded by the system for every process, which a count would not be: hosts that failed together differ.
         let wait = self.policy.wait(self.made, RandomState::new().hash_one(self.made));

@@ -13,18 +13,18 @@ use std::time::Duration;
 
 use clap::ArgAction;
 use strongroom_model::retention::Retention;
-use strongroom_model::{Cx, SourceName};
+use strongroom_model::{Cx, SourceName, Timestamp};
 use strongroom_postgres::conninfo::Conninfo;
 use strongroom_postgres::recovery::command;
 use strongroom_postgres::session::Physical;
-use strongroom_store::Store;
-use strongroom_store::address::{StoreAddress, StoreOptions, open};
+use strongroom_store::address::{StoreAddress, StoreOptions, custody, open, open_as_of};
+use strongroom_store::{Custody, Store};
 use strongroom_vault::{Unlock, Vault};
 use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
-use crate::settings::{LockSettings, Settings, SettingsError, SourceKind, VaultSettings};
+use crate::settings::{LockSettings, Settings, SettingsError, SourceKind, VaultSettings, parse_time};
 
 /// What the first vault is called that has no name.
 const MAIN: &str = "vault";
@@ -77,6 +77,9 @@ pub struct Global {
     /// Say nothing on the side
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// Read the vault as it was then: a bucket with versions remembers what was overwritten or deleted since
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_time)]
+    pub as_of: Option<Timestamp>,
     /// Show no progress
     #[arg(long, global = true)]
     pub no_progress: bool,
@@ -118,7 +121,7 @@ impl Context {
 
     /// The store that the vault is in.
     pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
-        store_at(&self.url()?, &self.settings.vault)
+        self.store_at(&self.url()?, &self.settings.vault)
     }
 
     /// The folder of a local vault.
@@ -240,7 +243,7 @@ impl Context {
 
     /// What opens the vault that goes by this name or url, or the first one.
     pub fn unlock_of(&self, name: Option<&str>) -> Result<Unlock, Failure> {
-        let settings = name.map_or(Ok(&self.settings.vault), |name| self.vault_settings(name))?;
+        let settings = self.named_settings(name)?;
         self.unlock(settings, (self.global.identity_file.clone(), self.given_passphrase()?))
     }
 
@@ -267,7 +270,34 @@ impl Context {
 
     /// A configured vault's store.
     pub fn store_of(&self, settings: &VaultSettings) -> Result<Arc<dyn Store>, Failure> {
-        store_at(&self.url_of(settings)?, settings)
+        self.store_at(&self.url_of(settings)?, settings)
+    }
+
+    /// The store at `url`, reached as `settings` say; as it was, if that was asked for.
+    fn store_at(&self, url: &str, settings: &VaultSettings) -> Result<Arc<dyn Store>, Failure> {
+        let (address, options) = way_to(url, settings)?;
+        let store = match self.global.as_of {
+            Some(time) => open_as_of(&address, &options, time.0),
+            None => open(&address, &options),
+        };
+        store.map_err(Failure::from)
+    }
+
+    /// What the store of the vault of this name (the first, if none is said) does by itself to keep objects; `None` for a
+    /// folder.
+    pub fn custody(&self, name: Option<&str>) -> Result<Option<Arc<dyn Custody>>, Failure> {
+        let settings = self.named_settings(name)?;
+        let url = match name {
+            Some(_) => self.url_of(settings)?,
+            None => self.url()?,
+        };
+        let (address, options) = way_to(&url, settings)?;
+        custody(&address, &options).map_err(Failure::from)
+    }
+
+    /// The settings of the vault of this name, or of the first.
+    pub fn named_settings(&self, name: Option<&str>) -> Result<&VaultSettings, Failure> {
+        name.map_or(Ok(&self.settings.vault), |name| self.vault_settings(name))
     }
 
     fn url_of(&self, settings: &VaultSettings) -> Result<String, Failure> {
@@ -454,6 +484,7 @@ impl Context {
                     }
                 }),
             ),
+            ("--as-of", self.global.as_of.map(|time| time.to_string())),
             ("--identity-file", absolute(self.global.identity_file.as_deref())),
             ("--passphrase-file", absolute(self.passphrase_file().as_deref())),
         ];
@@ -472,8 +503,8 @@ pub fn called(settings: &VaultSettings) -> String {
     settings.name.clone().or_else(|| settings.url.clone()).unwrap_or_else(|| MAIN.to_owned())
 }
 
-/// The store at `url`, reached as `settings` say.
-fn store_at(url: &str, settings: &VaultSettings) -> Result<Arc<dyn Store>, Failure> {
+/// Where `url` is, and how `settings` say to reach it.
+fn way_to(url: &str, settings: &VaultSettings) -> Result<(StoreAddress, StoreOptions), Failure> {
     let address =
         StoreAddress::parse(url).map_err(|error| Failure::new(Code::Settings, error.to_string()))?;
     let options = StoreOptions {
@@ -484,7 +515,7 @@ fn store_at(url: &str, settings: &VaultSettings) -> Result<Arc<dyn Store>, Failu
         profile: settings.profile.clone(),
         lock: settings.lock.as_ref().map(LockSettings::lock),
     };
-    open(&address, &options).map_err(Failure::from)
+    Ok((address, options))
 }
 
 fn absolute(path: Option<&Path>) -> Option<String> {

@@ -14,7 +14,8 @@ use strongroom_codec::manifest::{ManifestReader, to_hex};
 use strongroom_codec::pack::{PackReader, object_hash};
 use strongroom_model::page::{PAGE_SIZE, Place};
 use strongroom_model::point::{Decision, FileRow, PackRef, PointFacts, Summary};
-use strongroom_model::{Cx, PointId, SourceName};
+use strongroom_model::{Cx, PointId, SourceName, WalFile};
+use strongroom_store::Key;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -87,6 +88,32 @@ impl Vault {
             Packs::new(Arc::clone(self), source.clone(), reader.owners().to_vec(), reader.packs().to_vec());
         drop(reader);
         Ok(Point { summary: *summary, manifest, path: path.to_string(), facts, packs })
+    }
+
+    /// Every object that a committed point needs to be restored to its own end: records, packs, and its stretch of WAL.
+    pub async fn objects_of(
+        self: &Arc<Self>,
+        source: &SourceName,
+        point: &PointId,
+    ) -> Result<Vec<Key>, VaultError> {
+        let open = self.open_point(source, point).await?;
+        let parts = [PointPart::Intent, PointPart::Manifest, PointPart::Decision];
+        let mut objects: Vec<Key> =
+            parts.into_iter().map(|part| layout::point_part(source, point, part)).collect();
+        objects.extend(open.packs().all().iter().map(|pack| open.packs().key(pack)));
+        let journal = &open.summary().journal;
+        let (first, last) = journal.segments();
+        for file in self.journal_files(source, journal.lineage).await? {
+            let needed = match file {
+                WalFile::Segment(segment) => first <= segment && segment <= last,
+                WalFile::History(timeline) => timeline == journal.timeline,
+                WalFile::Partial(_) | WalFile::BackupLabel(..) => false,
+            };
+            if needed {
+                objects.push(layout::wal_file(source, journal.lineage, file));
+            }
+        }
+        Ok(objects)
     }
 
     async fn why_undecided(&self, source: &SourceName, point: &PointId) -> Result<VaultError, VaultError> {

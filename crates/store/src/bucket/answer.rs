@@ -60,6 +60,6 @@ fn status(text: &str) -> Option<u16> {
 }
 
 /// The error code in the answer's body: `<Error><Code>NoSuchKey</Code>…`.
-fn code(text: &str) -> Option<&str> {
+pub(super) fn code(text: &str) -> Option<&str> {
     Some(text.split_once("<Code>")?.1.split_once("</Code>")?.0)
 }

@@ -15,14 +15,7 @@ use object_store::client::{
     ReqwestConnector,
 };
 
-/// Who may lift a lock before its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LockMode {
-    /// Whoever has the right `s3:BypassGovernanceRetention`.
-    Governance,
-    /// Nobody, the account's owner included.
-    Compliance,
-}
+use crate::custody::LockMode;
 
 /// How each new object is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +48,9 @@ impl Locking {
     }
 
     async fn seal(&self, request: &mut HttpRequest) -> Result<(), Failure> {
-        let mode = match self.lock.mode {
-            LockMode::Governance => "GOVERNANCE",
-            LockMode::Compliance => "COMPLIANCE",
-        };
         let until = Timestamp::now().checked_add(SignedDuration::try_from(self.lock.keep)?)?;
         let headers = request.headers_mut();
-        headers.insert("x-amz-object-lock-mode", mode.parse()?);
+        headers.insert("x-amz-object-lock-mode", self.lock.mode.as_str().parse()?);
         let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         headers.insert("x-amz-object-lock-retain-until-date", until.parse()?);
         // The client sends the checksum and not its name, which some stores look for.

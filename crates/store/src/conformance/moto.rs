@@ -59,6 +59,16 @@ impl MotoServer {
         self.ask("PUT", name, "x-amz-bucket-object-lock-enabled: true\r\n");
     }
 
+    /// Overwrites an object with nothing, as whoever does not ask first does.
+    pub fn put_empty(&self, path: &str) {
+        self.ask("PUT", path, "");
+    }
+
+    /// Makes an empty object of this storage class.
+    pub fn put_frozen(&self, path: &str, class: &str) {
+        self.ask("PUT", path, &format!("x-amz-storage-class: {class}\r\n"));
+    }
+
     /// What the server says of `path`: status line and headers, lower case.
     pub fn headers(&self, path: &str) -> String {
         self.ask("HEAD", path, "").to_lowercase()

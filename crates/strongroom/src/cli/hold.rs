@@ -1,9 +1,15 @@
 //! `strongroom hold`
 
+use std::sync::Arc;
+
 use anstyle::AnsiColor;
 use serde::Serialize;
+use serde_json::json;
 use strongroom_model::{PointId, SourceName, Timestamp};
 use strongroom_ops::hold::{HoldRequest, holds, place, release};
+use strongroom_ops::keeping::{cannot_hold, hold_in_store, release_in_store};
+use strongroom_ops::list::source_of;
+use strongroom_vault::Vault;
 use strongroom_vault::hold::Hold;
 
 use crate::context::Context;
@@ -95,14 +101,20 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
             let vault = context.vault_or_called(why.named.as_deref()).await?;
             let hold = place(&context.cx, &vault, point, &why.request(*until)).await?;
             let end = until.map_or_else(|| "released".to_owned(), |until| until.to_string());
-            Ok(Outcome::new(&hold, format!("{point} is held until {end}")))
+            let in_store = in_store(context, why, (&vault, point), true).await?;
+            let json = json!({ "hold": hold, "store": in_store });
+            Ok(in_store.told(&json, format!("{point} is held until {end}")))
         }
         Verb::Release(Release { point, why }) => {
             let vault = context.vault_or_called(why.named.as_deref()).await?;
             match release(&context.cx, &vault, point, &why.request(None)).await? {
                 0 => Err(Failure::new(Code::Usage, format!("{point} is not held"))
                     .hint("`strongroom hold list` shows what is")),
-                count => Ok(Outcome::new(&count, format!("{count} holds of {point} ended"))),
+                count => {
+                    let in_store = in_store(context, why, (&vault, point), false).await?;
+                    let json = json!({ "ended": count, "store": in_store });
+                    Ok(in_store.told(&json, format!("{count} holds of {point} ended")))
+                }
             }
         }
         Verb::List(List { source, named }) => {
@@ -112,6 +124,57 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
             let text = show(&held, context.cx.now());
             Ok(Outcome::new(&held, text))
         }
+    }
+}
+
+/// What the store's own hold came to.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum InStore {
+    /// The vault's objects are not locked, so the store is not asked to hold any.
+    NotAsked,
+    /// It holds, or no longer holds, so many objects.
+    Objects(u64),
+    /// It would not; the vault's own hold stands all the same.
+    Refused(String),
+}
+
+impl InStore {
+    fn told(&self, json: &serde_json::Value, text: String) -> Outcome {
+        match self {
+            InStore::NotAsked => Outcome::new(json, text),
+            InStore::Objects(count) => {
+                Outcome::new(json, format!("{text}; the bucket was told so for {count} objects"))
+            }
+            InStore::Refused(why) => {
+                let text =
+                    format!("{text}\n{}: {why}", tinted("the bucket's own hold was not set", AnsiColor::Red));
+                Outcome::new(json, text).with_code(Code::Incomplete)
+            }
+        }
+    }
+}
+
+/// Where objects are locked, a hold is the store's as well: who has the vault's key could end ours.
+async fn in_store(
+    context: &Context,
+    why: &Why,
+    (vault, point): (&Arc<Vault>, &PointId),
+    on: bool,
+) -> Result<InStore, Failure> {
+    let named = why.named.as_deref();
+    let locked = context.named_settings(named)?.lock.is_some();
+    let Some(custody) = context.custody(named)?.filter(|_| locked) else { return Ok(InStore::NotAsked) };
+    let source = source_of(vault, point).await?;
+    let of = (&source, point);
+    let done = match on {
+        true => hold_in_store(&context.cx, vault, &*custody, of).await,
+        false => release_in_store(&context.cx, vault, &*custody, of).await,
+    };
+    match done {
+        Ok(count) => Ok(InStore::Objects(count)),
+        Err(error) if cannot_hold(&error) => Ok(InStore::Refused(Failure::from(error).on_one_line())),
+        Err(error) => Err(error.into()),
     }
 }
 

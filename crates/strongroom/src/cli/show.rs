@@ -1,17 +1,23 @@
 //! `strongroom show`
 
+use anstyle::AnsiColor;
+use serde::Serialize;
 use strongroom_model::{ByteSize, PointId};
-use strongroom_ops::list::show;
+use strongroom_ops::keeping::{Kept, kept};
+use strongroom_ops::list::{PointView, show};
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::Outcome;
+use crate::output::{Outcome, tinted};
 
 /// Show one recovery point in full
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The point, as `strongroom list` names it
     point: PointId,
+    /// Ask the bucket about every object, however many there are: until when each is locked, and its class
+    #[arg(long)]
+    keeping: bool,
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
@@ -34,6 +40,68 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
             format!("{path}: {} pages, from {}", pages.len(), pages.first().copied().unwrap_or(0)),
         ));
     }
+    // One request for each object: a large point's are read back only when that is asked for.
+    let custody = context.custody(None)?.filter(|_| context.global.as_of.is_none());
+    let kept = match custody {
+        Some(custody) if arguments.keeping || summary.packs <= FEW => {
+            let of = (&summary.source, &summary.point);
+            Some(kept(&context.cx, &vault, &*custody, of).await?)
+        }
+        Some(_) => {
+            lines.push(("kept", format!("{} packs were not asked about: --keeping", summary.packs)));
+            None
+        }
+        None => None,
+    };
+    lines.extend(kept.iter().flat_map(|kept| describe(kept, &summary.point)));
     let text: Vec<String> = lines.into_iter().map(|(name, value)| format!("{name:<12}{value}")).collect();
-    Ok(Outcome::new(&view, text.join("\n")))
+    Ok(Outcome::new(&Answer { view: &view, kept: &kept }, text.join("\n")))
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    view: &'a PointView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: &'a Option<Kept>,
+}
+
+/// Packs that may be asked about without being told to.
+const FEW: u32 = 1000;
+
+fn describe(kept: &Kept, point: &PointId) -> Vec<(&'static str, String)> {
+    let mode = match kept.governed {
+        0 => "nobody can lift it",
+        _ => "governance: a privileged user can lift it",
+    };
+    let locked = match (kept.locked_until, kept.objects - kept.locked) {
+        (None, _) => "no: whoever may delete can delete it".to_owned(),
+        (Some(until), 0) => format!("until {until}, all {} objects ({mode})", kept.objects),
+        (Some(until), free) => {
+            format!(
+                "{} {free} of {} objects are not; the others until {until} at least",
+                tinted("in part:", AnsiColor::Red),
+                kept.objects
+            )
+        }
+    };
+    let mut lines = vec![("locked", locked)];
+    if kept.held > 0 {
+        lines.push(("store holds", format!("{} of {} objects", kept.held, kept.objects)));
+    }
+    let classes: Vec<String> = kept.classes.iter().map(|(class, count)| format!("{count} {class}")).collect();
+    lines.push(("classes", classes.join(", ")));
+    if !kept.is_readable() {
+        let cold = format!(
+            "{} of {} objects ({})",
+            kept.frozen + kept.thawing,
+            kept.objects,
+            ByteSize(kept.cold_bytes)
+        );
+        let what = format!("{cold}, {} of them being thawed: strongroom thaw {point}", kept.thawing);
+        lines.push(("frozen", tinted(&what, AnsiColor::Yellow)));
+    } else if let Some(until) = kept.thawed_until {
+        lines.push(("thawed", format!("until {until}")));
+    }
+    lines
 }
