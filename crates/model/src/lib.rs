@@ -24,6 +24,8 @@ pub mod target;
 pub mod restore_plan;
 pub mod retention;
 pub mod expiry_plan;
+pub mod tier;
+pub mod lifecycle;
 
 pub use cx::{Cancelled, Clock, Cx, Entropy, Progress};
 pub use name::{NameError, PointId, SourceName, VaultId};

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
+use strongroom_model::tier::StorageClass;
 use strongroom_model::{Cx, PointId, SourceName, Timestamp};
 use strongroom_store::custody::{Custody, Keeping, Thaw};
 use strongroom_store::{Key, StoreError};
-use strongroom_vault::{Vault, VaultError};
+use strongroom_vault::{Vault, VaultError, layout};
 
 use crate::error::OpsError;
 
@@ -70,6 +71,20 @@ impl Kept {
     pub fn is_readable(&self) -> bool {
         self.frozen == 0 && self.thawing == 0
     }
+}
+
+/// The archive class that a point's oldest pack lies in: what a listing can afford to ask. `None` if that pack can be read.
+pub async fn frozen_in(
+    vault: &Arc<Vault>,
+    custody: &dyn Custody,
+    (source, point): (&SourceName, &PointId),
+) -> Result<Option<StorageClass>, OpsError> {
+    let open = vault.open_point(source, point).await?;
+    let oldest = open.packs().all().iter().min_by_key(|pack| (&pack.owner, pack.number));
+    let Some(oldest) = oldest else { return Ok(None) };
+    let keeping = custody.keeping(&layout::pack(source, oldest)).await.map_err(VaultError::from)?;
+    let class = keeping.class.parse().ok();
+    Ok(class.filter(|_| matches!(keeping.thaw, Thaw::Frozen | Thaw::Thawing)))
 }
 
 /// Asks the store about every object of a point.

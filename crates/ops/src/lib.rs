@@ -27,6 +27,8 @@ pub mod repair;
 pub mod key;
 pub mod hold;
 pub mod keeping;
+pub mod thaw;
+pub mod lifecycle;
 pub mod expire;
 pub mod sweep;
 pub mod doctor;

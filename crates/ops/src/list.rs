@@ -1,10 +1,12 @@
 //! `strongroom list` and `show`: what can be restored.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 use strongroom_model::point::{PointFacts, Summary};
 use strongroom_model::restore_plan::{Candidate, PitrWindow, pitr_windows};
+use strongroom_model::tier::StorageClass;
 use strongroom_model::{PointId, SourceName};
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::{Vault, VaultError};
@@ -21,6 +23,8 @@ pub struct SourceListing {
     pub points: Vec<PointRow>,
     /// What the restorable ones lead to.
     pub windows: Vec<PitrWindow>,
+    /// Points that must be thawed before they can be restored, and from which storage class.
+    pub frozen: BTreeMap<PointId, StorageClass>,
 }
 
 /// Lists `source`, or every source in the vault.
@@ -55,7 +59,7 @@ async fn list_source(vault: &Vault, source: SourceName) -> Result<SourceListing,
         }
     }
     windows.sort_by_key(|window| window.from);
-    Ok(SourceListing { source, points, windows })
+    Ok(SourceListing { source, points, windows, frozen: BTreeMap::new() })
 }
 
 fn with_summaries<'a>(

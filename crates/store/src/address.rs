@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::as_of::AsOf;
-use crate::bucket::{Bucket, BucketOptions, Lock};
+use crate::bucket::{Bucket, BucketOptions, Manner};
 use crate::custody::Custody;
 use crate::folder::Folder;
 use crate::key::Key;
@@ -79,8 +79,8 @@ pub struct StoreOptions {
     pub allow_http: bool,
     /// A profile of the shared AWS files; what the environment says if `None`.
     pub profile: Option<String>,
-    /// How each new object is locked. A folder has no locks and is refused with one.
-    pub lock: Option<Lock>,
+    /// How each new object is put. A folder has neither locks nor classes, and is refused with any.
+    pub manner: Manner,
 }
 
 /// What the store at `address` does by itself to keep objects; `None` for a folder.
@@ -123,19 +123,19 @@ fn bucket(address: &StoreAddress, options: &StoreOptions) -> Result<Bucket, Stor
         path_style: options.path_style,
         allow_http: options.allow_http,
         profile: options.profile.clone(),
-        lock: options.lock,
+        manner: options.manner,
     })
 }
 
 /// The store at `address`, which asks again when something passing goes wrong.
 pub fn open(address: &StoreAddress, options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     let store: Arc<dyn Store> = match address {
-        StoreAddress::Folder(path) if options.lock.is_some() => {
+        StoreAddress::Folder(path) if options.manner != Manner::default() => {
             return Err(StoreError::Broken {
                 operation: "open",
                 key: "vault".into(),
                 place: path.display().to_string(),
-                source: "a folder cannot lock objects: remove [vault.lock], or use a bucket".into(),
+                source: "a folder has no locks, classes or lifecycle: remove [vault.lock], [vault.classes] and [vault.lifecycle], or use a bucket".into(),
             });
         }
         StoreAddress::Folder(path) => Arc::new(Folder::open(path)),

@@ -14,7 +14,7 @@
 
 mod answer;
 mod custody;
-mod lock;
+mod manner;
 mod request;
 
 use std::ops::Range;
@@ -33,8 +33,8 @@ use object_store::{
 };
 
 use self::answer::{Meaning, meaning};
-pub use self::lock::Lock;
-use self::lock::Locking;
+use self::manner::Putting;
+pub use self::manner::{Lock, Manner, TAG};
 use self::request::Requests;
 use crate::key::Key;
 use crate::port::{Body, Head, Page, PutError, Store, StoreError};
@@ -65,8 +65,8 @@ pub struct BucketOptions {
     /// A profile of the shared files. It outweighs `AWS_PROFILE` and the environment's keys: two vaults of one host may be
     /// two accounts'.
     pub profile: Option<String>,
-    /// How each new object is locked; as the bucket's own default says if `None`.
-    pub lock: Option<Lock>,
+    /// How each new object is put.
+    pub manner: Manner,
 }
 
 /// A bucket, or a part of one.
@@ -122,9 +122,12 @@ impl Bucket {
             .with_allow_http(options.allow_http);
         let retry = RetryConfig { max_retries: 0, retry_timeout: REQUEST_TIMEOUT, ..RetryConfig::default() };
         let region = options.region.as_deref().unwrap_or("us-east-1");
-        let locking = options.lock.map(|lock| Locking::new(lock, region));
-        if let Some(locking) = &locking {
-            builder = builder.with_http_connector(locking.clone()).with_checksum_algorithm(Checksum::SHA256);
+        let putting = (options.manner != Manner::default()).then(|| Putting::new(options.manner, region));
+        if let Some(putting) = &putting {
+            builder = builder.with_http_connector(putting.clone());
+        }
+        if options.manner.lock.is_some() {
+            builder = builder.with_checksum_algorithm(Checksum::SHA256);
         }
         let store = builder
             .with_bucket_name(&options.bucket)
@@ -137,8 +140,8 @@ impl Bucket {
             .with_disable_bulk_delete(true)
             .build()
             .map_err(|source| unopened(&options, source.into()))?;
-        if let Some(locking) = &locking {
-            locking.sign_with(store.credentials());
+        if let Some(putting) = &putting {
+            putting.sign_with(store.credentials());
         }
         let requests = Requests {
             base: base(&options, region),

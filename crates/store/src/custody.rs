@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use strongroom_model::tier::ThawSpeed;
 
 use crate::key::Key;
 use crate::port::StoreError;
@@ -119,28 +120,6 @@ pub struct Habits {
     pub lock_by_default: Option<(LockMode, u32)>,
 }
 
-/// How fast to thaw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ThawSpeed {
-    /// Minutes (not from the deepest class), at a price.
-    Expedited,
-    /// Hours.
-    Standard,
-    /// Half a day or two days, cheapest.
-    Bulk,
-}
-
-impl ThawSpeed {
-    /// As S3 writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ThawSpeed::Expedited => "Expedited",
-            ThawSpeed::Standard => "Standard",
-            ThawSpeed::Bulk => "Bulk",
-        }
-    }
-}
-
 /// A store that keeps objects by itself. Errors are those of the port.
 #[async_trait::async_trait]
 pub trait Custody: fmt::Debug + Send + Sync {
@@ -165,6 +144,6 @@ pub trait Custody: fmt::Debug + Send + Sync {
     /// What it does to objects as they age, as it says it itself; `None` if nothing.
     async fn lifecycle(&self) -> Result<Option<String>, StoreError>;
 
-    /// Replaces what it does to objects as they age.
+    /// Replaces what it does to objects as they age; empty: nothing any more.
     async fn set_lifecycle(&self, rules: &str) -> Result<(), StoreError>;
 }

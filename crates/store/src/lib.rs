@@ -22,13 +22,14 @@ mod profile;
 pub mod retry;
 pub mod bucket;
 pub mod as_of;
+pub mod lifecycle;
 pub mod address;
 pub mod probe;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
 pub use as_of::AsOf;
-pub use bucket::{Bucket, BucketOptions, Lock};
+pub use bucket::{Bucket, BucketOptions, Lock, Manner, TAG};
 pub use custody::{Custody, LockMode};
 pub use folder::Folder;
 pub use key::{Key, KeyError};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use strongroom_store::conformance::{check, moto::MotoServer};
 use strongroom_store::{
-    Body, Bucket, BucketOptions, Folder, Key, Memory, PutError, Retry, Store, StoreError,
+    Body, Bucket, BucketOptions, Folder, Key, Manner, Memory, PutError, Retry, Store, StoreError,
 };
 
 /// A folder that is a vault's: with the marker in it.
@@ -51,7 +51,7 @@ fn bucket(server: &MotoServer, name: &str, prefix: &str) -> Bucket {
         path_style: true,
         allow_http: true,
         profile: None,
-        lock: None,
+        manner: Manner::default(),
     };
     // The server takes any key; an unsigned request would be taken for a browser's.
     Bucket::with_keys(options, "test", "test").unwrap()

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use strongroom_model::tier::ThawSpeed;
 use strongroom_store::conformance::moto::MotoServer;
-use strongroom_store::custody::{Thaw, ThawSpeed};
+use strongroom_store::custody::Thaw;
 use strongroom_store::{
-    AsOf, Body, Bucket, BucketOptions, Custody, Key, Lock, LockMode, PutError, Store, StoreError,
+    AsOf, Body, Bucket, BucketOptions, Custody, Key, Lock, LockMode, Manner, PutError, Store, StoreError,
 };
 
 fn open(server: &MotoServer, bucket: &str, prefix: &str, lock: Option<Lock>) -> Arc<Bucket> {
@@ -19,7 +20,7 @@ fn open(server: &MotoServer, bucket: &str, prefix: &str, lock: Option<Lock>) -> 
         endpoint: Some(server.endpoint()),
         path_style: true,
         allow_http: true,
-        lock,
+        manner: Manner { lock, ..Manner::default() },
         ..BucketOptions::default()
     };
     Arc::new(Bucket::with_keys(options, "test", "test").unwrap())

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use strongroom_model::tier::StorageClass;
 use strongroom_store::conformance::moto::MotoServer;
-use strongroom_store::{Body, Bucket, BucketOptions, Key, Lock, LockMode, PutError, Store};
+use strongroom_store::{Body, Bucket, BucketOptions, Key, Lock, LockMode, Manner, PutError, Store};
 
 fn open(server: &MotoServer, bucket: &str, mode: LockMode) -> Bucket {
     let options = BucketOptions {
@@ -13,7 +14,12 @@ fn open(server: &MotoServer, bucket: &str, mode: LockMode) -> Bucket {
         endpoint: Some(server.endpoint()),
         path_style: true,
         allow_http: true,
-        lock: Some(Lock { mode, keep: Duration::from_secs(86_400) }),
+        manner: Manner {
+            lock: Some(Lock { mode, keep: Duration::from_secs(86_400) }),
+            packs: Some(StorageClass::StandardIa),
+            tagged: true,
+            ..Manner::default()
+        },
         ..BucketOptions::default()
     };
     Bucket::with_keys(options, "test", "test").unwrap()
@@ -35,6 +41,24 @@ async fn what_is_put_is_locked() {
         assert!(headers.contains(&format!("x-amz-object-lock-mode: {says}")), "{headers}");
         assert!(headers.contains("x-amz-object-lock-retain-until-date: 2"), "{headers}");
         assert!(matches!(store.put_new(&key, body).await, Err(PutError::Exists { .. })));
+    }
+}
+
+#[tokio::test]
+async fn packs_and_wal_get_their_class_and_tag() {
+    let Some(server) = MotoServer::start() else { return };
+    server.make_locking_bucket("classes");
+    let store = open(&server, "classes", LockMode::Governance);
+    for (name, class, tagged) in [
+        ("sources/a/points/p/packs/000000-ab", Some("standard_ia"), true),
+        ("sources/a/points/p/manifest", None, false),
+        ("sources/a/wal/1/00000001/00000000/000000010000000000000001", None, true),
+    ] {
+        store.put_new(&Key::new(name).unwrap(), Body::from(b"x".to_vec())).await.unwrap();
+        let headers = server.headers(&format!("classes/{name}"));
+        let found = headers.lines().find_map(|line| line.strip_prefix("x-amz-storage-class: "));
+        assert_eq!(found.filter(|class| *class != "standard"), class, "{name}: {headers}");
+        assert_eq!(headers.contains("x-amz-tagging-count: 1"), tagged, "{name}: {headers}");
     }
 }
 

@@ -24,6 +24,8 @@ mod key;
 mod hold;
 mod expire;
 mod sweep;
+mod thaw;
+mod lifecycle;
 mod doctor;
 mod completions;
 
@@ -67,6 +69,8 @@ enum Verb {
     Hold(hold::Verb),
     Expire(expire::Arguments),
     Sweep(sweep::Arguments),
+    Thaw(thaw::Arguments),
+    Lifecycle(lifecycle::Arguments),
     Doctor(doctor::Arguments),
     Completions(completions::Arguments),
 }
@@ -164,6 +168,8 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Hold(verb) => hold::run(&context, &verb).await,
         Verb::Expire(arguments) => expire::run(&context, &arguments).await,
         Verb::Sweep(arguments) => sweep::run(&context, &arguments).await,
+        Verb::Thaw(arguments) => thaw::run(&context, &arguments).await,
+        Verb::Lifecycle(arguments) => lifecycle::run(&context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(&context, &arguments).await,
         Verb::Completions(arguments) => Ok(completions::run(&arguments)),
     };

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
-use crate::settings::{LockSettings, Settings, SettingsError, SourceKind, VaultSettings, parse_time};
+use crate::settings::{Settings, SettingsError, SourceKind, VaultSettings, parse_time};
 
 /// What the first vault is called that has no name.
 const MAIN: &str = "vault";
@@ -295,6 +295,36 @@ impl Context {
         custody(&address, &options).map_err(Failure::from)
     }
 
+    /// The same for a vault that was opened: only the first one, and only as it is now.
+    pub fn custody_of(&self, vault: &Vault) -> Result<Option<Arc<dyn Custody>>, Failure> {
+        match self.global.as_of.is_none() && self.store()?.place() == vault.place() {
+            true => self.custody(None),
+            false => Ok(None),
+        }
+    }
+
+    /// What stands before every key of that vault in its bucket; `None` for a folder.
+    pub fn bucket_prefix(&self, name: Option<&str>) -> Result<Option<String>, Failure> {
+        let url = match name {
+            Some(_) => self.url_of(self.named_settings(name)?)?,
+            None => self.url()?,
+        };
+        Ok(match way_to(&url, self.named_settings(name)?)?.0 {
+            StoreAddress::Folder(_) => None,
+            StoreAddress::Bucket { prefix, .. } => Some(prefix),
+        })
+    }
+
+    /// What the vault of this name keeps, of whichever source.
+    pub fn retentions(&self, name: Option<&str>) -> Result<Vec<Retention>, Failure> {
+        let sources: Vec<&SourceName> = self.settings.sources.keys().collect();
+        let mut found = Vec::new();
+        for source in sources {
+            found.extend(self.retention(name, source)?.cloned());
+        }
+        Ok(found)
+    }
+
     /// The settings of the vault of this name, or of the first.
     pub fn named_settings(&self, name: Option<&str>) -> Result<&VaultSettings, Failure> {
         name.map_or(Ok(&self.settings.vault), |name| self.vault_settings(name))
@@ -513,7 +543,7 @@ fn way_to(url: &str, settings: &VaultSettings) -> Result<(StoreAddress, StoreOpt
         path_style: settings.path_style,
         allow_http: settings.allow_http,
         profile: settings.profile.clone(),
-        lock: settings.lock.as_ref().map(LockSettings::lock),
+        manner: settings.manner(),
     };
     Ok((address, options))
 }

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use strongroom_model::lifecycle::Lifecycle;
 use strongroom_model::retention::Retention;
+use strongroom_model::tier::StorageClass;
 use strongroom_model::{SourceName, Timestamp};
-use strongroom_store::{Lock, LockMode};
+use strongroom_store::{Lock, LockMode, Manner};
 use strongroom_vault::Compression;
 use strongroom_vault::upload::REBASE_AFTER;
 
@@ -66,6 +68,48 @@ pub struct VaultSettings {
     pub retention: Option<Retention>,
     /// How each new object is locked.
     pub lock: Option<LockSettings>,
+    /// Into which storage class new objects go.
+    #[serde(default)]
+    pub classes: ClassSettings,
+    /// Where the bucket moves objects as they age.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
+}
+
+impl VaultSettings {
+    /// How new objects are put.
+    pub fn manner(&self) -> Manner {
+        Manner {
+            lock: self.lock.as_ref().map(LockSettings::lock),
+            packs: self.classes.packs,
+            wal: self.classes.wal,
+            tagged: !(self.lifecycle.packs.is_empty() && self.lifecycle.wal.is_empty()),
+        }
+    }
+}
+
+/// `[vault.classes]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClassSettings {
+    /// Of packs.
+    #[serde(deserialize_with = "readable_class")]
+    pub packs: Option<StorageClass>,
+    /// Of WAL files.
+    #[serde(deserialize_with = "readable_class")]
+    pub wal: Option<StorageClass>,
+}
+
+/// The next backup reads what the last one wrote.
+fn readable_class<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<StorageClass>, D::Error> {
+    match StorageClass::deserialize(deserializer)? {
+        class if class.is_frozen() => Err(serde::de::Error::custom(format!(
+            "objects in {class} must be thawed before they can be read, and the next backup reads them: freeze them later, with [vault.lifecycle]"
+        ))),
+        class => Ok(Some(class)),
+    }
 }
 
 /// `[vault.lock]`
@@ -409,6 +453,8 @@ mod tests {
                 "line 3, column 8, days: it must be between",
             ),
             ("[vault.lock]\nmode = \"none\"\ndays = 1\n", "unknown variant `none`"),
+            ("[vault.classes]\npacks = \"GLACIER\"\n", "must be thawed before they can be read"),
+            ("[vault.lifecycle]\npacks = [{ days = 1, class = \"COLD\" }]\n", "unknown variant `COLD`"),
             ("# ü\n[vault]\nü = 1\n", "line 3"),
             ("[vault]\nurl = \"ü", "line 2"),
             ("vault = 1\n", "line 1, column 9, vault: invalid type"),

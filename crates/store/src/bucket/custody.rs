@@ -11,10 +11,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use strongroom_model::tier::ThawSpeed;
 
 use super::request::{Answer, Asked};
 use super::{Bucket, PAGE};
-use crate::custody::{Custody, Habits, Keeping, LockMode, Thaw, ThawSpeed, Version, Versions, VersionsFrom};
+use crate::custody::{Custody, Habits, Keeping, LockMode, Thaw, Version, Versions, VersionsFrom};
 use crate::key::Key;
 use crate::port::StoreError;
 
@@ -281,6 +282,11 @@ impl Custody for Bucket {
     }
 
     async fn set_lifecycle(&self, rules: &str) -> Result<(), StoreError> {
+        if rules.is_empty() {
+            let (operation, headers, query) = ("change the keeping of", Vec::new(), [("lifecycle", "")]);
+            let asked = Asked { operation, method: "DELETE", path: "", query: &query, headers, body: None };
+            return self.ask(asked).await.map(|_| ());
+        }
         self.tell(("PUT", ""), &[("lifecycle", "")], rules.to_owned()).await
     }
 }

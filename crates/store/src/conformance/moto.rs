@@ -69,6 +69,26 @@ impl MotoServer {
         self.ask("PUT", path, &format!("x-amz-storage-class: {class}\r\n"));
     }
 
+    /// Moves an object into another storage class, as a lifecycle does.
+    pub fn move_to(&self, path: &str, class: &str) {
+        let header = format!(
+            "x-amz-copy-source: /{path}\r\nx-amz-storage-class: {class}\r\nx-amz-metadata-directive: REPLACE\r\n"
+        );
+        self.ask("PUT", path, &header);
+    }
+
+    /// Deletes an object, as whoever may delete does.
+    pub fn delete(&self, path: &str) {
+        self.ask("DELETE", path, "");
+    }
+
+    /// Every key of a bucket.
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        let listing = self.ask("GET", bucket, "");
+        let keys = listing.split("<Key>").skip(1);
+        keys.filter_map(|rest| rest.split("</Key>").next().map(str::to_owned)).collect()
+    }
+
     /// What the server says of `path`: status line and headers, lower case.
     pub fn headers(&self, path: &str) -> String {
         self.ask("HEAD", path, "").to_lowercase()
@@ -84,7 +104,7 @@ impl MotoServer {
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 20"), "{method} {path}: {answer}");
         answer
     }
 

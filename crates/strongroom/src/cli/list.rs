@@ -1,10 +1,17 @@
 //! `strongroom list`
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
 use anstyle::AnsiColor;
 use strongroom_model::point::PointState;
 use strongroom_model::restore_plan::PitrWindow;
-use strongroom_model::{ByteSize, SourceName};
+use strongroom_model::tier::{StorageClass, ThawSpeed};
+use strongroom_model::{ByteSize, PointId, SourceName};
+use strongroom_ops::keeping::frozen_in;
 use strongroom_ops::list::{SourceListing, list};
+use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
 
 use crate::context::Context;
@@ -20,7 +27,10 @@ pub struct Arguments {
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
     let vault = context.answering().await?;
-    let listings = list(&vault, arguments.source.as_ref()).await?;
+    let mut listings = list(&vault, arguments.source.as_ref()).await?;
+    for listing in &mut listings {
+        listing.frozen = frozen(context, &vault, listing).await?;
+    }
     let text = match listings.is_empty() {
         true => format!("{} holds no recovery point yet: take one with `strongroom backup`", vault.place()),
         false => listings.iter().map(show).collect::<Vec<_>>().join("\n\n"),
@@ -28,13 +38,37 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     Ok(Outcome::new(&listings, text))
 }
 
+/// Which points lie frozen. Only those are asked about that are old enough for the lifecycle in the settings.
+async fn frozen(
+    context: &Context,
+    vault: &Arc<Vault>,
+    listing: &SourceListing,
+) -> Result<BTreeMap<PointId, StorageClass>, Failure> {
+    let mut frozen = BTreeMap::new();
+    let days = context.settings.vault.lifecycle.packs_freeze_after();
+    let Some(custody) = context.custody_of(vault)? else {
+        return Ok(frozen);
+    };
+    let limit = days.and_then(|days| context.cx.now().earlier(Duration::from_secs(u64::from(days) * 86_400)));
+    let Some(limit) = limit else { return Ok(frozen) };
+    for summary in listing.points.iter().filter_map(PointRow::restorable) {
+        if summary.started_at > limit {
+            continue;
+        }
+        if let Some(class) = frozen_in(vault, &*custody, (&listing.source, &summary.point)).await? {
+            frozen.insert(summary.point.clone(), class);
+        }
+    }
+    Ok(frozen)
+}
+
 fn show(listing: &SourceListing) -> String {
-    let rows: Vec<Vec<String>> = listing.points.iter().map(|row| cells(row, &listing.windows)).collect();
+    let rows: Vec<Vec<String>> = listing.points.iter().map(|row| cells(row, listing)).collect();
     let head = ["point", "size", "stored", "restores from", "to", "timeline", "state"];
     format!("{}\n{}", listing.source, table(&head, &rows, &[1, 2, 5]))
 }
 
-fn cells(row: &PointRow, windows: &[PitrWindow]) -> Vec<String> {
+fn cells(row: &PointRow, listing: &SourceListing) -> Vec<String> {
     let state = |text: &str, color| tinted(text, color);
     let dash = || "-".to_owned();
     let unfinished = match &row.state {
@@ -49,9 +83,16 @@ fn cells(row: &PointRow, windows: &[PitrWindow]) -> Vec<String> {
         let word = state(unfinished.unwrap_or_default(), AnsiColor::Yellow);
         return std::iter::once(row.point.to_string()).chain(blank).chain([word]).collect();
     };
-    let window = windows.iter().find(|window| window.point == row.point);
+    let window = listing.windows.iter().find(|window| window.point == row.point);
+    let frozen = listing.frozen.get(&row.point).map(|class| match class.thaw(ThawSpeed::Standard) {
+        Some(cost) => format!("frozen: {:.0} h to thaw", cost.hours),
+        None => "frozen".to_owned(),
+    });
     let verdict = match (row.expired, window) {
         (true, _) => state("expired", AnsiColor::Yellow),
+        (false, Some(PitrWindow { gap: None, .. })) if frozen.is_some() => {
+            state(&frozen.unwrap_or_default(), AnsiColor::Cyan)
+        }
         (false, None) => state("lacks WAL", AnsiColor::Red),
         (false, Some(PitrWindow { gap: Some(gap), .. })) => state(&format!("gap at {gap}"), AnsiColor::Red),
         (false, Some(_)) if summary.damaged_pages > 0 => state("source was damaged", AnsiColor::Red),

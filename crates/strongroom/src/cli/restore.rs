@@ -9,16 +9,19 @@ use serde_json::json;
 use strongroom_engine::{Engine, EngineError};
 use strongroom_model::restore_plan::{PlanError, RestorePlan};
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
+use strongroom_model::tier::ThawSpeed;
 use strongroom_model::time::{TypedTime, human_duration};
 use strongroom_model::{ByteSize, Lsn, PointId, SourceName, Timeline};
 use strongroom_ops::OpsError;
 use strongroom_ops::list::list;
 use strongroom_ops::restore::{LOST_PAGES, RestoreOptions, Restored, open_point, plan, restore};
+use strongroom_ops::thaw;
 use strongroom_postgres::recovery::{Archiving, RecoveringFolder, settings};
 use strongroom_postgres::session::PostgresFacts;
 use strongroom_postgres::target::{FolderTarget, TargetOptions};
 use strongroom_vault::{Vault, VaultError};
 
+use crate::cli::thaw::describe as describe_thaw;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::losses::lost_pages;
@@ -65,6 +68,9 @@ pub struct Arguments {
     /// Threads that fetch, check and write
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// Thaw what is frozen first, and wait for it: hours
+    #[arg(long)]
+    thaw: bool,
     /// Go on without pages that no vault has whole: they become zeros, and are named
     #[arg(long)]
     accept_loss: bool,
@@ -139,6 +145,7 @@ pub async fn run(
     };
     let vaults: Vec<_> = [vec![vault.clone()], context.replicas_of(&vault).await].concat();
     let point = open_point(&vaults, &plan).await?;
+    thawed(context, &vault, &plan, arguments).await?;
     let facts: PostgresFacts = serde_json::from_value(point.facts().engine_facts.clone())
         .map_err(|error| Failure::new(Code::Damaged, format!("facts of {}: {error}", plan.point.point)))?;
     let tablespaces = tablespaces(&facts, &arguments.tablespace_map)?;
@@ -181,6 +188,38 @@ pub async fn run(
     let json = json!({ "plan": plan, "restored": restored, "notes": target.notes() });
     Ok(Outcome::new(&json, text).with_code(code))
 }
+
+/// What is frozen is thawed before anything is written: a restore that waits for half a day at every pack is none.
+async fn thawed(
+    context: &Context,
+    vault: &Arc<Vault>,
+    plan: &RestorePlan,
+    arguments: &Arguments,
+) -> Result<(), Failure> {
+    let freezes = context.settings.vault.lifecycle.freezes();
+    let Some(custody) = context.custody_of(vault)?.filter(|_| freezes) else { return Ok(()) };
+    let of = (&plan.point.source, &plan.point.point);
+    let needed = thaw::plan(&context.cx, vault, &*custody, of, ThawSpeed::Standard).await?;
+    if needed.is_thawed() {
+        return Ok(());
+    }
+    let what = describe_thaw(&needed);
+    if arguments.dry_run {
+        context.printer.note(&what);
+        return Ok(());
+    }
+    if !arguments.thaw {
+        let failure = Failure::new(Code::NoRestore, what);
+        return Err(failure
+            .hint(format!("strongroom thaw {} --wait, then restore; --thaw does both", plan.point.point)));
+    }
+    context.printer.note(&what);
+    thaw::thaw(&context.cx, &*custody, &needed, (THAWED_DAYS, ThawSpeed::Standard)).await?;
+    Ok(thaw::wait(&context.cx, vault, &*custody, of).await?)
+}
+
+/// Days for which a restore keeps what it thaws.
+const THAWED_DAYS: u32 = 7;
 
 /// The report of a restore.
 fn tell(

@@ -41,7 +41,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         ));
     }
     // One request for each object: a large point's are read back only when that is asked for.
-    let custody = context.custody(None)?.filter(|_| context.global.as_of.is_none());
+    let custody = context.custody_of(&vault)?;
     let kept = match custody {
         Some(custody) if arguments.keeping || summary.packs <= FEW => {
             let of = (&summary.source, &summary.point);
