@@ -186,7 +186,7 @@ fn too_short(what: &str, first: Step, second: Step) -> Option<Objection> {
 }
 
 /// The longest time in days that a rule of days or calendar keeps a point; `None` if one keeps without such a limit.
-fn longest_life(retentions: &[Retention]) -> Option<u32> {
+pub fn longest_life(retentions: &[Retention]) -> Option<u32> {
     let life = |retention: &Retention| {
         let Retention { keep_days, daily, weekly, monthly, yearly, pitr_days, .. } = retention;
         let of_calendar = [*daily, weekly * 7, monthly * 31, yearly * 366];

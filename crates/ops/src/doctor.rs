@@ -2,14 +2,18 @@
 //! not as it should be.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
+use strongroom_model::lifecycle::longest_life;
 use strongroom_model::point::Summary;
+use strongroom_model::retention::Retention;
 use strongroom_model::{ByteSize, Cx, SourceName};
 use strongroom_postgres::advice::{self, Fixed, Verdict, Wanted};
 use strongroom_postgres::inspect::{PostgresInspection, inspect};
 use strongroom_postgres::session::Physical;
-use strongroom_store::Store;
+use strongroom_store::probe::{probe, probe_custody};
+use strongroom_store::{Custody, Store};
 use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
 
@@ -47,6 +51,17 @@ impl Examination {
     pub fn note(&mut self, check: &str, verdict: Verdict, found: impl Into<String>, mend: Option<&str>) {
         let mend = mend.map(str::to_owned);
         self.findings.push(Finding { check: check.to_owned(), verdict, found: found.into(), mend });
+    }
+}
+
+impl Examination {
+    fn note_probe(&mut self, finding: strongroom_store::probe::Finding, mend: &str) {
+        let verdict = match (finding.ok, finding.warning) {
+            (false, _) => Verdict::Wrong,
+            (true, true) => Verdict::Warning,
+            (true, false) => Verdict::Ok,
+        };
+        self.note(finding.check, verdict, finding.detail, (verdict != Verdict::Ok).then_some(mend));
     }
 }
 
@@ -96,14 +111,67 @@ fn unfit(what: String) -> OpsError {
 }
 
 /// Tests the store's contract with real objects under `probe/`, which are removed again.
-pub async fn examine_store(cx: &Cx, store: &std::sync::Arc<dyn Store>, examination: &mut Examination) {
-    let nonce: String = cx.random::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
-    for finding in strongroom_store::probe::probe(store, &nonce).await {
-        let verdict = if finding.ok { Verdict::Ok } else { Verdict::Wrong };
-        let mend =
-            "a vault needs a store that keeps this promise: use another bucket, endpoint or file system";
-        examination.note(finding.check, verdict, finding.detail, (!finding.ok).then_some(mend));
+pub async fn examine_store(cx: &Cx, store: &Arc<dyn Store>, examination: &mut Examination) {
+    let mend = "a vault needs a store that keeps this promise: use another bucket, endpoint or file system";
+    for finding in probe(store, &nonce(cx)).await {
+        let mend = match finding.warning {
+            true => {
+                "give writers credentials without s3:DeleteObject; `strongroom sweep` alone needs it, under an identity of its own"
+            }
+            false => mend,
+        };
+        examination.note_probe(finding, mend);
     }
+}
+
+/// Tests what a bucket does by itself to keep objects. `locking` is the store that locks what it puts, for a minute.
+pub async fn examine_custody(
+    cx: &Cx,
+    custody: &dyn Custody,
+    locking: Option<&Arc<dyn Store>>,
+    examination: &mut Examination,
+) {
+    for finding in probe_custody(locking, custody, (&nonce(cx), cx.now().0)).await {
+        let mend = match finding.check {
+            "bucket: versions" => {
+                "switch versioning on: aws s3api put-bucket-versioning --versioning-configuration Status=Enabled --bucket …"
+            }
+            "bucket: bypass" => {
+                "take s3:BypassGovernanceRetention from these credentials, or lock with mode = \"compliance\""
+            }
+            "bucket: clock" => "let both clocks be set by NTP",
+            _ => "make the bucket with object lock, and say [vault.lock] mode and days in strongroom.toml",
+        };
+        examination.note_probe(finding, mend);
+    }
+}
+
+/// Whether locks last as long as packs live: later points refer to a pack while it is younger than the rebase, and are kept
+/// for as long as retention says.
+pub fn examine_lock(
+    (lock_days, rebase_days): (u32, u32),
+    retentions: &[Retention],
+    examination: &mut Examination,
+) {
+    let Some(kept) = longest_life(retentions) else {
+        let found =
+            format!("objects are locked for {lock_days} days; how long points are kept is not said in days");
+        examination.note("lock duration", Verdict::Ok, found, None);
+        return;
+    };
+    let needed = rebase_days.saturating_add(kept);
+    let found = format!(
+        "objects are locked for {lock_days} days; a pack can be needed for {needed} (rebase {rebase_days}, kept {kept})"
+    );
+    let mend = format!("set days = {needed} in [vault.lock]");
+    match lock_days < needed {
+        true => examination.note("lock duration", Verdict::Warning, found, Some(&mend)),
+        false => examination.note("lock duration", Verdict::Ok, found, None),
+    }
+}
+
+fn nonce(cx: &Cx) -> String {
+    cx.random::<8>().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether there is room for another full point in a local vault.

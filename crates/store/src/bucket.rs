@@ -13,9 +13,9 @@
 )]
 
 mod answer;
-mod custody;
 mod manner;
 mod request;
+mod custody;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -120,6 +120,15 @@ pub struct Habits {
     pub lock_by_default: Option<(LockMode, u32)>,
 }
 
+/// Whether to lift a lock that the mode lets some users lift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bypass {
+    /// A locked object stays.
+    No,
+    /// Governance gives way, if the credentials have the right.
+    Governance,
+}
+
 /// A store that keeps objects by itself. Errors are those of the port.
 #[async_trait::async_trait]
 pub trait Custody: fmt::Debug + Send + Sync {
@@ -134,6 +143,9 @@ pub trait Custody: fmt::Debug + Send + Sync {
 
     /// One version, whole or in part.
     async fn get_version(&self, key: &Key, id: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError>;
+
+    /// Removes one version for good.
+    async fn delete_version(&self, key: &Key, id: &str, bypass: Bypass) -> Result<(), StoreError>;
 
     /// Asks for a copy that can be read for `days`. That it was asked for before is fine.
     async fn thaw(&self, key: &Key, days: u32, speed: ThawSpeed) -> Result<(), StoreError>;

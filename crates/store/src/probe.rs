@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
+use crate::custody::{Bypass, Custody, Habits, LockMode};
 use crate::key::Key;
 use crate::port::{Body, PutError, Store, StoreError};
 
@@ -12,6 +15,8 @@ pub struct Finding {
     pub check: &'static str,
     /// Whether it was kept.
     pub ok: bool,
+    /// Kept, and yet somebody should know.
+    pub warning: bool,
     /// What was seen.
     pub detail: String,
 }
@@ -27,6 +32,7 @@ pub async fn probe(store: &Arc<dyn Store>, nonce: &str) -> Vec<Finding> {
     };
     let mut findings = vec![once(store, &first).await];
     if findings[0].ok {
+        findings.push(again(store, &first).await);
         findings.push(race(store, &raced).await);
         findings.push(read(store, &first, &absent).await);
         findings.push(listed(store, &first, nonce).await);
@@ -40,7 +46,7 @@ fn key(nonce: &str, name: &str) -> Result<Key, crate::key::KeyError> {
 }
 
 fn finding(check: &'static str, ok: bool, detail: impl Into<String>) -> Finding {
-    Finding { check, ok, detail: detail.into() }
+    Finding { check, ok, warning: false, detail: detail.into() }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -62,6 +68,15 @@ async fn once(store: &Arc<dyn Store>, key: &Key) -> Finding {
         Err(PutError::Exists { .. }) => finding(CHECK, true, "a key that is taken is refused"),
         Err(PutError::Store(error)) => finding(CHECK, false, chain(&error)),
         Ok(()) => finding(CHECK, false, "it overwrote an object that was there"),
+    }
+}
+
+/// A put whose reply was lost is made again: what is there must be known for our own.
+async fn again(store: &Arc<dyn Store>, key: &Key) -> Finding {
+    const CHECK: &str = "store: asked again";
+    match store.put_new(key, Body::from(b"first".to_vec())).await {
+        Ok(()) => finding(CHECK, true, "a put that is made twice finds its own object"),
+        Err(error) => finding(CHECK, false, chain(&error)),
     }
 }
 
@@ -141,5 +156,95 @@ async fn deleted(store: &Arc<dyn Store>, keys: [&Key; 2]) -> Finding {
             Err(error) => return finding(CHECK, false, chain(&error)),
         }
     }
-    finding(CHECK, true, "probe objects were removed; a writer needs no right to delete")
+    let detail = "probe objects were removed; a writer needs no right to delete";
+    // In a folder whoever writes can delete.
+    Finding { warning: store.place().contains("://"), ..finding(CHECK, true, detail) }
+}
+
+/// Tests what a bucket does by itself: `locking` puts locked objects, for a minute, and `now` is this host's clock.
+pub async fn probe_custody(
+    locking: Option<&Arc<dyn Store>>,
+    custody: &dyn Custody,
+    (nonce, now): (&str, Timestamp),
+) -> Vec<Finding> {
+    let Ok(key) = key(nonce, "locked") else { return Vec::new() };
+    let habits = match custody.habits().await {
+        Ok(habits) => habits,
+        Err(error) => return vec![finding("bucket: versions", false, chain(&error))],
+    };
+    let mut findings = vec![versions(&habits)];
+    match locking {
+        None => findings.push(Finding {
+            warning: true,
+            ..finding("bucket: lock", true, "objects are not locked: who may delete can delete the vault")
+        }),
+        Some(_) if !habits.locks => {
+            findings.push(finding("bucket: lock", false, "the bucket was made without object lock"));
+        }
+        Some(store) => findings.extend(locked(store, custody, (&key, now)).await),
+    }
+    findings
+}
+
+fn versions(habits: &Habits) -> Finding {
+    const CHECK: &str = "bucket: versions";
+    match habits.versioned {
+        true => finding(CHECK, true, "what is overwritten or deleted stays as an older version (--as-of)"),
+        false => Finding {
+            warning: true,
+            ..finding(CHECK, true, "older versions are not kept: what is overwritten or deleted is gone")
+        },
+    }
+}
+
+/// Whether a lock is there after the PUT, keeps the object from being deleted, and keeps these credentials from doing so.
+async fn locked(
+    store: &Arc<dyn Store>,
+    custody: &dyn Custody,
+    (key, now): (&Key, Timestamp),
+) -> Vec<Finding> {
+    const CHECK: &str = "bucket: lock";
+    if let Err(error) = store.put_new(key, Body::from(b"locked".to_vec())).await {
+        return vec![finding(CHECK, false, chain(&error))];
+    }
+    let keeping = match custody.keeping(key).await {
+        Ok(keeping) => keeping,
+        Err(error) => return vec![finding(CHECK, false, chain(&error))],
+    };
+    let mut findings = Vec::new();
+    findings.extend(keeping.at.map(|at| clock(at, now)));
+    let (Some((mode, until)), Some(version)) = (keeping.lock, &keeping.version) else {
+        findings.push(finding(CHECK, false, "an object that was put with a lock has none"));
+        return findings;
+    };
+    findings.push(match custody.delete_version(key, version, Bypass::No).await {
+        Err(StoreError::Denied { .. }) => finding(
+            CHECK,
+            true,
+            format!("a probe is locked until {until} ({}), and cannot be deleted", mode.as_str()),
+        ),
+        Err(error) => finding(CHECK, false, chain(&error)),
+        Ok(()) => finding(CHECK, false, "a locked object was deleted before its time"),
+    });
+    if mode == LockMode::Governance && custody.delete_version(key, version, Bypass::Governance).await.is_ok()
+    {
+        findings.push(Finding {
+            warning: true,
+            ..finding("bucket: bypass", true, "these credentials may lift governance locks")
+        });
+    }
+    findings
+}
+
+/// Clocks that differ end in requests that are refused, and in locks that are shorter than they look.
+fn clock(at: Timestamp, now: Timestamp) -> Finding {
+    const CHECK: &str = "bucket: clock";
+    let apart = at.duration_since(now).unsigned_abs().as_secs();
+    let detail = format!("the store's clock and this host's are {apart} s apart");
+    match apart {
+        // The header is in whole seconds, and an answer takes its time.
+        0..=5 => finding(CHECK, true, "the store's clock and this host's agree"),
+        6..=300 => Finding { warning: true, ..finding(CHECK, true, detail) },
+        _ => finding(CHECK, false, detail),
+    }
 }

@@ -35,6 +35,9 @@ const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a segment waits for a vault before the next one is asked.
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a probe stays locked.
+const PROBE_LOCK: Duration = Duration::from_secs(60);
+
 /// Flags that every verb has.
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "For every command")]
@@ -122,6 +125,15 @@ impl Context {
     /// The store that the vault is in.
     pub fn store(&self) -> Result<Arc<dyn Store>, Failure> {
         self.store_at(&self.url()?, &self.settings.vault)
+    }
+
+    /// The same, for probes: what it locks it locks for a minute, as long as the configured lock is there at all.
+    pub fn probe_store(&self) -> Result<Arc<dyn Store>, Failure> {
+        let (address, mut options) = way_to(&self.url()?, &self.settings.vault)?;
+        if let Some(lock) = &mut options.manner.lock {
+            lock.keep = PROBE_LOCK;
+        }
+        open(&address, &options).map_err(Failure::from)
     }
 
     /// The folder of a local vault.

@@ -59,12 +59,39 @@ fn write(site: &Site, server: &MotoServer, name: &str, extra: &str) {
     std::fs::write(site.path(name), text).unwrap();
 }
 
+/// What the doctor makes of a locked bucket, of locks that are too short, and of none.
+fn examine(site: &Site, server: &MotoServer) {
+    let examined = with(site, "s3.toml", 0, &["doctor", "--storage"]);
+    for said in [
+        "cannot be deleted",
+        "clock and this host's agree",
+        "stays as an older version",
+        "finds its own object",
+    ] {
+        assert!(examined.contains(said), "{said}: {examined}");
+    }
+    assert!(examined.contains("warning  store: delete"), "a writer that can delete is a warning: {examined}");
+    write(
+        site,
+        server,
+        "brief.toml",
+        "[vault.lock]\nmode = \"governance\"\ndays = 10\n[retention]\nkeep_days = 30\n",
+    );
+    let examined = with(site, "brief.toml", 0, &["doctor", "--storage"]);
+    assert!(examined.contains("set days = 60 in [vault.lock]"), "{examined}");
+    assert!(examined.contains("may lift governance locks"), "{examined}");
+    write(site, server, "unlocked.toml", "");
+    let examined = with(site, "unlocked.toml", 0, &["doctor", "--storage"]);
+    assert!(examined.contains("who may delete can delete the vault"), "{examined}");
+}
+
 #[test]
 fn a_locked_point_is_shown_held_and_read_as_it_was() {
     let Some(server) = MotoServer::start() else { return };
     let Some((site, point)) = site(&server, "[vault.lock]\nmode = \"compliance\"\ndays = 40\n") else {
         return;
     };
+    examine(&site, &server);
     let shown = json(&site, "s3.toml", &["show", &point]);
     let kept = &shown["kept"];
     assert!(kept["objects"].as_u64().unwrap() > 4 && kept["objects"] == kept["locked"], "{kept}");

@@ -15,7 +15,7 @@ use strongroom_model::tier::ThawSpeed;
 
 use super::request::{Answer, Asked};
 use super::{Bucket, PAGE};
-use crate::custody::{Custody, Habits, Keeping, LockMode, Thaw, Version, Versions, VersionsFrom};
+use crate::custody::{Bypass, Custody, Habits, Keeping, LockMode, Thaw, Version, Versions, VersionsFrom};
 use crate::key::Key;
 use crate::port::StoreError;
 
@@ -235,6 +235,17 @@ impl Custody for Bucket {
             }
             _ => Ok(bytes),
         }
+    }
+
+    async fn delete_version(&self, key: &Key, id: &str, bypass: Bypass) -> Result<(), StoreError> {
+        let path = self.path(key.as_str());
+        let headers = match bypass {
+            Bypass::No => Vec::new(),
+            Bypass::Governance => vec![("x-amz-bypass-governance-retention", "true".to_owned())],
+        };
+        let (path, query) = (path.as_ref(), [("versionId", id)]);
+        let asked = Asked { operation: "delete", method: "DELETE", path, query: &query, headers, body: None };
+        self.ask(asked).await.map(|_| ())
     }
 
     async fn thaw(&self, key: &Key, days: u32, speed: ThawSpeed) -> Result<(), StoreError> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anstyle::AnsiColor;
 use strongroom_model::SourceName;
 use strongroom_ops::doctor::{
-    Examination, Finding, Treatment, examine_server, examine_source, examine_space, examine_store,
+    Examination, Finding, Treatment, examine_custody, examine_lock, examine_server, examine_source,
+    examine_space, examine_store,
 };
 use strongroom_postgres::advice::{Verdict, Wanted};
 use strongroom_vault::{Vault, VaultError};
@@ -48,8 +49,8 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
             None
         }
     };
-    if let (Some(_), Ok(store)) = (&vault, context.store()) {
-        examine_store(&context.cx, &store, &mut examination).await;
+    if vault.is_some() {
+        examine_keeping(context, &mut examination).await?;
     }
     examine_further(context, vault.as_ref(), &mut examination).await;
     let mut last = None;
@@ -82,6 +83,21 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     }
     let code = if examination.worst() == Verdict::Wrong { Code::Problems } else { Code::Ok };
     Ok(Outcome::new(&examination, lines.join("\n")).with_code(code))
+}
+
+/// The store's promises, and what it does by itself.
+async fn examine_keeping(context: &Context, examination: &mut Examination) -> Result<(), Failure> {
+    let store = context.probe_store()?;
+    examine_store(&context.cx, &store, examination).await;
+    let Some(custody) = context.custody(None)? else { return Ok(()) };
+    let lock = context.settings.vault.lock.as_ref();
+    examine_custody(&context.cx, &*custody, lock.map(|_| &store), examination).await;
+    if let Some(lock) = lock {
+        let days = (lock.lock().keep.as_secs() / 86_400) as u32;
+        let rebase = context.settings.backup.rebase_days as u32;
+        examine_lock((days, rebase), &context.retentions(None)?, examination);
+    }
+    Ok(())
 }
 
 /// The `[[also]]` vaults: whether each opens, and whether it holds points as well or only WAL.
