@@ -217,7 +217,9 @@ async fn a_replica_is_made_whole_or_not_at_all_and_may_have_keys_of_its_own() {
             let own = keys();
             let recipient = || match &own.recipient {
                 Recipient::Age(text) => Recipient::Age(text.clone()),
-                Recipient::Passphrase(_) => unreachable!("the world's keys are age identities"),
+                Recipient::Passphrase(_) | Recipient::Kms(_) => {
+                    unreachable!("the world's keys are age identities")
+                }
             };
             store.fail_at(at, fault);
             let outcome = from.replicate(&cx, store.clone() as Arc<dyn Store>, &[recipient()], "test").await;

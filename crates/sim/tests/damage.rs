@@ -100,7 +100,7 @@ async fn wrong_keys_and_foreign_vaults_have_their_own_answers() {
     assert!(matches!(open(&store, &keys).await, Err(VaultError::NotAVault { .. })));
     create(&cx, &store, &keys).await.unwrap();
     assert!(matches!(create(&cx, &store, &keys).await, Err(VaultError::AlreadyAVault { .. })));
-    let passphrase = |text: &str| Unlock { passphrase: Some(text.to_owned().into()), identities: None };
+    let passphrase = |text: &str| Unlock { passphrase: Some(text.to_owned().into()), ..Unlock::default() };
     let opened = async |unlock: &Unlock| Vault::open(store.clone() as Arc<dyn Store>, unlock).await;
     assert!(matches!(opened(&Unlock::default()).await, Err(VaultError::Locked { .. })));
     assert!(matches!(opened(&world::keys().unlock).await, Err(VaultError::WrongKey { .. })));
@@ -119,7 +119,7 @@ async fn a_passphrase_opens_what_it_closed() {
     let store: Arc<dyn Store> = Arc::new(SimStore::default());
     let recipient = strongroom_vault::Recipient::Passphrase("correct horse".to_owned().into());
     Vault::create(&cx, store.clone(), Suite::Aes256Gcm, &[recipient], "test").await.unwrap();
-    let unlock = |text: &str| Unlock { passphrase: Some(text.to_owned().into()), identities: None };
+    let unlock = |text: &str| Unlock { passphrase: Some(text.to_owned().into()), ..Unlock::default() };
     assert!(Vault::open(store.clone(), &unlock("correct horse")).await.is_ok());
     assert!(matches!(Vault::open(store, &unlock("correct horse ")).await, Err(VaultError::WrongKey { .. })));
 }

@@ -45,14 +45,16 @@ async fn reads_in_full(vault: Arc<Vault>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_golden_vault_opens_by_its_age_identity() {
     let identities = std::fs::read_to_string(testdata("vault-v1.identity.txt")).unwrap();
-    reads_in_full(open("vault-v1", &Unlock { passphrase: None, identities: Some(identities.into()) }).await)
-        .await;
+    reads_in_full(
+        open("vault-v1", &Unlock { identities: Some(identities.into()), ..Unlock::default() }).await,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_golden_vault_opens_by_its_passphrase() {
     let passphrase = Some("golden vault, format 1".to_owned().into());
-    reads_in_full(open("vault-v1", &Unlock { passphrase, identities: None }).await).await;
+    reads_in_full(open("vault-v1", &Unlock { passphrase, ..Unlock::default() }).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

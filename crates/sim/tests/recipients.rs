@@ -15,7 +15,7 @@ use strongroom_vault::{Recipient, Suite, Unlock, Vault, VaultError};
 use world::{Keys, create, keys, open, take, toy};
 
 fn passphrase(text: &str) -> (Recipient, Unlock) {
-    let unlock = Unlock { passphrase: Some(text.to_owned().into()), identities: None };
+    let unlock = Unlock { passphrase: Some(text.to_owned().into()), ..Unlock::default() };
     (Recipient::Passphrase(text.to_owned().into()), unlock)
 }
 
@@ -173,5 +173,5 @@ async fn two_removals_at_once_leave_somebody() {
 }
 
 fn clone(unlock: &Unlock) -> Unlock {
-    Unlock { passphrase: unlock.passphrase.clone(), identities: unlock.identities.clone() }
+    Unlock { passphrase: unlock.passphrase.clone(), identities: unlock.identities.clone(), kms: Vec::new() }
 }

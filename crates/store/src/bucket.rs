@@ -24,7 +24,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::aws::{
-    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, Checksum, S3ConditionalPut,
+    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider, Checksum,
+    S3ConditionalPut,
 };
 use object_store::path::Path;
 use object_store::{
@@ -98,6 +99,11 @@ impl Bucket {
     pub fn with_keys(options: BucketOptions, id: &str, secret: &str) -> Result<Bucket, StoreError> {
         let profile = Profile { keys: Some((id.to_owned(), secret.to_owned())), ..Profile::default() };
         Bucket::build(AmazonS3Builder::new(), options, &profile)
+    }
+
+    /// The credentials with which requests are signed, and the bucket's region.
+    fn credentials(self) -> (AwsCredentialProvider, String) {
+        (self.requests.credentials, self.requests.region)
     }
 
     fn build(
@@ -218,6 +224,16 @@ impl Bucket {
             _ => Ok(()),
         }
     }
+}
+
+/// AWS credentials as a bucket would find them, for another service of the same account, and the region.
+pub fn aws_credentials(
+    profile: Option<&str>,
+    region: Option<&str>,
+) -> Result<(AwsCredentialProvider, String), StoreError> {
+    let (profile, region) = (profile.map(str::to_owned), region.map(str::to_owned));
+    let options = BucketOptions { bucket: "none".to_owned(), profile, region, ..BucketOptions::default() };
+    Bucket::open(options).map(Bucket::credentials)
 }
 
 fn place(options: &BucketOptions) -> String {

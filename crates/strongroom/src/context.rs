@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgAction;
+use strongroom_kms::aws::AwsKmsOptions;
+use strongroom_kms::transit::TransitAddressError;
+use strongroom_kms::{AwsKms, Transit, TransitAddress};
 use strongroom_model::retention::Retention;
 use strongroom_model::{Cx, SourceName, Timestamp};
 use strongroom_postgres::conninfo::Conninfo;
@@ -19,6 +22,7 @@ use strongroom_postgres::recovery::command;
 use strongroom_postgres::session::Physical;
 use strongroom_store::address::{StoreAddress, StoreOptions, custody, open, open_as_of};
 use strongroom_store::{Custody, Store};
+use strongroom_vault::keys::Kms;
 use strongroom_vault::{Unlock, Vault};
 use zeroize::Zeroizing;
 
@@ -68,6 +72,12 @@ pub struct Global {
         hide_env_values = true
     )]
     pub identity_file: Option<PathBuf>,
+    /// A key of AWS KMS that opens the vault: its id, alias or ARN
+    #[arg(long, global = true, value_name = "KEY", env = "STRONGROOM_KMS_KEY", hide_env_values = true)]
+    pub kms_key: Option<String>,
+    /// A transit key of HashiCorp Vault or OpenBao that opens the vault: https://…/v1/transit/keys/NAME
+    #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_TRANSIT_KEY", hide_env_values = true)]
+    pub transit_key: Option<String>,
     /// For people or for scripts
     #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
     pub output: Format,
@@ -146,15 +156,13 @@ impl Context {
 
     /// The vault, opened with whatever key was given.
     pub async fn vault(&self) -> Result<Arc<Vault>, Failure> {
-        let given = (self.global.identity_file.clone(), self.given_passphrase()?);
-        let unlock = self.unlock(&self.settings.vault, given)?;
+        let unlock = self.unlock_of(None)?;
         Ok(Arc::new(Vault::open(self.store()?, &unlock).await?))
     }
 
     /// The vault of the settings file, whatever `--vault` says.
     pub async fn main_of_file(&self) -> Result<Arc<Vault>, Failure> {
-        let given = (self.global.identity_file.clone(), self.given_passphrase()?);
-        let unlock = self.unlock(&self.settings.vault, given)?;
+        let unlock = self.unlock_of(None)?;
         Ok(Arc::new(Vault::open(self.store_of(&self.settings.vault)?, &unlock).await?))
     }
 
@@ -256,7 +264,61 @@ impl Context {
     /// What opens the vault that goes by this name or url, or the first one.
     pub fn unlock_of(&self, name: Option<&str>) -> Result<Unlock, Failure> {
         let settings = self.named_settings(name)?;
-        self.unlock(settings, (self.global.identity_file.clone(), self.given_passphrase()?))
+        let given = (self.global.identity_file.clone(), self.given_passphrase()?);
+        let mut unlock = self.unlock(settings, given)?;
+        unlock.kms = self.kms_of(settings, true)?;
+        Ok(unlock)
+    }
+
+    /// The services that may be asked for this vault's key: those its settings name, and those given by flag or environment.
+    pub fn kms_of(&self, settings: &VaultSettings, with_flags: bool) -> Result<Vec<Arc<dyn Kms>>, Failure> {
+        let (kms, transit) = match with_flags {
+            true => (self.global.kms_key.as_ref(), self.global.transit_key.as_ref()),
+            false => (None, None),
+        };
+        let mut services: Vec<Arc<dyn Kms>> = Vec::new();
+        if let Some(key) = kms.or(settings.kms_key.as_ref()) {
+            services.push(self.kms(key, settings)?);
+        }
+        if let Some(address) = transit.or(settings.transit_key.as_ref()) {
+            services.push(self.transit(address, settings)?);
+        }
+        Ok(services)
+    }
+
+    /// A key of AWS KMS, reached as the vault's settings say.
+    pub fn kms(&self, key: &str, settings: &VaultSettings) -> Result<Arc<dyn Kms>, Failure> {
+        let of_environment = || {
+            let names = ["AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL"];
+            names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        };
+        let options = AwsKmsOptions {
+            key: key.to_owned(),
+            region: settings.region.clone(),
+            profile: settings.profile.clone(),
+            endpoint: settings.kms_endpoint.clone().or_else(of_environment),
+        };
+        Ok(Arc::new(AwsKms::new(options)?))
+    }
+
+    /// A transit key; the token is in the file that the settings name, else in the environment, as their own tools have it.
+    pub fn transit(&self, address: &str, settings: &VaultSettings) -> Result<Arc<dyn Kms>, Failure> {
+        let address: TransitAddress = address
+            .parse()
+            .map_err(|error: TransitAddressError| Failure::new(Code::Settings, error.to_string()))?;
+        let variable = |names: &[&str]| {
+            names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        };
+        let token = match &settings.transit_token_file {
+            Some(path) => Some(self.passphrase(&self.beside_file(path))?),
+            None => variable(&["VAULT_TOKEN", "BAO_TOKEN"]).map(Zeroizing::new),
+        };
+        let missing = || {
+            let failure = Failure::new(Code::Settings, format!("no token is given for {address}"));
+            failure.hint("set VAULT_TOKEN, or transit_token_file in [vault]")
+        };
+        let namespace = variable(&["VAULT_NAMESPACE", "BAO_NAMESPACE"]);
+        Ok(Arc::new(Transit::new(address.clone(), token.ok_or_else(missing)?, namespace)?))
     }
 
     /// Writes a secret to a new file that only its owner can read.
@@ -385,6 +447,7 @@ impl Context {
             // What is given for the main vault may fit here, too, but never instead of this one's own.
             unlock.passphrase = self.given_passphrase()?;
         }
+        unlock.kms = self.kms_of(settings, false)?;
         Ok(Arc::new(Vault::open(self.store_of(settings)?, &unlock).await?))
     }
 
@@ -401,6 +464,9 @@ impl Context {
         }
         if let (None, Some(path)) = (&unlock.passphrase, of_file(&vault.passphrase_file)) {
             unlock.passphrase = Some(self.passphrase(&path)?);
+        }
+        if let (None, Some(command)) = (&unlock.passphrase, &vault.passphrase_command) {
+            unlock.passphrase = Some(passphrase_of(command)?);
         }
         Ok(unlock)
     }
@@ -428,10 +494,11 @@ impl Context {
 
     /// The passphrase that every later command will use: as given, else by the settings file.
     pub fn usual_passphrase(&self) -> Result<Option<Zeroizing<String>>, Failure> {
-        let of_file = self.settings.vault.passphrase_file.as_ref();
-        match (self.given_passphrase()?, of_file) {
-            (None, Some(path)) => self.passphrase(&self.beside_file(path)).map(Some),
-            (given, _) => Ok(given),
+        let VaultSettings { passphrase_file, passphrase_command, .. } = &self.settings.vault;
+        match (self.given_passphrase()?, passphrase_file, passphrase_command) {
+            (None, Some(path), _) => self.passphrase(&self.beside_file(path)).map(Some),
+            (None, None, Some(command)) => passphrase_of(command).map(Some),
+            (given, ..) => Ok(given),
         }
     }
 
@@ -504,6 +571,7 @@ impl Context {
             &vault.passphrase_file,
         ];
         files.iter().all(|file| file.is_none())
+            && vault.passphrase_command.is_none()
             && self.usual_passphrase().is_ok_and(|passphrase| passphrase.is_some())
     }
 
@@ -527,6 +595,8 @@ impl Context {
                 }),
             ),
             ("--as-of", self.global.as_of.map(|time| time.to_string())),
+            ("--kms-key", self.global.kms_key.clone()),
+            ("--transit-key", self.global.transit_key.clone()),
             ("--identity-file", absolute(self.global.identity_file.as_deref())),
             ("--passphrase-file", absolute(self.passphrase_file().as_deref())),
         ];
@@ -558,6 +628,25 @@ fn way_to(url: &str, settings: &VaultSettings) -> Result<(StoreAddress, StoreOpt
         manner: settings.manner(),
     };
     Ok((address, options))
+}
+
+/// What a command prints as its first line. What it says otherwise goes where this process's own words go.
+fn passphrase_of(command: &str) -> Result<Zeroizing<String>, Failure> {
+    let failed = |why: String| Failure::new(Code::Settings, format!("run passphrase_command: {why}"));
+    let output = std::process::Command::new("/bin/sh")
+        .args(["-c", command])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
+    let printed = Zeroizing::new(output.stdout);
+    if !output.status.success() {
+        return Err(failed(output.status.to_string()));
+    }
+    let text = std::str::from_utf8(&printed).map_err(|_| failed("it printed no UTF-8 text".to_owned()))?;
+    match text.lines().next().unwrap_or_default() {
+        "" => Err(failed("it printed nothing".to_owned())),
+        line => Ok(Zeroizing::new(line.to_owned())),
+    }
 }
 
 fn absolute(path: Option<&Path>) -> Option<String> {

@@ -202,6 +202,10 @@ impl From<VaultError> for Failure {
                 (Code::Key, "is this the key of this vault? `strongroom init` said where it was kept")
             }
             VaultError::Recipient(_) => (Code::Settings, ""),
+            VaultError::Kms(_) => (
+                Code::Key,
+                "is the service up, and may these credentials use its key? Another recipient opens the vault without it",
+            ),
             VaultError::LastRecipient { .. } => (
                 Code::Conflict,
                 "open the vault with the one that is to stay, or with both: --identity-file, --passphrase-file",

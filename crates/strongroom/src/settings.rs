@@ -62,6 +62,16 @@ pub struct VaultSettings {
     pub profile: Option<String>,
     /// A file that holds the passphrase.
     pub passphrase_file: Option<PathBuf>,
+    /// A command whose first line of output is the passphrase.
+    pub passphrase_command: Option<String>,
+    /// A key of AWS KMS: its id, alias or ARN.
+    pub kms_key: Option<String>,
+    /// Another endpoint of KMS than AWS's own.
+    pub kms_endpoint: Option<String>,
+    /// A key of the transit engine: `https://vault.example:8200/v1/transit/keys/NAME`.
+    pub transit_key: Option<String>,
+    /// A file that holds the token for it.
+    pub transit_token_file: Option<PathBuf>,
     /// An age identity file.
     pub identity_file: Option<PathBuf>,
     /// What this vault keeps, whatever its sources say.

@@ -7,6 +7,28 @@ use strongroom_codec::stream::StreamError;
 use strongroom_model::{Cancelled, PointId, SourceName, WalFile};
 use strongroom_store::{PutError, StoreError};
 
+/// Why a service did not wrap or unwrap a key.
+#[derive(Debug, thiserror::Error)]
+pub enum KmsError {
+    /// It was asked, and refused: another key wrapped it, or these credentials may not use it.
+    #[error("{service} refused: {said}")]
+    Refused {
+        /// Which service and key.
+        service: String,
+        /// What it said.
+        said: String,
+    },
+    /// It cannot be asked.
+    #[error("{service} did not answer as it should")]
+    Silent {
+        /// Which service and key.
+        service: String,
+        /// What went wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
 /// What went wrong with a vault.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
@@ -60,6 +82,9 @@ pub enum VaultError {
     /// A recipient or identity that cannot be used.
     #[error("{0}")]
     Recipient(String),
+    /// A key management service was asked in vain.
+    #[error("ask a key management service")]
+    Kms(#[from] KmsError),
     /// Without this recipient nobody may be left who can open the vault.
     #[error("recipient {number} is the only one that is proven to open the vault")]
     LastRecipient {

@@ -1,18 +1,20 @@
-//! Wrapping the vault key: for a passphrase (Argon2id) or an age recipient. Append-only, one object per recipient.
+//! Wrapping the vault key: for a passphrase (Argon2id), an age recipient, or by a service that keeps a key of its own.
+//! Append-only, one object per recipient.
 //!
 //! The vault key itself never changes and never leaves memory unwrapped: adding a recipient rewrites no data.
 
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
+use std::sync::Arc;
 use strongroom_codec::header::{Kind, Suite};
 use strongroom_codec::manifest::{from_hex, to_hex};
 use strongroom_codec::seal::VaultKey;
 use strongroom_codec::stream::{StreamScope, read_record, write_record};
 use strongroom_model::{Cx, VaultId};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::error::VaultError;
+use crate::error::{KmsError, VaultError};
 
 /// For whom the vault key is wrapped.
 pub enum Recipient {
@@ -20,6 +22,34 @@ pub enum Recipient {
     Passphrase(Zeroizing<String>),
     /// Whoever holds this age recipient's identity: `age1…`.
     Age(String),
+    /// Whomever this service lets use its key.
+    Kms(Arc<dyn Kms>),
+}
+
+/// Which service wrapped a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KmsKind {
+    /// AWS Key Management Service.
+    Aws,
+    /// The transit engine of HashiCorp Vault or OpenBao.
+    Transit,
+}
+
+/// A service that keeps a key, never gives it away, and wraps others with it.
+#[async_trait::async_trait]
+pub trait Kms: std::fmt::Debug + Send + Sync {
+    /// Which service.
+    fn kind(&self) -> KmsKind;
+
+    /// Its key, for people: `alias/backups in eu-central-1`.
+    fn key(&self) -> String;
+
+    /// Wraps a key so that only it unwraps it, and only for this vault.
+    async fn wrap(&self, vault: &VaultId, key: &[u8]) -> Result<String, KmsError>;
+
+    /// Unwraps what [`Kms::wrap`] gave.
+    async fn unwrap(&self, vault: &VaultId, wrapped: &str) -> Result<Zeroizing<Vec<u8>>, KmsError>;
 }
 
 /// What opens a vault.
@@ -29,6 +59,8 @@ pub struct Unlock {
     pub passphrase: Option<Zeroizing<String>>,
     /// The text of an age identity file.
     pub identities: Option<Zeroizing<String>>,
+    /// Services that may be asked. A copy of the key may name any; only these are asked, with what they were set up with.
+    pub kms: Vec<Arc<dyn Kms>>,
 }
 
 /// Memory, passes and lanes of Argon2id: RFC 9106 §4's second recommendation (64 MiB, 3 passes, 4 lanes).
@@ -48,11 +80,13 @@ pub(crate) enum KeySlot {
     Passphrase { memory_kib: u32, passes: u32, lanes: u32, salt: String, wrapped: String },
     /// An age file (armoured) for this recipient.
     Age { recipient: String, wrapped: String },
+    /// As a key management service wrapped it; `key` is for people.
+    Kms { kms: KmsKind, key: String, wrapped: String },
 }
 
 impl KeySlot {
     /// Wraps `key` for `recipient`.
-    pub(crate) fn wrap(
+    pub(crate) async fn wrap(
         cx: &Cx,
         vault: &VaultId,
         key: &VaultKey,
@@ -84,6 +118,10 @@ impl KeySlot {
                     .map_err(|why| VaultError::Recipient(format!("wrap the vault key for {text}: {why}")))?;
                 Ok(KeySlot::Age { recipient: recipient.to_string(), wrapped })
             }
+            Recipient::Kms(kms) => {
+                let wrapped = kms.wrap(vault, key.expose()).await?;
+                Ok(KeySlot::Kms { kms: kms.kind(), key: kms.key(), wrapped })
+            }
         }
     }
 
@@ -92,6 +130,7 @@ impl KeySlot {
         match self {
             KeySlot::Passphrase { .. } => unlock.passphrase.is_some(),
             KeySlot::Age { .. } => unlock.identities.is_some(),
+            KeySlot::Kms { kms, .. } => unlock.kms.iter().any(|known| known.kind() == *kms),
         }
     }
 
@@ -100,32 +139,62 @@ impl KeySlot {
         match self {
             KeySlot::Passphrase { .. } => "passphrase".to_owned(),
             KeySlot::Age { recipient, .. } => recipient.clone(),
+            KeySlot::Kms { kms: KmsKind::Aws, key, .. } => format!("AWS KMS {key}"),
+            KeySlot::Kms { kms: KmsKind::Transit, key, .. } => format!("transit {key}"),
         }
     }
 
     /// Whether whoever wrote this slot must have known a secret of the one it opens for. Anybody can wrap any key for an
-    /// age recipient, whose text is public.
+    /// age recipient, whose text is public, and a service may let more people wrap than unwrap.
     pub(crate) fn proves_its_writer(&self) -> bool {
         matches!(self, KeySlot::Passphrase { .. })
     }
 
-    /// The vault key, if this slot is of the kind that `unlock` has something for and it opens.
-    pub(crate) fn unwrap(&self, vault: &VaultId, unlock: &Unlock) -> Option<VaultKey> {
-        let mut opened = match (self, &unlock.passphrase, &unlock.identities) {
+    /// The vault key, if this slot is of the kind that `unlock` has something for and it opens. An error means that a service
+    /// could not be asked.
+    pub(crate) async fn unwrap(
+        &self,
+        vault: &VaultId,
+        unlock: &Unlock,
+    ) -> Result<Option<VaultKey>, KmsError> {
+        let opened = match self {
+            KeySlot::Kms { kms, wrapped, .. } => self.unwrap_by_kms(vault, (*kms, wrapped), unlock).await?,
+            KeySlot::Passphrase { .. } | KeySlot::Age { .. } => self.unwrap_here(vault, unlock),
+        };
+        Ok(opened.and_then(|opened| <[u8; 32]>::try_from(&opened[..]).ok().map(VaultKey::new)))
+    }
+
+    async fn unwrap_by_kms(
+        &self,
+        vault: &VaultId,
+        (kind, wrapped): (KmsKind, &str),
+        unlock: &Unlock,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, KmsError> {
+        for kms in unlock.kms.iter().filter(|kms| kms.kind() == kind) {
+            match kms.unwrap(vault, wrapped).await {
+                Ok(opened) => return Ok(Some(opened)),
+                Err(error @ KmsError::Refused { .. }) => tracing::info!("{error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn unwrap_here(&self, vault: &VaultId, unlock: &Unlock) -> Option<Zeroizing<Vec<u8>>> {
+        match (self, &unlock.passphrase, &unlock.identities) {
             (KeySlot::Passphrase { memory_kib, passes, lanes, salt, wrapped }, Some(passphrase), _) => {
                 let cheap = *memory_kib <= ARGON2_MEMORY_LIMIT_KIB && *passes <= ARGON2_PASSES_LIMIT;
                 let salt = from_hex::<16>(salt).filter(|_| cheap)?;
                 let wrapping = stretch(passphrase, &salt, (*memory_kib, *passes, *lanes)).ok()?;
                 let wrapped = hex_bytes(wrapped)?;
                 let scope = StreamScope { key: &wrapping, vault, path: "key" };
-                read_record(scope, Kind::Key, &wrapped).ok()?
+                read_record(scope, Kind::Key, &wrapped).ok().map(Zeroizing::new)
             }
-            (KeySlot::Age { wrapped, .. }, _, Some(identities)) => age_decrypt(identities, wrapped)?,
-            _ => return None,
-        };
-        let key = <[u8; 32]>::try_from(&opened[..]).ok().map(VaultKey::new);
-        opened.zeroize();
-        key
+            (KeySlot::Age { wrapped, .. }, _, Some(identities)) => {
+                age_decrypt(identities, wrapped).map(Zeroizing::new)
+            }
+            _ => None,
+        }
     }
 }
 

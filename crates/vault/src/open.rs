@@ -68,13 +68,13 @@ impl Vault {
         }
         if suite != Suite::Plain && recipients.is_empty() {
             return Err(VaultError::Recipient(
-                "a vault needs a passphrase or an age recipient to keep its key for".into(),
+                "a vault needs a passphrase, an age recipient or a key service to keep its key for".into(),
             ));
         }
         let (id, key_id) = (VaultId::new(cx.random()), to_hex(&cx.random::<4>()));
         let key = if suite == Suite::Plain { VaultKey::public() } else { VaultKey::new(cx.random()) };
         for (n, recipient) in (1..).zip(recipients) {
-            let slot = KeySlot::wrap(cx, &id, &key, recipient)?;
+            let slot = KeySlot::wrap(cx, &id, &key, recipient).await?;
             let slot =
                 serde_json::to_vec_pretty(&slot).map_err(|why| VaultError::Recipient(why.to_string()))?;
             written(store.put_new(&layout::key_slot(&key_id, n), slot.into()).await)?;
@@ -172,13 +172,13 @@ fn read_vault_file(bytes: &[u8], place: &str) -> Result<VaultFile, VaultError> {
 
 async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Result<VaultKey, VaultError> {
     let place = store.place();
-    let what = match unlock {
-        Unlock { passphrase: None, identities: None } => return Err(VaultError::Locked { place }),
-        Unlock { passphrase: Some(_), identities: None } => "this passphrase does not open",
-        Unlock { passphrase: None, identities: Some(_) } => "none of these age identities opens",
-        Unlock { passphrase: Some(_), identities: Some(_) } => {
-            "neither this passphrase nor any of these age identities opens"
-        }
+    let what = match (&unlock.passphrase, &unlock.identities, unlock.kms.is_empty()) {
+        (None, None, true) => return Err(VaultError::Locked { place }),
+        (Some(_), None, true) => "this passphrase does not open",
+        (None, Some(_), true) => "none of these age identities opens",
+        (Some(_), Some(_), true) => "neither this passphrase nor any of these age identities opens",
+        (None, None, false) => "this key service does not open",
+        (_, _, false) => "nothing that was given opens",
     };
     let slots = live_slots(store, &file.key).await?;
     if slots.is_empty() {
@@ -187,6 +187,7 @@ async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Res
     let damaged =
         |key: &Key, why: String| VaultError::Damaged { key: key.to_string(), place: place.clone(), why };
     let (mut unreadable, mut opened): (Option<VaultError>, Option<(Key, VaultKey)>) = (None, None);
+    let mut silent = None;
     for path in slots {
         let bytes = store.get(&path).await?;
         let slot = match serde_json::from_slice::<KeySlot>(&bytes) {
@@ -196,7 +197,15 @@ async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Res
                 continue;
             }
         };
-        let Some(key) = slot.unwrap(&file.vault, unlock) else { continue };
+        let key = match slot.unwrap(&file.vault, unlock).await {
+            Ok(Some(key)) => key,
+            Ok(None) => continue,
+            // Another copy may open without it.
+            Err(error) => {
+                silent = Some(VaultError::from(error));
+                continue;
+            }
+        };
         if slot.proves_its_writer() {
             return Ok(key);
         }
@@ -213,7 +222,7 @@ async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Res
     }
     match opened {
         Some((_, key)) => Ok(key),
-        None => Err(unreadable.unwrap_or(VaultError::WrongKey { what, place })),
+        None => Err(silent.or(unreadable).unwrap_or(VaultError::WrongKey { what, place })),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::open::{Vault, live_slots};
 pub struct RecipientRow {
     /// Its number.
     pub number: u32,
-    /// `passphrase`, or the age recipient; `None` if it does not read.
+    /// `passphrase`, the age recipient, or the service and its key; `None` if it does not read.
     pub kind: Option<String>,
     /// What people call it.
     pub label: Option<String>,
@@ -79,7 +79,7 @@ impl Vault {
             let why = "this vault is not encrypted: there is no key to wrap";
             return Err(VaultError::Recipient(why.into()));
         }
-        let slot = KeySlot::wrap(cx, &self.id, &self.key, recipient)?;
+        let slot = KeySlot::wrap(cx, &self.id, &self.key, recipient).await?;
         let file = SlotFile { slot, label, added_at: Some(cx.now()) };
         self.put_slot(&file).await
     }
@@ -116,7 +116,7 @@ impl Vault {
         let Some((_, file)) = slots.iter().find(|(other, _)| *other == number) else {
             return Err(VaultError::Recipient(format!("the vault has no recipient {number}")));
         };
-        if !self.is_another_proven(&slots, number, (unlock, added)) {
+        if !self.is_another_proven(&slots, number, (unlock, added)).await? {
             return Err(VaultError::LastRecipient { number });
         }
         let json = serde_json::to_vec_pretty(&Removal { at: cx.now() })
@@ -125,7 +125,7 @@ impl Vault {
             Ok(()) | Err(PutError::Exists { .. }) => {}
             Err(PutError::Store(error)) => return Err(error.into()),
         }
-        if self.is_another_proven(&self.slot_files().await?, number, (unlock, added)) {
+        if self.is_another_proven(&self.slot_files().await?, number, (unlock, added)).await? {
             return Ok(());
         }
         if let Some(file) = file {
@@ -134,17 +134,23 @@ impl Vault {
         Err(VaultError::LastRecipient { number })
     }
 
-    fn is_another_proven(
+    async fn is_another_proven(
         &self,
         slots: &[(u32, Option<SlotFile>)],
         number: u32,
         (unlock, added): (&Unlock, Option<u32>),
-    ) -> bool {
-        slots.iter().filter(|(other, _)| *other != number).any(|(other, file)| {
-            let opens =
-                |file: &SlotFile| file.slot.unwrap(&self.id, unlock).is_some_and(|key| key == self.key);
-            Some(*other) == added || file.as_ref().is_some_and(opens)
-        })
+    ) -> Result<bool, VaultError> {
+        for (other, file) in slots.iter().filter(|(other, _)| *other != number) {
+            let opened = match file {
+                _ if Some(*other) == added => return Ok(true),
+                Some(file) => file.slot.unwrap(&self.id, unlock).await?,
+                None => None,
+            };
+            if opened.is_some_and(|key| key == self.key) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The key-loss drill: unwraps every copy that can be unwrapped with what was given. That the key they are compared with is
@@ -155,7 +161,7 @@ impl Vault {
             let proof = match &file {
                 None => Proof::Worthless,
                 Some(file) if !file.slot.is_tried_by(unlock) => Proof::NotTried,
-                Some(file) => match file.slot.unwrap(&self.id, unlock) {
+                Some(file) => match file.slot.unwrap(&self.id, unlock).await? {
                     Some(key) if key == self.key => Proof::Proven,
                     Some(_) => Proof::Worthless,
                     None => Proof::DoesNotOpen,

@@ -41,7 +41,11 @@ impl Vault {
         let slots = match recipients {
             [] => self.wrapped_keys().await?,
             recipients => {
-                recipients.iter().map(|recipient| self.wrap(cx, recipient)).collect::<Result<_, _>>()?
+                let mut slots = Vec::new();
+                for recipient in recipients {
+                    slots.push(self.wrap(cx, recipient).await?);
+                }
+                slots
             }
         };
         for (n, slot) in (1..).zip(slots) {
@@ -59,8 +63,8 @@ impl Vault {
         Vault::write(store, file, self.key.clone()).await
     }
 
-    fn wrap(&self, cx: &Cx, recipient: &Recipient) -> Result<Bytes, VaultError> {
-        let slot = KeySlot::wrap(cx, &self.id, &self.key, recipient)?;
+    async fn wrap(&self, cx: &Cx, recipient: &Recipient) -> Result<Bytes, VaultError> {
+        let slot = KeySlot::wrap(cx, &self.id, &self.key, recipient).await?;
         let slot = serde_json::to_vec_pretty(&slot).map_err(|why| VaultError::Recipient(why.to_string()))?;
         Ok(slot.into())
     }

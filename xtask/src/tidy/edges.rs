@@ -12,10 +12,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("codec", &["model"]),
     ("engine", &["model"]),
     ("vault", &["model", "codec", "store"]),
+    ("kms", &["model", "store", "vault"]),
     ("postgres", &["model", "engine"]),
     // The only crate that sees an engine and a vault.
     ("ops", &["model", "store", "vault", "engine", "postgres"]),
-    ("strongroom", &["model", "store", "vault", "engine", "postgres", "ops"]),
+    ("strongroom", &["model", "store", "vault", "kms", "engine", "postgres", "ops"]),
     ("sim", &["model", "codec", "store", "vault", "engine"]),
 ];
 
@@ -24,6 +25,7 @@ const TEST_EDGES: &[(&str, &[&str])] = &[
     // The store's own suite, run against its adapters.
     ("store", &["store"]),
     ("vault", &["store"]),
+    ("kms", &["store"]),
     // The throw-away cluster that its tests start.
     ("postgres", &["postgres"]),
     ("ops", &["sim", "store", "postgres"]),

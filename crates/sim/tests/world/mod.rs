@@ -33,7 +33,7 @@ pub fn keys() -> Keys {
     let (identities, recipient) = strongroom_vault::keys::generate_identity();
     Keys {
         recipient: Recipient::Age(recipient),
-        unlock: Unlock { passphrase: None, identities: Some(identities) },
+        unlock: Unlock { identities: Some(identities), ..Unlock::default() },
     }
 }
 

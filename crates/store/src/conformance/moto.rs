@@ -89,17 +89,30 @@ impl MotoServer {
         keys.filter_map(|rest| rest.split("</Key>").next().map(str::to_owned)).collect()
     }
 
+    /// Makes a key of KMS; its id.
+    pub fn make_kms_key(&self) -> String {
+        let header = "X-Amz-Target: TrentService.CreateKey\r\nContent-Type: application/x-amz-json-1.1\r\n";
+        let answer = self.ask_service("kms", ("POST", ""), header, "{}");
+        let (_, rest) = answer.split_once("\"KeyId\"").unwrap();
+        rest.split('"').nth(1).unwrap().to_owned()
+    }
+
     /// What the server says of `path`: status line and headers, lower case.
     pub fn headers(&self, path: &str) -> String {
         self.ask("HEAD", path, "").to_lowercase()
     }
 
     fn ask(&self, method: &str, path: &str, header: &str) -> String {
+        self.ask_service("s3", (method, path), header, "")
+    }
+
+    fn ask_service(&self, service: &str, (method, path): (&str, &str), header: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let request = format!(
-            "{method} /{path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 0\r\nConnection: close\r\n{header}\
-             Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n",
-            self.port
+            "{method} /{path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\nConnection: close\r\n{header}\
+             Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n{body}",
+            self.port,
+            body.len()
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();

@@ -34,6 +34,7 @@ nobody, Strongroom's authors included, can read the vault.
 Examples:
   strongroom init --vault /var/backups/vault --generate-identity /etc/strongroom/identity.txt
   strongroom init --vault s3://backups/prod --age-recipient age1… --passphrase-file /etc/strongroom/passphrase
+  strongroom init --vault s3://backups/prod --kms-key alias/backups
   strongroom init --vault /mnt/nas/vault                  (asks for a passphrase)
   strongroom init --vault elsewhere --copy-of vault       (a replica, for an [[also]] vault named elsewhere)
 
@@ -64,6 +65,10 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let suite = if arguments.no_encryption { Suite::Plain } else { Suite::Aes256Gcm };
     let mut recipients: Vec<Recipient> =
         arguments.age_recipient.iter().cloned().map(Recipient::Age).collect();
+    if suite != Suite::Plain {
+        let services = context.kms_of(&context.settings.vault, true)?;
+        recipients.extend(services.into_iter().map(Recipient::Kms));
+    }
     let by_identity = arguments.generate_identity.is_some() || !recipients.is_empty();
     let passphrase = if suite == Suite::Plain { None } else { passphrase(context, by_identity)? };
     let by_passphrase = passphrase.is_some();

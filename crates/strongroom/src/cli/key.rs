@@ -26,7 +26,8 @@ Examples:
 Examples:
   strongroom key add --age-recipient age1… --label 'safe deposit'
   strongroom key add --new-passphrase-file FILE --label operations
-  strongroom key add --generate-identity /mnt/usb/identity.txt")]
+  strongroom key add --generate-identity /mnt/usb/identity.txt
+  strongroom key add --new-kms-key alias/backups")]
     Add(Add),
     /// Let a recipient no longer open the vault
     #[command(after_help = "\
@@ -110,6 +111,12 @@ struct Whom {
     /// For the passphrase in this file's first line
     #[arg(long, value_name = "FILE")]
     new_passphrase_file: Option<PathBuf>,
+    /// By this key of AWS KMS: its id, alias or ARN
+    #[arg(long, value_name = "KEY")]
+    new_kms_key: Option<String>,
+    /// By this transit key of HashiCorp Vault or OpenBao
+    #[arg(long, value_name = "URL")]
+    new_transit_key: Option<String>,
 }
 
 pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
@@ -121,7 +128,7 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
         }
         Verb::Add(Add { place, new }) => {
             let vault = place.open(context).await?;
-            let recipient = new.recipient(context)?;
+            let recipient = new.recipient(context, place)?;
             let number = vault.add_recipient(&context.cx, &recipient, new.label.clone()).await?;
             let text =
                 format!("recipient {number} can open {}; prove it: `strongroom key check`", vault.place());
@@ -135,7 +142,7 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
         }
         Verb::Rotate(Rotate { number, place, new }) => {
             let vault = place.open(context).await?;
-            let recipient = new.recipient(context)?;
+            let recipient = new.recipient(context, place)?;
             let added = rotate(&context.cx, &vault, *number, (&recipient, new.label.clone())).await?;
             let text =
                 format!("recipient {added} took the place of {number}; prove it: `strongroom key check`");
@@ -170,8 +177,21 @@ impl Where {
 }
 
 impl New {
-    fn recipient(&self, context: &Context) -> Result<Recipient, Failure> {
-        let Whom { age_recipient, generate_identity: file, new_passphrase_file } = &self.whom;
+    fn recipient(&self, context: &Context, place: &Where) -> Result<Recipient, Failure> {
+        let settings = context.named_settings(place.named.as_deref())?;
+        let Whom {
+            age_recipient,
+            generate_identity: file,
+            new_passphrase_file,
+            new_kms_key,
+            new_transit_key,
+        } = &self.whom;
+        if let Some(key) = new_kms_key {
+            return Ok(Recipient::Kms(context.kms(key, settings)?));
+        }
+        if let Some(address) = new_transit_key {
+            return Ok(Recipient::Kms(context.transit(address, settings)?));
+        }
         if let Some(recipient) = age_recipient {
             return Ok(Recipient::Age(recipient.clone()));
         }
@@ -182,7 +202,7 @@ impl New {
         }
         match new_passphrase_file {
             Some(path) => Ok(Recipient::Passphrase(context.passphrase(path)?)),
-            // clap asks for one of the three.
+            // clap asks for one of them.
             None => Err(Failure::new(Code::Usage, "for whom is the vault's key to be wrapped?")),
         }
     }
