@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::as_of::AsOf;
-use crate::bucket::{Bucket, BucketOptions, Manner};
+use crate::bucket::{Bucket, BucketOptions, Manner, Provider};
 use crate::custody::Custody;
 use crate::folder::Folder;
 use crate::key::Key;
@@ -19,8 +19,10 @@ use crate::retry::Retry;
 pub enum StoreAddress {
     /// A local or mounted folder.
     Folder(PathBuf),
-    /// `s3://bucket/prefix`
+    /// `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`
     Bucket {
+        /// Whose it is.
+        provider: Provider,
         /// The bucket.
         bucket: String,
         /// Before every key; may be empty.
@@ -32,19 +34,23 @@ impl fmt::Display for StoreAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreAddress::Folder(path) => write!(f, "{}", path.display()),
-            StoreAddress::Bucket { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
-            StoreAddress::Bucket { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            StoreAddress::Bucket { provider, bucket, prefix } => {
+                write!(f, "{}://{bucket}", provider.scheme())?;
+                if prefix.is_empty() { Ok(()) } else { write!(f, "/{prefix}") }
+            }
         }
     }
 }
 
 /// Text that is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a vault's address: use a folder such as /var/backups/vault, or s3://bucket/prefix")]
+#[error(
+    "'{0}' is not a vault's address: use a folder such as /var/backups/vault, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+)]
 pub struct AddressError(String);
 
 impl StoreAddress {
-    /// Reads `/folder`, `file:///folder` or `s3://bucket/prefix`.
+    /// Reads `/folder`, `file:///folder`, or `s3://`, `gs://` or `az://` with bucket and prefix.
     pub fn parse(text: &str) -> Result<StoreAddress, AddressError> {
         // What stands before an '@' may be a secret, which must not be repeated.
         let shown = text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("…@{rest}"));
@@ -53,12 +59,14 @@ impl StoreAddress {
             None if text.is_empty() => Err(wrong()),
             None => Ok(StoreAddress::Folder(text.into())),
             Some(("file", path)) if path.starts_with('/') => Ok(StoreAddress::Folder(path.into())),
-            Some(("s3", rest)) => {
+            Some((scheme, rest)) if Provider::of(scheme).is_some() => {
+                let provider = Provider::of(scheme).unwrap_or_default();
                 let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
                 let prefix = prefix.trim_matches('/');
                 // A bucket's name keeps to what a key's segment may be made of, and becomes part of a host name.
                 let sound = Key::new(bucket).is_ok() && (prefix.is_empty() || Key::new(prefix).is_ok());
-                let address = StoreAddress::Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
+                let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
+                let address = StoreAddress::Bucket { provider, bucket, prefix };
                 sound.then_some(address).ok_or_else(wrong)
             }
             Some(_) => Err(wrong()),
@@ -66,7 +74,7 @@ impl StoreAddress {
     }
 }
 
-/// How to reach an S3-compatible store.
+/// How to reach a bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Its endpoint; AWS if `None`.
@@ -77,6 +85,8 @@ pub struct StoreOptions {
     pub path_style: bool,
     /// Plain HTTP.
     pub allow_http: bool,
+    /// Azure's storage account; what the environment says if `None`.
+    pub account: Option<String>,
     /// A profile of the shared AWS files; what the environment says if `None`.
     pub profile: Option<String>,
     /// How each new object is put. A folder has neither locks nor classes, and is refused with any.
@@ -90,6 +100,8 @@ pub fn custody(
 ) -> Result<Option<Arc<dyn Custody>>, StoreError> {
     match address {
         StoreAddress::Folder(_) => Ok(None),
+        // Google and Azure keep objects in words of their own, which nobody speaks here yet.
+        StoreAddress::Bucket { provider: Provider::Google | Provider::Azure, .. } => Ok(None),
         StoreAddress::Bucket { .. } => Ok(Some(Arc::new(bucket(address, options)?))),
     }
 }
@@ -105,17 +117,19 @@ pub fn open_as_of(
             operation: "open",
             key: "vault".into(),
             place: address.to_string(),
-            source: "a folder does not remember what it was: --as-of is for buckets with versions".into(),
+            source: "it does not remember what it was: --as-of is for S3 buckets with versions".into(),
         });
     };
     Ok(Arc::new(Retry::new(Arc::new(AsOf::new(custody, address.to_string(), at)))))
 }
 
 fn bucket(address: &StoreAddress, options: &StoreOptions) -> Result<Bucket, StoreError> {
-    let StoreAddress::Bucket { bucket, prefix } = address else {
+    let StoreAddress::Bucket { provider, bucket, prefix } = address else {
         unreachable!("a folder was opened as a bucket")
     };
     Bucket::open(BucketOptions {
+        provider: *provider,
+        account: options.account.clone(),
         bucket: bucket.clone(),
         prefix: prefix.clone(),
         endpoint: options.endpoint.clone(),
@@ -151,6 +165,12 @@ mod tests {
     #[test]
     fn addresses_read() {
         let bucket = |bucket: &str, prefix: &str| StoreAddress::Bucket {
+            provider: Provider::S3,
+            bucket: bucket.into(),
+            prefix: prefix.into(),
+        };
+        let of = |provider, bucket: &str, prefix: &str| StoreAddress::Bucket {
+            provider,
             bucket: bucket.into(),
             prefix: prefix.into(),
         };
@@ -161,6 +181,8 @@ mod tests {
             ("s3://b", Some(bucket("b", ""))),
             ("s3://b/", Some(bucket("b", ""))),
             ("s3://b/p/q/", Some(bucket("b", "p/q"))),
+            ("gs://b/p", Some(of(Provider::Google, "b", "p"))),
+            ("az://c/p/q", Some(of(Provider::Azure, "c", "p/q"))),
             ("s3:///p", None),
             ("s3://..", None),
             ("s3://user@host/p", None),

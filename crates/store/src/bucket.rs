@@ -1,7 +1,7 @@
-//! An S3 bucket as a store, through `object_store`.
+//! A bucket of S3, Google Cloud Storage or Azure as a store, through `object_store`.
 //!
-//! - `put_new` is a PUT with `If-None-Match: *`. 412 is the answer "taken"; 409 is a conflict that may end either way:
-//!   [`crate::Retry`] asks again.
+//! - `put_new` is a PUT with `If-None-Match: *` (Google: `x-goog-if-generation-match: 0`). 412 is the answer "taken", and Azure's
+//!   409 with the words `BlobAlreadyExists`; any other 409 is a conflict that may end either way: [`crate::Retry`] asks again.
 //! - "No such key" is believed only in the store's own words: a mistyped bucket and a proxy's error page are 404s as
 //!   well, and must never look like an absent WAL file. An answer to HEAD has no words, so a miss asks with GET.
 //! - A listing is in ascending order and after where it should begin, or an error.
@@ -16,6 +16,8 @@ mod answer;
 mod manner;
 mod request;
 mod custody;
+mod azure;
+mod google;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,9 +26,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::aws::{
-    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider, Checksum,
-    S3ConditionalPut,
+    AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider, Checksum, S3ConditionalPut,
 };
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
 use object_store::{
     ClientOptions, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
@@ -48,11 +51,53 @@ const PAGE: usize = 1000;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What every emulator of Azure's is opened with.
+#[cfg(feature = "conformance")]
+pub mod emulator {
+    /// The account that every emulator has, and its key (Azurite's README, "Default Storage Account").
+    pub const ACCOUNT: &str = "devstoreaccount1";
+    /// See [`ACCOUNT`].
+    pub const KEY: &str =
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+}
+
+/// Whose bucket it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Provider {
+    /// Amazon S3, and what speaks as it does: `s3://`.
+    #[default]
+    S3,
+    /// Google Cloud Storage: `gs://`.
+    Google,
+    /// Azure Blob Storage: `az://`.
+    Azure,
+}
+
+impl Provider {
+    /// What stands before `://`.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Provider::S3 => "s3",
+            Provider::Google => "gs",
+            Provider::Azure => "az",
+        }
+    }
+
+    /// The provider of a scheme.
+    pub fn of(scheme: &str) -> Option<Provider> {
+        [Provider::S3, Provider::Google, Provider::Azure].into_iter().find(|one| one.scheme() == scheme)
+    }
+}
+
 /// Which bucket, and how to reach it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BucketOptions {
-    /// The bucket.
+    /// Whose it is.
+    pub provider: Provider,
+    /// The bucket; Azure calls it a container.
     pub bucket: String,
+    /// Of Azure: the storage account; the environment's if `None`.
+    pub account: Option<String>,
     /// Before every key; may be empty.
     pub prefix: String,
     /// Of an S3-compatible store; AWS if `None`.
@@ -73,15 +118,46 @@ pub struct BucketOptions {
 /// A bucket, or a part of one.
 #[derive(Clone, Debug)]
 pub struct Bucket {
-    store: Arc<AmazonS3>,
+    store: Arc<dyn ObjectStore>,
     options: BucketOptions,
-    requests: Requests,
+    /// Of S3 alone.
+    requests: Option<Requests>,
 }
 
 impl Bucket {
     /// The bucket of these options. Credentials: the profile that the options name, else the environment, else the shared
     /// profile files (`AWS_PROFILE`), else web identity, container or instance metadata. Nothing is asked of the bucket yet.
     pub fn open(options: BucketOptions) -> Result<Bucket, StoreError> {
+        if options.provider != Provider::S3 && options.manner != Manner::default() {
+            let why = "locks, classes and lifecycles are S3's only so far: remove [vault.lock], [vault.classes] and [vault.lifecycle]";
+            return Err(unopened(&options, why.into()));
+        }
+        let store = match options.provider {
+            Provider::S3 => return Bucket::open_s3(options),
+            Provider::Google => google::build(GoogleCloudStorageBuilder::from_env(), &options)?,
+            Provider::Azure => azure::build(MicrosoftAzureBuilder::from_env(), &options)?,
+        };
+        Ok(Bucket { store, options, requests: None })
+    }
+
+    /// A bucket of an emulator, which asks for no credentials or knows them.
+    #[cfg(feature = "conformance")]
+    pub fn of_emulator(options: BucketOptions) -> Result<Bucket, StoreError> {
+        let store = match options.provider {
+            Provider::S3 => return Bucket::with_keys(options, "test", "test"),
+            Provider::Google => {
+                google::build(GoogleCloudStorageBuilder::new().with_bearer_token("test"), &options)?
+            }
+            Provider::Azure => {
+                let builder = MicrosoftAzureBuilder::new();
+                let builder = builder.with_account(emulator::ACCOUNT).with_access_key(emulator::KEY);
+                azure::build(builder, &options)?
+            }
+        };
+        Ok(Bucket { store, options, requests: None })
+    }
+
+    fn open_s3(options: BucketOptions) -> Result<Bucket, StoreError> {
         let profile = Profile::load(options.profile.as_deref());
         let mut profile = profile.map_err(|error| unopened(&options, error.into()))?;
         let variable = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok());
@@ -102,8 +178,8 @@ impl Bucket {
     }
 
     /// The credentials with which requests are signed, and the bucket's region.
-    fn credentials(self) -> (AwsCredentialProvider, String) {
-        (self.requests.credentials, self.requests.region)
+    fn credentials(self) -> Option<(AwsCredentialProvider, String)> {
+        self.requests.map(|requests| (requests.credentials, requests.region))
     }
 
     fn build(
@@ -122,11 +198,7 @@ impl Bucket {
             // This outweighs whatever the environment says, under any name.
             builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
         }
-        let client = ClientOptions::new()
-            .with_timeout(REQUEST_TIMEOUT)
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_allow_http(options.allow_http);
-        let retry = RetryConfig { max_retries: 0, retry_timeout: REQUEST_TIMEOUT, ..RetryConfig::default() };
+        let client = client_options(&options);
         let region = options.region.as_deref().unwrap_or("us-east-1");
         let putting = (options.manner != Manner::default()).then(|| Putting::new(options.manner, region));
         if let Some(putting) = &putting {
@@ -139,7 +211,7 @@ impl Bucket {
             .with_bucket_name(&options.bucket)
             .with_region(region)
             .with_client_options(client.clone())
-            .with_retry(retry)
+            .with_retry(retry())
             .with_virtual_hosted_style_request(virtual_hosted)
             .with_conditional_put(S3ConditionalPut::ETagMatch)
             // One object at a time is deleted here; the bulk request is another right, and not every store has it.
@@ -156,7 +228,7 @@ impl Bucket {
             client: Requests::client(&client).map_err(|source| unopened(&options, source.into()))?,
             place: place(&options),
         };
-        Ok(Bucket { store: Arc::new(store), options, requests })
+        Ok(Bucket { store: Arc::new(store), options, requests: Some(requests) })
     }
 
     fn path(&self, key: &str) -> Path {
@@ -233,13 +305,25 @@ pub fn aws_credentials(
 ) -> Result<(AwsCredentialProvider, String), StoreError> {
     let (profile, region) = (profile.map(str::to_owned), region.map(str::to_owned));
     let options = BucketOptions { bucket: "none".to_owned(), profile, region, ..BucketOptions::default() };
-    Bucket::open(options).map(Bucket::credentials)
+    let none = unopened(&options, "a bucket of S3 has no credentials".into());
+    Bucket::open(options)?.credentials().ok_or(none)
+}
+
+fn client_options(options: &BucketOptions) -> ClientOptions {
+    ClientOptions::new()
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_allow_http(options.allow_http)
+}
+
+fn retry() -> RetryConfig {
+    RetryConfig { max_retries: 0, retry_timeout: REQUEST_TIMEOUT, ..RetryConfig::default() }
 }
 
 fn place(options: &BucketOptions) -> String {
     match options.prefix.as_str() {
-        "" => format!("s3://{}", options.bucket),
-        prefix => format!("s3://{}/{prefix}", options.bucket),
+        "" => format!("{}://{}", options.provider.scheme(), options.bucket),
+        prefix => format!("{}://{}/{prefix}", options.provider.scheme(), options.bucket),
     }
 }
 
@@ -349,7 +433,10 @@ impl Store for Bucket {
             "" => Path::from(self.options.prefix.as_str()),
             prefix => self.path(prefix),
         });
+        // Azure's emulator takes no notice of where a listing should begin.
+        let skips = self.options.provider == Provider::Azure && self.options.endpoint.is_some();
         let mut objects = match after {
+            Some(_) if skips => self.store.list(below.as_ref()),
             Some(after) => self.store.list_with_offset(below.as_ref(), &self.path(after.as_str())),
             None => self.store.list(below.as_ref()),
         };
@@ -358,7 +445,7 @@ impl Store for Bucket {
             // What others keep in the bucket is not listed.
             let Some(head) = self.head_of(&meta.location, meta.size) else { continue };
             // The mark that some tools leave for a folder ("a/") arrives under the folder's own name ("a").
-            if head.key.as_str() == prefix {
+            if head.key.as_str() == prefix || skips && after.is_some_and(|after| head.key <= *after) {
                 continue;
             }
             self.expect_order(prefix, page.objects.last().map(|last| &last.key).or(after), &head.key)?;

@@ -14,6 +14,7 @@ use crate::key::Key;
 use crate::port::{Body, Page, PutError, Store, StoreError};
 
 pub mod moto;
+pub mod azurite;
 
 /// More keys than any adapter gives in one page.
 const MANY: usize = 1_100;

@@ -29,7 +29,7 @@ pub mod probe;
 pub mod conformance;
 
 pub use as_of::AsOf;
-pub use bucket::{Bucket, BucketOptions, Lock, Manner, TAG, aws_credentials};
+pub use bucket::{Bucket, BucketOptions, Lock, Manner, Provider, TAG, aws_credentials};
 pub use custody::{Custody, LockMode};
 pub use folder::Folder;
 pub use key::{Key, KeyError};

@@ -56,7 +56,7 @@ pub struct Global {
         hide_env_values = true
     )]
     pub config: Option<PathBuf>,
-    /// The vault: a folder or s3://bucket/prefix
+    /// The vault: a folder, or s3://, gs:// or az:// with bucket and prefix
     #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_VAULT", hide_env_values = true)]
     pub vault: Option<String>,
     // Its environment is read below: a flag must win over STRONGROOM_PASSPHRASE, which wins over the file's name there.
@@ -621,6 +621,7 @@ fn way_to(url: &str, settings: &VaultSettings) -> Result<(StoreAddress, StoreOpt
         StoreAddress::parse(url).map_err(|error| Failure::new(Code::Settings, error.to_string()))?;
     let options = StoreOptions {
         endpoint: settings.endpoint.clone(),
+        account: settings.account.clone(),
         region: settings.region.clone(),
         path_style: settings.path_style,
         allow_http: settings.allow_http,

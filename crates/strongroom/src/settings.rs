@@ -48,8 +48,10 @@ pub struct VaultSettings {
     pub name: Option<String>,
     /// `s3://bucket/prefix` or a folder.
     pub url: Option<String>,
-    /// Of an S3-compatible store.
+    /// Of an S3-compatible store, or of an emulator.
     pub endpoint: Option<String>,
+    /// Azure's storage account.
+    pub account: Option<String>,
     /// Of the bucket.
     pub region: Option<String>,
     /// Bucket in the path instead of the host name.

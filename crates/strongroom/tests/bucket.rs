@@ -142,7 +142,7 @@ fn a_locked_point_is_shown_held_and_read_as_it_was() {
     assert_eq!(site.start("restored").sql("select count(*) from t").unwrap(), "2000");
     let refused = with(&site, "s3.toml", 6, &["sweep", "--as-of", &then]);
     assert!(refused.contains("what was cannot be changed"), "{refused}");
-    assert!(site.fails(6, &["list", "--as-of", &then]).contains("a folder does not remember"));
+    assert!(site.fails(6, &["list", "--as-of", &then]).contains("it does not remember"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What an S3 store's error means. `object_store` tells some kinds apart; the rest is in the status and in the error
+//! What a bucket's error means. `object_store` tells some kinds apart; the rest is in the status and in the error
 //! code of the answer's body, which it gives only in its text.
 //!
 //! **Invariant**: "no such key" and "taken" are said only if the store itself said so, in its own words. A proxy's error
@@ -29,12 +29,22 @@ pub(super) fn meaning(error: &Error) -> Meaning {
         // A 412 arrives wrapped twice. A 409 does not: two writers met, and who won is still open.
         Error::AlreadyExists { source, .. } => match source.downcast_ref::<Error>() {
             Some(Error::Precondition { .. } | Error::NotModified { .. }) => return Meaning::Taken,
+            // Google's arrives wrapped once; Azure says it with a 409 and in words.
+            _ if status(&source.to_string()) == Some(412) => return Meaning::Taken,
+            _ if code(&source.to_string()) == Some("BlobAlreadyExists") => return Meaning::Taken,
             _ => return Meaning::Passing,
         },
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => return Meaning::Denied,
         Error::NotFound { source, .. } => {
-            let no_such_key = code(&source.to_string()) == Some("NoSuchKey");
+            let said = source.to_string();
+            let no_such_key = matches!(code(&said), Some("NoSuchKey" | "BlobNotFound"))
+                // Azure deletes in batches, whose answers have words and no code.
+                || format!("{source:?}").contains("The specified blob does not exist");
             return if no_such_key { Meaning::NoSuchKey } else { Meaning::Broken };
+        }
+        // Azure's answer is not to the letter, and the client says so in a kind of its own: the range is beyond the end.
+        Error::Generic { source, .. } if format!("{source:?}").contains("InvalidRange") => {
+            return Meaning::Broken;
         }
         Error::Generic { source, .. } => source.to_string(),
         _ => return Meaning::Broken,

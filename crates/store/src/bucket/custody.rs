@@ -71,7 +71,10 @@ struct DefaultRetention {
 
 impl Bucket {
     async fn ask(&self, asked: Asked<'_>) -> Result<Answer, StoreError> {
-        self.requests.send(asked).await
+        match &self.requests {
+            Some(requests) => requests.send(asked).await,
+            None => Err(self.odd(asked.path, "only S3 is asked such things".into())),
+        }
     }
 
     /// A request about the bucket itself.
