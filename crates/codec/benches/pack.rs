@@ -23,7 +23,7 @@ fn pages(count: usize) -> Vec<u8> {
 
 fn pack(criterion: &mut Criterion) {
     let (key, vault) = (PointKey::new([1; 32]), VaultId::new([2; 16]));
-    let prints = VaultKey::new([3; 32]).fingerprint_key();
+    let prints = VaultKey::new([3; 32]).fingerprint_key(Suite::Aes256Gcm);
     let content = pages(2048);
     let mut group = criterion.benchmark_group("pack");
     group.throughput(Throughput::Bytes(content.len() as u64));

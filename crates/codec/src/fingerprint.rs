@@ -1,10 +1,13 @@
 //! Keyed fingerprints: what tells whether two pages are the same without keeping either.
 //!
-//! BLAKE3 in keyed mode (BLAKE3 paper §2.2), so that nobody without the vault key can test a guess at a page's
+//! BLAKE3 in keyed mode (BLAKE3 paper §2.2), or HMAC-SHA-256 in a vault of that suite, so that nobody without the vault key can test a guess at a page's
 //! content against a fingerprint. One pass over the data serves both: a page's fingerprint is the front of its hash,
 //! a frame's hash is the hash of its pages' hashes.
 
 use strongroom_model::page::PAGE_SIZE;
+
+use crate::digest::{Hashing, front};
+use crate::header::Suite;
 
 /// Eight bytes that stand for one page's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,18 +18,29 @@ pub type FrameHash = [u8; 16];
 
 /// The key of all fingerprints in a vault: the same for every point, so that points can be compared.
 #[derive(Clone)]
-pub struct FingerprintKey(pub(crate) [u8; 32]);
-
-impl FingerprintKey {
-    /// The fingerprint of one page (the last of a file may be short).
-    pub fn print(&self, page: &[u8]) -> Fingerprint {
-        front_of(&blake3::keyed_hash(&self.0, page))
-    }
+pub struct FingerprintKey {
+    key: [u8; 32],
+    hashing: Hashing,
 }
 
-fn front_of(hash: &blake3::Hash) -> Fingerprint {
-    let (front, _) = hash.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-    Fingerprint(*front)
+impl FingerprintKey {
+    pub(crate) fn new(suite: Suite, key: [u8; 32]) -> FingerprintKey {
+        FingerprintKey { key, hashing: suite.hashing() }
+    }
+
+    /// What the vault's suite hashes with.
+    pub(crate) fn hashing(&self) -> Hashing {
+        self.hashing
+    }
+
+    fn hash(&self, bytes: &[u8]) -> [u8; 32] {
+        self.hashing.keyed(&self.key, &[bytes])
+    }
+
+    /// The fingerprint of one page (the last of a file may be short).
+    pub fn print(&self, page: &[u8]) -> Fingerprint {
+        Fingerprint(front(&self.hash(page)))
+    }
 }
 
 /// Fingerprints the pages of one frame as they are added.
@@ -39,17 +53,16 @@ pub struct FrameHasher {
 impl FrameHasher {
     /// Adds a page (the last of a file may be short).
     pub fn add(&mut self, key: &FingerprintKey, page: &[u8]) {
-        let hash = blake3::keyed_hash(&key.0, page);
-        self.prints.push(front_of(&hash));
-        self.pages.extend_from_slice(hash.as_bytes());
+        let hash = key.hash(page);
+        self.prints.push(Fingerprint(front(&hash)));
+        self.pages.extend_from_slice(&hash);
     }
 
     /// The frame's hash and its pages' fingerprints; ready for the next frame.
     pub fn finish(&mut self, key: &FingerprintKey) -> (FrameHash, Vec<Fingerprint>) {
-        let hash = blake3::keyed_hash(&key.0, &self.pages);
-        let (front, _) = hash.as_bytes().split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
+        let hash = key.hash(&self.pages);
         self.pages.clear();
-        (*front, std::mem::take(&mut self.prints))
+        (front(&hash), std::mem::take(&mut self.prints))
     }
 }
 
@@ -64,10 +77,17 @@ pub fn is_zero(page: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header::SUITES;
 
     #[test]
     fn every_bit_of_a_page_and_the_key_matter() {
-        let key = FingerprintKey([1; 32]);
+        for suite in SUITES {
+            matters(suite);
+        }
+    }
+
+    fn matters(suite: Suite) {
+        let key = FingerprintKey::new(suite, [1; 32]);
         let page = vec![5u8; PAGE_SIZE];
         let print = |key: &FingerprintKey, page: &[u8]| {
             let mut hasher = FrameHasher::default();
@@ -80,7 +100,7 @@ mod tests {
         other[PAGE_SIZE - 1] ^= 1;
         assert_ne!(print(&key, &other), (hash, prints.clone()));
         assert_ne!(print(&key, &page[..PAGE_SIZE - 1]), (hash, prints.clone()));
-        assert_ne!(print(&FingerprintKey([2; 32]), &page), (hash, prints));
+        assert_ne!(print(&FingerprintKey::new(suite, [2; 32]), &page), (hash, prints));
     }
 
     #[test]

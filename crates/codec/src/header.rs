@@ -80,11 +80,20 @@ pub enum Suite {
     /// AES-256-GCM; BLAKE3 for key derivation, fingerprints and ids.
     #[serde(rename = "aes-256-gcm")]
     Aes256Gcm = 1,
+    /// AES-256-GCM; SHA-256 and HMAC-SHA-256 for key derivation, fingerprints and ids: algorithms that FIPS 140-3 approves.
+    #[serde(rename = "fips")]
+    Fips = 2,
+    /// ChaCha20-Poly1305 (RFC 8439); BLAKE3: fast where a processor has no AES instructions.
+    #[serde(rename = "chacha20-poly1305")]
+    ChaCha20Poly1305 = 3,
 }
+
+/// Every suite there is.
+pub const SUITES: [Suite; 4] = [Suite::Plain, Suite::Aes256Gcm, Suite::Fips, Suite::ChaCha20Poly1305];
 
 impl Suite {
     fn read(byte: u8) -> Option<Suite> {
-        [Suite::Plain, Suite::Aes256Gcm].into_iter().find(|suite| *suite as u8 == byte)
+        SUITES.into_iter().find(|suite| *suite as u8 == byte)
     }
 }
 

@@ -15,6 +15,7 @@
 
 pub mod wire;
 pub mod header;
+pub mod digest;
 pub mod fingerprint;
 pub mod compress;
 pub mod seal;

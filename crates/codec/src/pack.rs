@@ -283,19 +283,12 @@ impl PackWriter {
         self.out.extend_from_slice(&TRAILER_MAGIC);
         let digest = PackDigest {
             size: self.out.len() as u64,
-            hash: object_hash(&self.out),
+            hash: self.fingerprints.hashing().object(&self.out),
             pages: self.pages,
             raw: self.total_raw,
         };
         (self.out, digest)
     }
-}
-
-/// BLAKE3-128 of an object's bytes as stored.
-pub fn object_hash(object: &[u8]) -> [u8; 16] {
-    let mut out = [0; 16];
-    out.copy_from_slice(&blake3::hash(object).as_bytes()[..16]);
-    out
 }
 
 fn footer_place(codec: Codec, raw_len: u32) -> BlockPlace {

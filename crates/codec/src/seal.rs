@@ -3,16 +3,16 @@
 //! ```text
 //! vault key (256 random bits, wrapped in keys/…)
 //!  ├─ fingerprint key
-//!  ├─ object key  = BLAKE3(vault key, "object" ‖ nonce)      intents, manifests, decisions, journal files
+//!  ├─ object key  = hash(vault key, "object" ‖ nonce)        intents, manifests, decisions, journal files
 //!  └─ point key   (256 random bits, kept in the sealed intent and manifest)
-//!      └─ pack key = BLAKE3(point key, "pack" ‖ nonce)       one per pack
+//!      └─ pack key = hash(point key, "pack" ‖ nonce)         one per pack
 //! block nonce = block type ‖ index; associated data = header ‖ vault id ‖ object key path ‖ type ‖ index ‖ codec ‖ length
 //! ```
 //!
 //! **Invariant**: a (key, nonce) pair never repeats: every object has its own key from 128 random bits, and inside an
 //! object every block its own type and index. A block moved to another place, object or vault does not open.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use strongroom_model::VaultId;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -53,13 +53,13 @@ impl VaultKey {
     }
 
     /// The seed of this vault's signing key.
-    pub(crate) fn evidence_seed(&self) -> [u8; 32] {
-        derive(&self.0, b"evidence", &[])
+    pub(crate) fn evidence_seed(&self, suite: Suite) -> [u8; 32] {
+        derive(suite, &self.0, b"evidence", &[])
     }
 
-    /// The key of this vault's fingerprints.
-    pub fn fingerprint_key(&self) -> FingerprintKey {
-        FingerprintKey(derive(&self.0, b"fingerprint", &[]))
+    /// The key of this vault's fingerprints, in a vault of this suite.
+    pub fn fingerprint_key(&self, suite: Suite) -> FingerprintKey {
+        FingerprintKey::new(suite, derive(suite, &self.0, b"fingerprint", &[]))
     }
 }
 
@@ -75,11 +75,9 @@ impl PointKey {
     }
 }
 
-/// One root, many keys: BLAKE3 keyed with the root over `purpose ‖ 0 ‖ salt`.
-fn derive(root: &[u8; 32], purpose: &[u8], salt: &[u8]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new_keyed(root);
-    hasher.update(purpose).update(&[0]).update(salt);
-    *hasher.finalize().as_bytes()
+/// One root, many keys: the suite's hash, keyed with the root, over `purpose ‖ 0 ‖ salt`.
+fn derive(suite: Suite, root: &[u8; 32], purpose: &[u8], salt: &[u8]) -> [u8; 32] {
+    suite.hashing().keyed(root, &[purpose, &[0], salt])
 }
 
 /// What a block is: part of its nonce and its associated data.
@@ -117,31 +115,34 @@ pub struct Sealer {
 
 enum Secret {
     Plain([u8; 32]),
-    Aes(Box<LessSafeKey>),
+    Aead(Box<LessSafeKey>),
 }
 
 impl Sealer {
     /// For an object sealed under the vault key directly. `path` is its key in the store.
     pub fn for_object(key: &VaultKey, header: &Header, vault: &VaultId, path: &str) -> Sealer {
-        Sealer::new(derive(&key.0, b"object", &header.nonce), header, vault, path)
+        Sealer::new(derive(header.suite, &key.0, b"object", &header.nonce), header, vault, path)
     }
 
     /// For a pack of the point that has this key.
     pub fn for_pack(key: &PointKey, header: &Header, vault: &VaultId, path: &str) -> Sealer {
-        Sealer::new(derive(&key.0, b"pack", &header.nonce), header, vault, path)
+        Sealer::new(derive(header.suite, &key.0, b"pack", &header.nonce), header, vault, path)
     }
 
     fn new(mut key: [u8; 32], header: &Header, vault: &VaultId, path: &str) -> Sealer {
         let mut context = header.write().to_vec();
         context.extend_from_slice(vault.as_str().as_bytes());
         context.extend_from_slice(path.as_bytes());
-        let secret = match header.suite {
-            Suite::Plain => Secret::Plain(key),
-            // A 32-byte key is what AES-256 takes: the only error of `UnboundKey::new` is another length.
-            Suite::Aes256Gcm => match UnboundKey::new(&AES_256_GCM, &key) {
-                Ok(unbound) => Secret::Aes(Box::new(LessSafeKey::new(unbound))),
-                Err(_) => unreachable!("AES-256-GCM refused a 256-bit key"),
-            },
+        let algorithm = match header.suite {
+            Suite::Plain => None,
+            Suite::Aes256Gcm | Suite::Fips => Some(&AES_256_GCM),
+            Suite::ChaCha20Poly1305 => Some(&CHACHA20_POLY1305),
+        };
+        let secret = match algorithm.map(|algorithm| UnboundKey::new(algorithm, &key)) {
+            None => Secret::Plain(key),
+            Some(Ok(unbound)) => Secret::Aead(Box::new(LessSafeKey::new(unbound))),
+            // Both take 32 bytes: the only error is another length.
+            Some(Err(_)) => unreachable!("{:?} refused a 256-bit key", header.suite),
         };
         key.zeroize();
         Sealer { key: secret, context }
@@ -165,7 +166,7 @@ impl Sealer {
         let (nonce, data) = self.associated(place);
         match &self.key {
             Secret::Plain(key) => plain_tag(key, &nonce, &data, block),
-            Secret::Aes(key) => {
+            Secret::Aead(key) => {
                 let sealed = key.seal_in_place_separate_tag(
                     Nonce::assume_unique_for_key(nonce),
                     Aad::from(data),
@@ -173,7 +174,7 @@ impl Sealer {
                 );
                 // The only error is a block beyond 64 GiB; ours are at most a few MiB.
                 let tag = sealed
-                    .unwrap_or_else(|_| unreachable!("AES-256-GCM refused a block of {} bytes", block.len()));
+                    .unwrap_or_else(|_| unreachable!("the cipher refused a block of {} bytes", block.len()));
                 let mut out = [0; TAG_SIZE];
                 out.copy_from_slice(tag.as_ref());
                 out
@@ -189,7 +190,7 @@ impl Sealer {
                 let (block, tag) = sealed.split_last_chunk_mut::<TAG_SIZE>().ok_or(NotAuthentic)?;
                 if plain_tag(key, &nonce, &data, block) == *tag { Ok(block) } else { Err(NotAuthentic) }
             }
-            Secret::Aes(key) => key
+            Secret::Aead(key) => key
                 .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(data), sealed)
                 .map_err(|_| NotAuthentic),
         }
@@ -208,7 +209,7 @@ fn plain_tag(key: &[u8; 32], nonce: &[u8; 12], data: &[u8], block: &[u8]) -> [u8
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header::Kind;
+    use crate::header::{Kind, SUITES};
 
     const PLACE: BlockPlace =
         BlockPlace { block_type: BlockType::Frame, index: 3, codec: Codec::Raw, raw_len: 5 };
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_block_opens_only_where_it_was_sealed() {
-        for suite in [Suite::Plain, Suite::Aes256Gcm] {
+        for suite in SUITES {
             let opens = |sealer: &Sealer, place: &BlockPlace| {
                 sealer.open(place, &mut sealed(suite)).map(|b| b.to_vec())
             };
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_and_every_truncation_is_noticed() {
-        for suite in [Suite::Plain, Suite::Aes256Gcm] {
+        for suite in SUITES {
             let good = sealed(suite);
             for bit in 0..good.len() * 8 {
                 let mut wrong = good.clone();
@@ -262,7 +263,9 @@ mod tests {
 
     #[test]
     fn encryption_hides_the_content() {
-        assert!(!sealed(Suite::Aes256Gcm).windows(5).any(|window| window == b"pages"));
+        for suite in SUITES.into_iter().filter(|suite| *suite != Suite::Plain) {
+            assert!(!sealed(suite).windows(5).any(|window| window == b"pages"), "{suite:?}");
+        }
         assert!(sealed(Suite::Plain).starts_with(b"pages"));
     }
 }

@@ -5,15 +5,16 @@
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
+use crate::header::Suite;
 use crate::seal::VaultKey;
 
 /// A vault's signing key.
 pub struct SigningKey(Ed25519KeyPair);
 
 impl SigningKey {
-    /// The key of this vault.
-    pub fn of(key: &VaultKey) -> SigningKey {
-        match Ed25519KeyPair::from_seed_unchecked(&key.evidence_seed()) {
+    /// The key of this vault, which is of this suite.
+    pub fn of(key: &VaultKey, suite: Suite) -> SigningKey {
+        match Ed25519KeyPair::from_seed_unchecked(&key.evidence_seed(suite)) {
             Ok(pair) => SigningKey(pair),
             Err(_) => unreachable!("Ed25519 refused a seed of 32 bytes"),
         }
@@ -41,13 +42,16 @@ mod tests {
 
     #[test]
     fn a_signature_holds_for_its_statement_and_key_alone() {
-        let (key, other) = (SigningKey::of(&VaultKey::new([1; 32])), SigningKey::of(&VaultKey::new([2; 32])));
+        let (key, other) = (
+            SigningKey::of(&VaultKey::new([1; 32]), Suite::Fips),
+            SigningKey::of(&VaultKey::new([2; 32]), Suite::Fips),
+        );
         let signature = key.sign(b"verified");
         assert!(is_signed(&key.public(), b"verified", &signature));
         assert!(!is_signed(&key.public(), b"Verified", &signature));
         assert!(!is_signed(&other.public(), b"verified", &signature));
         assert!(!is_signed(&key.public(), b"verified", &signature[1..]));
         assert!(!is_signed(&[], b"verified", &signature));
-        assert_eq!(key.public(), SigningKey::of(&VaultKey::new([1; 32])).public());
+        assert_eq!(key.public(), SigningKey::of(&VaultKey::new([1; 32]), Suite::Fips).public());
     }
 }

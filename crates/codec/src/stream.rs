@@ -221,6 +221,7 @@ pub fn read_record(scope: StreamScope<'_>, kind: Kind, object: &[u8]) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header::SUITES;
 
     fn write(chunks: &[&[u8]], suite: Suite) -> Vec<u8> {
         let vault = VaultId::new([1; 16]);
@@ -250,7 +251,7 @@ mod tests {
     #[test]
     fn chunks_read_back() {
         let long = vec![5; CHUNK_LIMIT + 1];
-        for suite in [Suite::Plain, Suite::Aes256Gcm] {
+        for suite in SUITES {
             assert_eq!(read(&write(&[], suite)), Ok(vec![vec![]]));
             assert_eq!(read(&write(&[b"one", b"two"], suite)), Ok(vec![b"one".to_vec(), b"two".to_vec()]));
             let split = read(&write(&[&long], suite)).unwrap();
@@ -278,7 +279,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_truncation_and_extension_is_noticed() {
-        for suite in [Suite::Plain, Suite::Aes256Gcm] {
+        for suite in SUITES {
             let good = write(&[b"first chunk", b"second chunk"], suite);
             for bit in 0..good.len() * 8 {
                 let mut wrong = good.clone();

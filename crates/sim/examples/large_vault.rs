@@ -18,9 +18,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use strongroom_codec::digest::object_hash;
 use strongroom_codec::header::{Kind, Suite};
 use strongroom_codec::manifest::{ManifestWriter, to_hex};
-use strongroom_codec::pack::object_hash;
 use strongroom_codec::seal::{PointKey, VaultKey};
 use strongroom_codec::stream::{StreamScope, write_record};
 use strongroom_model::point::{Decision, JournalRange, PackRef, PointFacts, Summary};
@@ -181,7 +181,7 @@ impl Maker {
             packs: packs.len() as u32,
             damaged_pages: 0,
         };
-        let hash = to_hex(&object_hash(&manifest));
+        let hash = to_hex(&object_hash(Suite::Plain, &manifest));
         let decision = Decision::Commit {
             manifest_hash: hash,
             manifest_size: manifest.len() as u64,

@@ -115,7 +115,7 @@ fn front() -> Vec<u8> {
 
 fn open(header: &[u8], trailer: &Trailer, footer: &[u8]) -> Option<PackReader> {
     let (key, vault) = (PointKey::new([1; 32]), VaultId::new([1; 16]));
-    let fingerprints = VaultKey::public().fingerprint_key();
+    let fingerprints = VaultKey::public().fingerprint_key(Suite::Plain);
     let scope = PackScope { key: &key, fingerprints: &fingerprints, vault: &vault, path: "p" };
     PackReader::open(scope, header, trailer, footer).ok()
 }

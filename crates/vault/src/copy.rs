@@ -23,9 +23,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{StreamExt, TryStreamExt, iter};
 use serde::Serialize;
+use strongroom_codec::digest::object_hash;
 use strongroom_codec::header::Kind;
 use strongroom_codec::manifest::to_hex;
-use strongroom_codec::pack::object_hash;
 use strongroom_codec::stream::StreamReader;
 use strongroom_model::point::{Decision, PackRef};
 use strongroom_model::{Cx, PointId, SourceName, SystemId, WalFile};
@@ -157,7 +157,7 @@ impl Copying {
         cx.check()?;
         let key = layout::pack(source, pack);
         let object = self.take(&key).await?;
-        if object.len() as u64 != pack.size || object_hash(&object) != pack.hash {
+        if object.len() as u64 != pack.size || object_hash(self.from.suite, &object) != pack.hash {
             let why = "its bytes are not those that were committed".to_owned();
             return Err(damaged(key, self.from.place(), why));
         }
@@ -167,7 +167,8 @@ impl Copying {
             Ok(()) | Err(PutError::Exists { .. }) => {}
             Err(PutError::Store(error)) => return Err(error.into()),
         }
-        if self.options.read_back && object_hash(&self.to.store.get(&key).await?) != pack.hash {
+        if self.options.read_back && object_hash(self.to.suite, &self.to.store.get(&key).await?) != pack.hash
+        {
             return Err(damaged(key, self.to.place(), "it was read back with other bytes".to_owned()));
         }
         cx.progress.advance(pack.size);

@@ -77,7 +77,7 @@ impl Vault {
             .unwrap_or_else(|why| unreachable!("a verification is not JSON: {why}"));
         let signature = match self.signs() {
             false => String::new(),
-            true => to_hex(&SigningKey::of(&self.key).sign(statement.as_bytes())),
+            true => to_hex(&SigningKey::of(&self.key, self.suite).sign(statement.as_bytes())),
         };
         let now = cx.now();
         let id = format!("{}-{}", now.compact(), to_hex(&cx.random::<4>()));
@@ -95,7 +95,7 @@ impl Vault {
 
     /// Every record that reads, oldest first. One that does not is no evidence; `verify` names it.
     pub async fn evidence(&self) -> Result<Vec<Evidence>, VaultError> {
-        let public = SigningKey::of(&self.key).public();
+        let public = SigningKey::of(&self.key, self.suite).public();
         let mut records = Vec::new();
         for object in self.list(layout::EVIDENCE).await? {
             let record = match self.get_record::<SignedRecord>(&object.key, Kind::Evidence).await {

@@ -1,11 +1,13 @@
-//! Wrapping the vault key: for a passphrase (Argon2id), an age recipient, or by a service that keeps a key of its own.
+//! Wrapping the vault key: for a passphrase (Argon2id, or PBKDF2 in a vault of the FIPS suite), an age recipient, or by a service that keeps a key of its own.
 //! Append-only, one object per recipient.
 //!
 //! The vault key itself never changes and never leaves memory unwrapped: adding a recipient rewrites no data.
 
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
+use aws_lc_rs::pbkdf2;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use strongroom_codec::header::{Kind, Suite};
 use strongroom_codec::manifest::{from_hex, to_hex};
@@ -68,6 +70,10 @@ const ARGON2_MEMORY_KIB: u32 = 64 << 10;
 const ARGON2_PASSES: u32 = 3;
 const ARGON2_LANES: u32 = 4;
 
+/// OWASP's recommendation of 2023 for HMAC-SHA-256 (Password Storage Cheat Sheet).
+const PBKDF2_ITERATIONS: u32 = 600_000;
+const PBKDF2_LIMIT: u32 = 20_000_000;
+
 /// The most a wrapped key may ask of us, so that a forged one cannot exhaust the host.
 const ARGON2_MEMORY_LIMIT_KIB: u32 = 1 << 20;
 const ARGON2_PASSES_LIMIT: u32 = 64;
@@ -78,6 +84,8 @@ const ARGON2_PASSES_LIMIT: u32 = 64;
 pub(crate) enum KeySlot {
     /// Argon2id turns the passphrase into a key; that key seals the vault key.
     Passphrase { memory_kib: u32, passes: u32, lanes: u32, salt: String, wrapped: String },
+    /// PBKDF2-HMAC-SHA-256 turns the passphrase into a key; that key seals the vault key. Of the FIPS suite.
+    Pbkdf2 { iterations: u32, salt: String, wrapped: String },
     /// An age file (armoured) for this recipient.
     Age { recipient: String, wrapped: String },
     /// As a key management service wrapped it; `key` is for people.
@@ -88,7 +96,7 @@ impl KeySlot {
     /// Wraps `key` for `recipient`.
     pub(crate) async fn wrap(
         cx: &Cx,
-        vault: &VaultId,
+        (vault, suite): (&VaultId, Suite),
         key: &VaultKey,
         recipient: &Recipient,
     ) -> Result<KeySlot, VaultError> {
@@ -96,6 +104,18 @@ impl KeySlot {
             Recipient::Passphrase(passphrase) if passphrase.is_empty() => {
                 Err(VaultError::Recipient("an empty passphrase protects nothing".into()))
             }
+            Recipient::Passphrase(passphrase) if suite == Suite::Fips => {
+                let salt = cx.random::<16>();
+                let wrapping = stretch_fips(passphrase, &salt, PBKDF2_ITERATIONS)?;
+                let scope = StreamScope { key: &wrapping, vault, path: "key" };
+                let wrapped = write_record(scope, Kind::Key, suite, cx.random(), key.expose());
+                let (salt, wrapped) = (to_hex(&salt), to_hex(&wrapped));
+                Ok(KeySlot::Pbkdf2 { iterations: PBKDF2_ITERATIONS, salt, wrapped })
+            }
+            Recipient::Age(_) if suite == Suite::Fips => Err(VaultError::Recipient(
+                "age is not made of approved algorithms: a vault of the FIPS suite opens by passphrase or a key management service"
+                    .into(),
+            )),
             Recipient::Passphrase(passphrase) => {
                 let salt = cx.random::<16>();
                 let cost = (ARGON2_MEMORY_KIB, ARGON2_PASSES, ARGON2_LANES);
@@ -128,7 +148,7 @@ impl KeySlot {
     /// Whether `unlock` has something for slots of this kind.
     pub(crate) fn is_tried_by(&self, unlock: &Unlock) -> bool {
         match self {
-            KeySlot::Passphrase { .. } => unlock.passphrase.is_some(),
+            KeySlot::Passphrase { .. } | KeySlot::Pbkdf2 { .. } => unlock.passphrase.is_some(),
             KeySlot::Age { .. } => unlock.identities.is_some(),
             KeySlot::Kms { kms, .. } => unlock.kms.iter().any(|known| known.kind() == *kms),
         }
@@ -137,7 +157,7 @@ impl KeySlot {
     /// For people: `passphrase`, or the age recipient.
     pub(crate) fn shown(&self) -> String {
         match self {
-            KeySlot::Passphrase { .. } => "passphrase".to_owned(),
+            KeySlot::Passphrase { .. } | KeySlot::Pbkdf2 { .. } => "passphrase".to_owned(),
             KeySlot::Age { recipient, .. } => recipient.clone(),
             KeySlot::Kms { kms: KmsKind::Aws, key, .. } => format!("AWS KMS {key}"),
             KeySlot::Kms { kms: KmsKind::Transit, key, .. } => format!("transit {key}"),
@@ -147,7 +167,7 @@ impl KeySlot {
     /// Whether whoever wrote this slot must have known a secret of the one it opens for. Anybody can wrap any key for an
     /// age recipient, whose text is public, and a service may let more people wrap than unwrap.
     pub(crate) fn proves_its_writer(&self) -> bool {
-        matches!(self, KeySlot::Passphrase { .. })
+        matches!(self, KeySlot::Passphrase { .. } | KeySlot::Pbkdf2 { .. })
     }
 
     /// The vault key, if this slot is of the kind that `unlock` has something for and it opens. An error means that a service
@@ -159,7 +179,9 @@ impl KeySlot {
     ) -> Result<Option<VaultKey>, KmsError> {
         let opened = match self {
             KeySlot::Kms { kms, wrapped, .. } => self.unwrap_by_kms(vault, (*kms, wrapped), unlock).await?,
-            KeySlot::Passphrase { .. } | KeySlot::Age { .. } => self.unwrap_here(vault, unlock),
+            KeySlot::Passphrase { .. } | KeySlot::Pbkdf2 { .. } | KeySlot::Age { .. } => {
+                self.unwrap_here(vault, unlock)
+            }
         };
         Ok(opened.and_then(|opened| <[u8; 32]>::try_from(&opened[..]).ok().map(VaultKey::new)))
     }
@@ -190,6 +212,12 @@ impl KeySlot {
                 let scope = StreamScope { key: &wrapping, vault, path: "key" };
                 read_record(scope, Kind::Key, &wrapped).ok().map(Zeroizing::new)
             }
+            (KeySlot::Pbkdf2 { iterations, salt, wrapped }, Some(passphrase), _) => {
+                let salt = from_hex::<16>(salt).filter(|_| *iterations <= PBKDF2_LIMIT)?;
+                let wrapping = stretch_fips(passphrase, &salt, *iterations).ok()?;
+                let scope = StreamScope { key: &wrapping, vault, path: "key" };
+                read_record(scope, Kind::Key, &hex_bytes(wrapped)?).ok().map(Zeroizing::new)
+            }
             (KeySlot::Age { wrapped, .. }, _, Some(identities)) => {
                 age_decrypt(identities, wrapped).map(Zeroizing::new)
             }
@@ -206,6 +234,15 @@ fn stretch(passphrase: &str, salt: &[u8], cost: (u32, u32, u32)) -> Result<Vault
     let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
     let mut key = Zeroizing::new([0; 32]);
     argon2.hash_password_into(passphrase.as_bytes(), salt, &mut *key).map_err(unusable)?;
+    Ok(VaultKey::new(*key))
+}
+
+/// The same by PBKDF2-HMAC-SHA-256 (NIST SP 800-132).
+fn stretch_fips(passphrase: &str, salt: &[u8], iterations: u32) -> Result<VaultKey, VaultError> {
+    let none = || VaultError::Recipient("stretch the passphrase by PBKDF2 without a single iteration".into());
+    let iterations = NonZeroU32::new(iterations).ok_or_else(none)?;
+    let mut key = Zeroizing::new([0; 32]);
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, passphrase.as_bytes(), &mut *key);
     Ok(VaultKey::new(*key))
 }
 

@@ -74,7 +74,7 @@ impl Vault {
         let (id, key_id) = (VaultId::new(cx.random()), to_hex(&cx.random::<4>()));
         let key = if suite == Suite::Plain { VaultKey::public() } else { VaultKey::new(cx.random()) };
         for (n, recipient) in (1..).zip(recipients) {
-            let slot = KeySlot::wrap(cx, &id, &key, recipient).await?;
+            let slot = KeySlot::wrap(cx, (&id, suite), &key, recipient).await?;
             let slot =
                 serde_json::to_vec_pretty(&slot).map_err(|why| VaultError::Recipient(why.to_string()))?;
             written(store.put_new(&layout::key_slot(&key_id, n), slot.into()).await)?;
@@ -109,7 +109,7 @@ impl Vault {
 
     fn of(store: Arc<dyn Store>, file: VaultFile, key: VaultKey) -> Vault {
         let VaultFile { vault: id, suite, key: key_id, nonce, .. } = file;
-        Vault { fingerprints: key.fingerprint_key(), store, id, suite, key, key_id, nonce }
+        Vault { fingerprints: key.fingerprint_key(suite), store, id, suite, key, key_id, nonce }
     }
 
     /// Opens the vault in `store`.
@@ -122,7 +122,9 @@ impl Vault {
         };
         let key = match file.suite {
             Suite::Plain => VaultKey::public(),
-            Suite::Aes256Gcm => unlock_key(&*store, &file, unlock).await?,
+            Suite::Aes256Gcm | Suite::Fips | Suite::ChaCha20Poly1305 => {
+                unlock_key(&*store, &file, unlock).await?
+            }
         };
         Ok(Vault::of(store, file, key))
     }

@@ -10,8 +10,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use strongroom_codec::digest::object_hash;
 use strongroom_codec::manifest::{ManifestReader, to_hex};
-use strongroom_codec::pack::{PackReader, object_hash};
+use strongroom_codec::pack::PackReader;
 use strongroom_model::page::{PAGE_SIZE, Place};
 use strongroom_model::point::{Decision, FileRow, PackRef, PointFacts, Summary};
 use strongroom_model::{Cx, PointId, SourceName, WalFile};
@@ -78,7 +79,7 @@ impl Vault {
             true => VaultError::Missing { key: path.to_string(), place: self.place() },
             false => error.into(),
         })?;
-        if manifest.len() as u64 != size || to_hex(&object_hash(&manifest)) != hash {
+        if manifest.len() as u64 != size || to_hex(&object_hash(self.suite, &manifest)) != hash {
             return Err(damaged(path, self.place(), "it is not the manifest that was committed".to_owned()));
         }
         let reader = ManifestReader::new(&self.key, &self.id, path.as_str(), &manifest)

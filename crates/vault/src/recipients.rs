@@ -79,7 +79,7 @@ impl Vault {
             let why = "this vault is not encrypted: there is no key to wrap";
             return Err(VaultError::Recipient(why.into()));
         }
-        let slot = KeySlot::wrap(cx, &self.id, &self.key, recipient).await?;
+        let slot = KeySlot::wrap(cx, (&self.id, self.suite), &self.key, recipient).await?;
         let file = SlotFile { slot, label, added_at: Some(cx.now()) };
         self.put_slot(&file).await
     }

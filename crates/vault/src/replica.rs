@@ -64,7 +64,7 @@ impl Vault {
     }
 
     async fn wrap(&self, cx: &Cx, recipient: &Recipient) -> Result<Bytes, VaultError> {
-        let slot = KeySlot::wrap(cx, &self.id, &self.key, recipient).await?;
+        let slot = KeySlot::wrap(cx, (&self.id, self.suite), &self.key, recipient).await?;
         let slot = serde_json::to_vec_pretty(&slot).map_err(|why| VaultError::Recipient(why.to_string()))?;
         Ok(slot.into())
     }

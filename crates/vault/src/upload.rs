@@ -29,9 +29,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use strongroom_codec::compress::Compression;
+use strongroom_codec::digest::object_hash;
 use strongroom_codec::header::Kind;
 use strongroom_codec::manifest::{ManifestWriter, to_hex};
-use strongroom_codec::pack::{PackScope, PackWriter, object_hash, pack_header};
+use strongroom_codec::pack::{PackScope, PackWriter, pack_header};
 use strongroom_codec::seal::PointKey;
 use strongroom_model::entry::EntryPath;
 use strongroom_model::page::{PAGE_SIZE, Run, push_run};
@@ -237,7 +238,8 @@ impl Upload {
         let packs = compact(self.shared.inherited(), &own, &mut maps);
         self.check_packs(&packs).await?;
         let manifest = self.write_manifest(&facts, &packs, &rows)?;
-        let (manifest_hash, manifest_size) = (to_hex(&object_hash(&manifest)), manifest.len() as u64);
+        let (manifest_hash, manifest_size) =
+            (to_hex(&object_hash(self.shared.vault.suite, &manifest)), manifest.len() as u64);
         let path = layout::point_part(&intent.source, &intent.point, PointPart::Manifest);
         written(vault.store.put_new(&path, manifest.into()).await)?;
         self.check_object(&path, manifest_size).await?;

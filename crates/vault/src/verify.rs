@@ -21,8 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strongroom_codec::digest::object_hash;
 use strongroom_codec::header::{HEADER_SIZE, Header, Kind};
-use strongroom_codec::pack::{PackReader, object_hash};
+use strongroom_codec::pack::PackReader;
 use strongroom_model::page::Place;
 use strongroom_model::point::PackRef;
 use strongroom_model::{Cx, PointId, SourceName, Timestamp};
@@ -351,7 +352,8 @@ impl Check<'_> {
             Err(error) if error.is_not_found() => return Ok(Some(("it is missing".into(), everything()))),
             Err(error) => return Err(error.into()),
         };
-        let intact = object.len() as u64 == pack.size && object_hash(&object) == pack.hash;
+        let intact =
+            object.len() as u64 == pack.size && object_hash(self.packs.vault().suite, &object) == pack.hash;
         if intact && self.options.depth == Depth::Data {
             return Ok(None);
         }

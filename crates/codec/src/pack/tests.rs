@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::digest::object_hash;
+use crate::header::SUITES;
 
 fn scope<'a>(key: &'a PointKey, prints: &'a FingerprintKey, vault: &'a VaultId) -> PackScope<'a> {
     PackScope { key, fingerprints: prints, vault, path: "packs/0" }
@@ -12,7 +14,8 @@ fn scope<'a>(key: &'a PointKey, prints: &'a FingerprintKey, vault: &'a VaultId) 
 type Filed = (Vec<u8>, Vec<Run>);
 
 fn write(files: &[Vec<u8>], suite: Suite, compression: Compression) -> (Vec<u8>, PackDigest, Vec<Filed>) {
-    let (key, prints, vault) = (PointKey::new([1; 32]), FingerprintKey([2; 32]), VaultId::new([3; 16]));
+    let (key, prints, vault) =
+        (PointKey::new([1; 32]), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
     let header = pack_header(suite, [4; 16]);
     let mut writer = PackWriter::new(scope(&key, &prints, &vault), header, compression, 7, 1 << 20);
     let mut filed = Vec::new();
@@ -26,7 +29,10 @@ fn write(files: &[Vec<u8>], suite: Suite, compression: Compression) -> (Vec<u8>,
 }
 
 fn open(object: &[u8]) -> Result<PackReader, PackError> {
-    let (key, prints, vault) = (PointKey::new([1; 32]), FingerprintKey([2; 32]), VaultId::new([3; 16]));
+    let suite = SUITES.into_iter().find(|suite| object.get(11) == Some(&(*suite as u8)));
+    let suite = suite.unwrap_or(Suite::Aes256Gcm);
+    let (key, prints, vault) =
+        (PointKey::new([1; 32]), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
     let tail = object.len().checked_sub(TRAILER_SIZE).ok_or(Malformed { what: "pack" })?;
     let trailer = Trailer::read(&object[tail..], object.len() as u64)?;
     let footer = trailer.footer();
@@ -53,7 +59,7 @@ fn pages(object: &[u8]) -> Result<Vec<Vec<u8>>, PackError> {
 
 fn check(files: &[Vec<u8>], suite: Suite, compression: Compression) {
     let (object, digest, filed) = write(files, suite, compression);
-    assert_eq!((digest.size, digest.hash), (object.len() as u64, object_hash(&object)));
+    assert_eq!((digest.size, digest.hash), (object.len() as u64, object_hash(suite, &object)));
     let pages = pages(&object).unwrap();
     assert_eq!(pages.len(), digest.pages as usize);
     for (content, map) in filed {
@@ -119,7 +125,7 @@ fn a_whole_segment_of_one_file_is_one_run() {
 
 #[test]
 fn every_flipped_byte_and_truncation_is_noticed() {
-    for suite in [Suite::Plain, Suite::Aes256Gcm] {
+    for suite in SUITES {
         let files = [vec![1; PAGE_SIZE], vec![2; 3 * PAGE_SIZE / 2]];
         let (object, _, _) = write(&files, suite, Compression::Zstd(1));
         assert!(pages(&object).is_ok());

@@ -49,6 +49,9 @@ pub struct Arguments {
     /// Do not encrypt: whoever can read the vault can read the databases
     #[arg(long, conflicts_with_all = ["age_recipient", "generate_identity"])]
     no_encryption: bool,
+    /// The algorithms; they cannot be changed later
+    #[arg(long, value_enum, default_value = "aes-256-gcm", conflicts_with = "no_encryption")]
+    suite: Cipher,
     /// Make it a second copy of this vault (a name or url in strongroom.toml): `copy` and `backup` fill it
     #[arg(long, value_name = "VAULT", conflicts_with_all = ["no_encryption", "write_config"])]
     copy_of: Option<String>,
@@ -57,12 +60,36 @@ pub struct Arguments {
     write_config: Option<PathBuf>,
 }
 
+/// Suites by the names that `vault.json` gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Cipher {
+    /// AES-256-GCM and BLAKE3
+    #[value(name = "aes-256-gcm")]
+    Aes256Gcm,
+    /// AES-256-GCM, SHA-256 and HMAC: only what FIPS 140-3 approves; no age recipients
+    #[value(name = "fips")]
+    Fips,
+    /// ChaCha20-Poly1305 and BLAKE3: for processors without AES instructions
+    #[value(name = "chacha20-poly1305")]
+    ChaCha20Poly1305,
+}
+
+impl Cipher {
+    fn suite(self) -> Suite {
+        match self {
+            Cipher::Aes256Gcm => Suite::Aes256Gcm,
+            Cipher::Fips => Suite::Fips,
+            Cipher::ChaCha20Poly1305 => Suite::ChaCha20Poly1305,
+        }
+    }
+}
+
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
     if let Some(original) = &arguments.copy_of {
         return replicate(context, arguments, original).await;
     }
     let store = context.store()?;
-    let suite = if arguments.no_encryption { Suite::Plain } else { Suite::Aes256Gcm };
+    let suite = if arguments.no_encryption { Suite::Plain } else { arguments.suite.suite() };
     let mut recipients: Vec<Recipient> =
         arguments.age_recipient.iter().cloned().map(Recipient::Age).collect();
     if suite != Suite::Plain {

@@ -41,7 +41,7 @@ impl Copying {
 
     async fn proven_pack(&self, key: &Key, pack: &PackRef) -> Result<Bytes, VaultError> {
         let object = self.take(key).await?;
-        match object.len() as u64 == pack.size && object_hash(&object) == pack.hash {
+        match object.len() as u64 == pack.size && object_hash(self.from.suite, &object) == pack.hash {
             true => Ok(object),
             false => Err(self.also_damaged(key)),
         }
@@ -58,7 +58,7 @@ impl Copying {
             return Err(self.also_damaged(key));
         };
         let object = self.take(key).await?;
-        match to_hex(&object_hash(&object)) == manifest_hash {
+        match to_hex(&object_hash(self.from.suite, &object)) == manifest_hash {
             true => Ok(object),
             false => Err(self.also_damaged(key)),
         }
