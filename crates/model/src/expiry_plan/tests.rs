@@ -71,6 +71,15 @@ fn plan_held(
     retention: &Retention,
     held: &[PointId],
 ) -> ExpiryPlan {
+    plan_shelved(states, journals, retention, (held, &[]))
+}
+
+fn plan_shelved(
+    states: &[PointState],
+    journals: &[Journal],
+    retention: &Retention,
+    (held, expired): (&[PointId], &[PointId]),
+) -> ExpiryPlan {
     let ids: Vec<PointId> = states.iter().map(id).collect();
     let shelved: Vec<Shelved<'_>> = ids
         .iter()
@@ -78,7 +87,7 @@ fn plan_held(
         .map(|(point, state)| Shelved {
             point,
             state,
-            expired: false,
+            expired: expired.contains(point),
             held: held.contains(point).then(|| "audit".to_owned()),
         })
         .collect();
@@ -186,6 +195,59 @@ fn wal_goes_below_what_is_kept() {
     // The year's point is kept for itself; the journal serves the window.
     assert_eq!(floor(&Retention { keep_days: 30, pitr_days: 3, ..Retention::default() }), [(6, 6)]);
     assert_eq!(floor(&Retention { keep_days: 30, ..Retention::default() }), []);
+}
+
+#[test]
+fn all_wal_of_a_lineage_that_kept_no_point_goes() {
+    let states = [point(7, 1, NOW - 30 * DAY), point(8, 1, NOW - HOUR)];
+    let journals = [journal(7, [0, 1, 2, 5, 6]), journal(8, 1..3)];
+    let plan = plan(&states, &journals, &Retention { keep_last: 1, ..Retention::default() });
+    assert_eq!(going(&states, &plan), [0]);
+    let [floor] = &plan.floors[..] else { panic!("{plan:?}") };
+    assert_eq!(floor.lineage, SystemId(7));
+    assert_eq!((floor.segment.number(SegmentSize::DEFAULT).unwrap(), floor.below), (7, 5));
+}
+
+#[test]
+fn what_expired_before_neither_counts_nor_is_planned_again() {
+    let states = ten_days();
+    let expired: Vec<PointId> = [0, 8, 9].map(|at| id(&states[at])).into();
+    let retention = Retention { keep_last: 1, ..Retention::default() };
+    let plan = plan_shelved(&states, &[journal(1, 0..12)], &retention, (&[], &expired));
+    assert_eq!(going(&states, &plan), (1..7).collect::<Vec<_>>());
+    assert!(plan.lines.iter().all(|line| !expired.contains(&line.point)), "{plan:?}");
+}
+
+#[test]
+fn the_reasons_are_told() {
+    let states = ten_days();
+    let retention = Retention { keep_days: 1, minimum_redundancy: 2, ..Retention::default() };
+    let plan = plan(&states, &[journal(1, 0..12)], &retention);
+    assert_eq!(plan.lines[9].why, ["keep_days = 1", "the last good point"]);
+    assert_eq!(plan.lines[8].why, ["minimum_redundancy = 2"]);
+    assert_eq!(plan.lines[7].why, ["no rule keeps it"]);
+}
+
+#[test]
+fn of_points_at_the_very_same_moment_the_later_one_stays() {
+    let one = Retention { keep_last: 1, ..Retention::default() };
+    let now = [point(1, 0, NOW), point(1, 1, NOW)];
+    assert_eq!(going(&now, &plan(&now, &[journal(1, 0..9)], &one)), [0], "now is not ahead of now");
+    // The window's very first moment can be reached from either.
+    let begin = [point(1, 0, NOW - 3 * DAY), point(1, 1, NOW - 3 * DAY), point(1, 2, NOW - HOUR)];
+    let window = Retention { pitr_days: 3, ..Retention::default() };
+    assert_eq!(going(&begin, &plan(&begin, &[journal(1, 0..9)], &window)), [0]);
+}
+
+#[test]
+fn an_older_cluster_goes_once_the_newer_one_keeps_the_window_alone() {
+    let states = [point(7, 0, NOW - 30 * DAY), point(8, 0, NOW - 10 * DAY), point(8, 1, NOW - HOUR)];
+    let journals = [journal(7, 0..3), journal(8, 0..3)];
+    let gone = |pitr_days| {
+        let retention = Retention { pitr_days, ..Retention::default() };
+        going(&states, &plan(&states, &journals, &retention))
+    };
+    assert_eq!((gone(5), gone(20)), (vec![0], vec![]));
 }
 
 #[test]
