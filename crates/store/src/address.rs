@@ -1,14 +1,14 @@
 //! A vault's address, as a person types it, and the store behind it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::as_of::AsOf;
-use crate::bucket::{Bucket, BucketOptions, Manner, Provider};
-use crate::custody::Custody;
+use crate::bucket::{Bucket, BucketOptions, Lock, Manner, Provider};
+use crate::custody::{Custody, LockMode};
 use crate::folder::Folder;
 use crate::key::Key;
 use crate::port::{Store, StoreError};
@@ -89,7 +89,7 @@ pub struct StoreOptions {
     pub account: Option<String>,
     /// A profile of the shared AWS files; what the environment says if `None`.
     pub profile: Option<String>,
-    /// How each new object is put. A folder has neither locks nor classes, and is refused with any.
+    /// How each new object is put. A folder has locks that root can lift, and no classes.
     pub manner: Manner,
 }
 
@@ -123,6 +123,28 @@ pub fn open_as_of(
     Ok(Arc::new(Retry::new(Arc::new(AsOf::new(custody, address.to_string(), at)))))
 }
 
+/// A folder locks by making files immutable, which root can lift: it promises no more than that.
+fn folder(path: &Path, manner: &Manner) -> Result<Folder, StoreError> {
+    let refused = |why: &str| StoreError::Broken {
+        operation: "open",
+        key: "vault".into(),
+        place: path.display().to_string(),
+        source: why.into(),
+    };
+    match manner {
+        Manner { lock: None, packs: None, wal: None, tagged: false } => Ok(Folder::open(path)),
+        Manner { lock: Some(Lock { mode: LockMode::Compliance, .. }), .. } => Err(refused(
+            "root can lift the lock of a folder's files: say mode = \"governance\" in [vault.lock], or use a bucket",
+        )),
+        Manner { lock: Some(lock), packs: None, wal: None, tagged: false } => {
+            Ok(Folder::locking(path, lock.keep))
+        }
+        Manner { .. } => Err(refused(
+            "a folder has no classes or lifecycle: remove [vault.classes] and [vault.lifecycle], or use a bucket",
+        )),
+    }
+}
+
 fn bucket(address: &StoreAddress, options: &StoreOptions) -> Result<Bucket, StoreError> {
     let StoreAddress::Bucket { provider, bucket, prefix } = address else {
         unreachable!("a folder was opened as a bucket")
@@ -144,15 +166,7 @@ fn bucket(address: &StoreAddress, options: &StoreOptions) -> Result<Bucket, Stor
 /// The store at `address`, which asks again when something passing goes wrong.
 pub fn open(address: &StoreAddress, options: &StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     let store: Arc<dyn Store> = match address {
-        StoreAddress::Folder(path) if options.manner != Manner::default() => {
-            return Err(StoreError::Broken {
-                operation: "open",
-                key: "vault".into(),
-                place: path.display().to_string(),
-                source: "a folder has no locks, classes or lifecycle: remove [vault.lock], [vault.classes] and [vault.lifecycle], or use a bucket".into(),
-            });
-        }
-        StoreAddress::Folder(path) => Arc::new(Folder::open(path)),
+        StoreAddress::Folder(path) => Arc::new(folder(path, &options.manner)?),
         StoreAddress::Bucket { .. } => Arc::new(bucket(address, options)?),
     };
     Ok(Arc::new(Retry::new(store)))

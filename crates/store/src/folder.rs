@@ -24,6 +24,9 @@
 //!   taken as "it is durably there". The marker is looked for before and after, so what was written is in the vault.
 //! - A listing is complete or an error: the marker is looked for after the walk as well.
 //!
+//! A folder that locks makes each file immutable once it has its name, and takes that back no earlier than a lock's length
+//! after; a crash between name and lock leaves an object that is not locked. Root can lift such a lock.
+//!
 //! Large bodies are written past the page cache (`O_DIRECT`) where the file system can: a backup would otherwise push
 //! the server's own pages out, and the fsync at the end costs several times the write (measured here: 1.5 GB/s
 //! direct, 0.34 GB/s buffered and fsynced).
@@ -34,6 +37,7 @@
 )]
 
 mod durable;
+mod immutable;
 mod walk;
 
 use std::fs::{self, File};
@@ -43,6 +47,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -66,6 +71,8 @@ const PAGE: usize = 50_000;
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
+    /// For how long objects are locked.
+    lock: Option<Duration>,
     /// Shared by clones: what one has learnt holds for all.
     ground: Arc<Ground>,
 }
@@ -83,7 +90,12 @@ struct Ground {
 impl Folder {
     /// The store in `root`, which need not exist yet: founding a vault makes it.
     pub fn open(root: impl Into<PathBuf>) -> Folder {
-        Folder { root: root.into(), ground: Arc::default() }
+        Folder { root: root.into(), lock: None, ground: Arc::default() }
+    }
+
+    /// The same, with every object locked for so long.
+    pub fn locking(root: impl Into<PathBuf>, keep: Duration) -> Folder {
+        Folder { lock: Some(keep), ..Folder::open(root) }
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -170,7 +182,12 @@ impl Folder {
             .and_then(|()| self.put_into_ground(key, body))
             // The ground may have been taken away meanwhile: then what was written is in the wrong place.
             .and_then(|placed| self.expect_writable(key).map(|()| placed));
-        match outcome.map_err(|error| self.error("write", key.as_str(), error))? {
+        let locked = outcome.and_then(|placed| match self.lock {
+            // Also what was there: whoever wrote it may have died in between.
+            Some(_) => immutable::lock(&self.path(key)).map(|()| placed),
+            None => Ok(placed),
+        });
+        match locked.map_err(|error| self.error("write", key.as_str(), error))? {
             Placed::Taken => Err(PutError::Exists { key: key.to_string(), place: self.place() }),
             Placed::Linked | Placed::Renamed => Ok(()),
         }
@@ -242,6 +259,13 @@ impl Folder {
     }
 
     fn remove(&self, key: &Key) -> Result<(), StoreError> {
+        if let Some(keep) = self.lock {
+            let unlocked = immutable::unlock(&self.path(key), keep);
+            unlocked.map_err(|error| self.object_error("delete", key, error)).or_else(|error| {
+                // A folder of keys is no key.
+                if error.is_not_found() { Ok(()) } else { Err(error) }
+            })?;
+        }
         match fs::remove_file(self.path(key)).map_err(|error| self.object_error("delete", key, error)) {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),

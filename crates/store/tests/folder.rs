@@ -18,6 +18,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use strongroom_store::{Body, Folder, Key, PutError, Store, StoreError};
 
@@ -317,4 +318,47 @@ async fn behaviour_2_a_killed_writer_leaves_whole_objects_or_none() {
         let next = key(&format!("run-{run}/after"));
         store.put_new(&next, Body::from(vec![run; SIZE])).await.unwrap();
     }
+}
+
+/// Whether this process can make files immutable where the tests write.
+fn can_lock(folder: &Path) -> bool {
+    let probe = folder.join("probe");
+    fs::write(&probe, b"x").unwrap();
+    let chattr = |flag: &str| Command::new("chattr").arg(flag).arg(&probe).output();
+    let can = chattr("+i").is_ok_and(|output| output.status.success());
+    let _ = chattr("-i");
+    if !can {
+        println!("skipped: no file can be made immutable here (root and ext4, xfs or btrfs)");
+    }
+    can
+}
+
+#[tokio::test]
+async fn a_locked_object_stays_until_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    if !can_lock(dir.path()) {
+        return;
+    }
+    let (root, key) = (dir.path().join("vault"), Key::new("a/b").unwrap());
+    let locking = |keep: Duration| Folder::locking(&root, keep);
+    let body = || Body::from(b"content".to_vec());
+    let marker = Key::new("vault.json").unwrap();
+    let week = locking(Duration::from_secs(7 * 86_400));
+    week.put_new(&marker, body()).await.unwrap();
+    week.put_new(&key, body()).await.unwrap();
+    assert!(fs::write(root.join("a/b"), b"other").is_err(), "it can be overwritten");
+    assert!(fs::remove_file(root.join("a/b")).is_err(), "it can be removed");
+    let refused = week.delete(&key).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Denied { .. }), "{refused:?}");
+    let unaware = Folder::open(&root).delete(&key).await.unwrap_err();
+    assert!(matches!(unaware, StoreError::Denied { .. }), "{unaware:?}");
+    assert!(matches!(week.put_new(&key, body()).await, Err(PutError::Exists { .. })));
+    week.delete(&Key::new("a/none").unwrap()).await.unwrap();
+    // Its time has come.
+    let now = locking(Duration::ZERO);
+    assert_eq!(now.get(&key).await.unwrap(), "content");
+    for key in [&key, &marker] {
+        now.delete(key).await.unwrap();
+    }
+    assert!(!root.join("a/b").exists());
 }

@@ -117,7 +117,8 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         Ok(made) => made,
         Err(error) => return Err(withdraw(error, &store, arguments).await),
     };
-    let (examination, warnings, code) = examine(context, &store).await;
+    // A probe that is locked for as long as a backup would be in the way for as long.
+    let (examination, warnings, code) = examine(context, &context.probe_store()?).await;
     let text = format!(
         "made vault {} in {}\n{}{warnings}",
         made.vault,
