@@ -162,7 +162,11 @@ impl From<SettingsError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
+        // S3's word for an object that must be thawed first.
+        let is_frozen = std::error::Error::source(&error)
+            .is_some_and(|source| format!("{source:?}").contains("InvalidObjectState"));
         let hint = match &error {
+            _ if is_frozen => "it is frozen: `strongroom thaw POINT` makes it readable for a while",
             StoreError::NotFound { .. } => "",
             StoreError::Denied { .. } => {
                 "does this user, or these credentials, have the right to do that there?"

@@ -192,6 +192,10 @@ fn lifecycle_rules_are_compared_and_applied_and_frozen_points_thawed() {
     let refused = with(&site, "wrong.toml", 9, &words);
     assert!(refused.contains("are frozen") && refused.contains("strongroom thaw"), "{refused}");
     assert!(!site.path("restored").exists(), "a refused restore made its folder");
+    // Settings that know of no lifecycle find out when they read.
+    let found =
+        with(&site, "none.toml", 6, &["restore", "--yes", "--immediate", "--to", &site.inside("unaware")]);
+    assert!(found.contains("it is frozen"), "{found}");
     let plan = json(&site, "wrong.toml", &["thaw", &point, "--dry-run"]);
     assert_eq!((plan["to_thaw"].as_u64(), plan["hours"].as_f64()), (Some(packs), Some(12.0)));
     with(&site, "wrong.toml", 0, &["thaw", &point, "--wait"]);

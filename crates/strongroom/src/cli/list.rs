@@ -55,8 +55,11 @@ async fn frozen(
         if summary.started_at > limit {
             continue;
         }
-        if let Some(class) = frozen_in(vault, &*custody, (&listing.source, &summary.point)).await? {
-            frozen.insert(summary.point.clone(), class);
+        match frozen_in(vault, &*custody, (&listing.source, &summary.point)).await {
+            Ok(Some(class)) => drop(frozen.insert(summary.point.clone(), class)),
+            Ok(None) => {}
+            // A listing says what it can.
+            Err(error) => tracing::warn!("whether {} is frozen is not known: {error}", summary.point),
         }
     }
     Ok(frozen)

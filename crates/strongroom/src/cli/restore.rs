@@ -199,7 +199,14 @@ async fn thawed(
     let freezes = context.settings.vault.lifecycle.freezes();
     let Some(custody) = context.custody_of(vault)?.filter(|_| freezes) else { return Ok(()) };
     let of = (&plan.point.source, &plan.point.point);
-    let needed = thaw::plan(&context.cx, vault, &*custody, of, ThawSpeed::Standard).await?;
+    let needed = match thaw::plan(&context.cx, vault, &*custody, of, ThawSpeed::Standard).await {
+        Ok(needed) => needed,
+        // A lost object may be had from a replica, or be done without.
+        Err(error) => {
+            tracing::warn!("whether {} is frozen is not known: {error}", plan.point.point);
+            return Ok(());
+        }
+    };
     if needed.is_thawed() {
         return Ok(());
     }

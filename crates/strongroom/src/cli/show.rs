@@ -3,6 +3,7 @@
 use anstyle::AnsiColor;
 use serde::Serialize;
 use strongroom_model::{ByteSize, PointId};
+use strongroom_ops::OpsError;
 use strongroom_ops::keeping::{Kept, kept};
 use strongroom_ops::list::{PointView, show};
 
@@ -41,11 +42,18 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         ));
     }
     // One request for each object: a large point's are read back only when that is asked for.
-    let custody = context.custody_of(&vault)?;
-    let kept = match custody {
+    let kept = match context.custody_of(&vault)? {
         Some(custody) if arguments.keeping || summary.packs <= FEW => {
             let of = (&summary.source, &summary.point);
-            Some(kept(&context.cx, &vault, &*custody, of).await?)
+            match kept(&context.cx, &vault, &*custody, of).await {
+                Ok(kept) => Some(kept),
+                Err(OpsError::Cancelled(stopped)) => return Err(OpsError::Cancelled(stopped).into()),
+                // How it is kept is beside the point.
+                Err(error) => {
+                    lines.push(("kept", format!("the bucket does not say: {error}")));
+                    None
+                }
+            }
         }
         Some(_) => {
             lines.push(("kept", format!("{} packs were not asked about: --keeping", summary.packs)));

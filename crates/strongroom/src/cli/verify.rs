@@ -128,6 +128,9 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         _ => None,
     };
     let mut lines = describe_verdict(&verdict, depth, &facts_of_damaged(&vault, &verdict).await);
+    if verdict.journals.is_empty() && verdict.points.is_empty() {
+        lines.push(format!("{} holds nothing to verify yet", vault.place()));
+    }
     lines.extend(repair.iter().flat_map(describe_repair));
     let code = if verdict.sound { Code::Ok } else { Code::Problems };
     let json = Answer { verdict: &verdict, repair: &repair };
