@@ -31,7 +31,7 @@ pub const CONTROL_SIZE: usize = 8192;
 
 /// The checkpoint of a poisoned file. A server checks that it lies within a page (`XRecOffIsValid`) before it looks for
 /// a backup label, so it must; and it lies in segment 0, which no cluster ever writes.
-const POISON: Lsn = Lsn(0xDEAD);
+pub(crate) const POISON: Lsn = Lsn(0xDEAD);
 
 /// How often, and how long apart, a torn file is read again. The server's own tools try for about a second.
 const TRIES: usize = 20;

@@ -28,6 +28,7 @@ pub mod cluster;
 pub mod quote;
 pub mod archive;
 pub mod recovery;
+pub mod launch;
 pub mod passfile;
 pub mod conninfo;
 pub mod tls;

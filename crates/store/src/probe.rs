@@ -24,7 +24,7 @@ pub struct Finding {
 /// Writers that race for one key.
 const RACERS: usize = 4;
 
-/// Tests the promises of [`crate::port`] under `probe/<nonce>/` and removes what it wrote. `nonce` must be new.
+/// Tests the promises of [`crate::port`], and of [`crate::Retry`] over it, under `probe/<nonce>/` and removes what it wrote. `nonce` must be new.
 pub async fn probe(store: &Arc<dyn Store>, nonce: &str) -> Vec<Finding> {
     let (Ok(first), Ok(raced), Ok(absent)) = (key(nonce, "first"), key(nonce, "raced"), key(nonce, "absent"))
     else {

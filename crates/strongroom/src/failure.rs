@@ -5,6 +5,7 @@ use strongroom_engine::EngineError;
 use strongroom_model::restore_plan::PlanError;
 use strongroom_ops::OpsError;
 use strongroom_postgres::archive::ArchiveError;
+use strongroom_postgres::launch::LaunchError;
 use strongroom_store::StoreError;
 use strongroom_vault::VaultError;
 
@@ -182,6 +183,26 @@ impl From<StoreError> for Failure {
             }
         };
         Failure::of(Code::Store, &error).hint(hint)
+    }
+}
+
+impl From<LaunchError> for Failure {
+    fn from(error: LaunchError) -> Failure {
+        let (kind, hint) = match &error {
+            LaunchError::NoPrograms { .. } => {
+                (Code::Target, "the restored folder is whole: install that version, or start it yourself")
+            }
+            LaunchError::Root { .. } => {
+                (Code::Target, "give the folder to the server's user with chown, then start it as that user")
+            }
+            LaunchError::Ended { .. } => (
+                Code::NoRestore,
+                "the folder stays as it is; the whole log is in it: strongroom_recovery.log",
+            ),
+            LaunchError::Control(_) | LaunchError::Io { .. } => (Code::Target, ""),
+            LaunchError::Cancelled(_) => (Code::Cancelled, "the server goes on recovering"),
+        };
+        Failure::of(kind, &error).hint(hint)
     }
 }
 

@@ -276,3 +276,50 @@ fn behaviour_29_what_a_restore_refuses() {
         strongroom_postgres::cluster::Cluster::adopt(&binaries, &site.path("unlabelled")).unwrap();
     assert!(cluster.start().is_err(), "a copy without its label started");
 }
+
+/// A restore that starts the server itself: it comes back when the target is reached, and says when it is not.
+#[test]
+fn a_started_restore_reaches_its_target_or_says_why_not() {
+    for binaries in versions() {
+        let site = Site::new(&binaries, InitOptions::default());
+        site.cluster.sql("create table marks (mark text)").unwrap();
+        site.backup();
+        site.cluster.sql("insert into marks values ('before')").unwrap();
+        let xid = site.cluster.sql("select pg_current_xact_id()").unwrap();
+        site.cluster.sql("select pg_create_restore_point('here')").unwrap();
+        site.cluster.sql("insert into marks values ('after')").unwrap();
+        site.ship(&site.cluster);
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let (to, words) = (site.inside("started"), ["restore", "--yes", "--no-archiving", "--start"]);
+        let more = ["--port", &port, "--name", "here", "--output", "json", "--to", &to];
+        let output = site.run(&[&words[..], &more[..]].concat());
+        assert!(output.status.success(), "{}", said(&output));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let launched = &json["launched"];
+        assert_eq!((&launched["running"], &launched["timeline"]), (&true.into(), &2.into()), "{launched}");
+        assert!(launched["seconds"].as_f64().unwrap() > 0.0);
+        let asked = binaries
+            .command("psql")
+            .args(["-XAtc", "select string_agg(mark, ' ') from marks", "-h", "127.0.0.1", "-p", &port])
+            .args(["-U", "postgres", "postgres"])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&asked.stdout).trim(), "before", "{asked:?}");
+        let stop = binaries.command("pg_ctl").args(["stop", "-m", "fast", "-D", &to]).output().unwrap();
+        assert!(stop.status.success(), "{stop:?}");
+
+        let to = site.inside("shut");
+        let more = ["--port", &port, "--name", "here", "--target-action", "shutdown", "--to", &to];
+        let told = site.ok(&[&words[..], &more[..]].concat());
+        assert!(told.contains("the target was reached, and it was shut down as asked"), "{told}");
+        // A transaction that never was: the server ends recovery with an error, and so does the command.
+        let beyond = (xid.parse::<u32>().unwrap() + 1_000_000).to_string();
+        let to = site.inside("beyond");
+        let more = ["--port", &port, "--xid", &beyond, "--to", &to];
+        let told = site.fails(9, &[&words[..], &more[..]].concat());
+        assert!(told.contains("ended before its target") && told.contains("FATAL"), "{told}");
+        let pause = ["--target-action", "pause", "--to", &to];
+        assert!(site.fails(2, &[&words[..], &pause[..]].concat()).contains("never comes to its end"));
+    }
+}

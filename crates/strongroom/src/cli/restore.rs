@@ -16,9 +16,11 @@ use strongroom_ops::OpsError;
 use strongroom_ops::list::list;
 use strongroom_ops::restore::{LOST_PAGES, RestoreOptions, Restored, open_point, plan, restore};
 use strongroom_ops::thaw;
+use strongroom_postgres::launch::{Launched, launch};
 use strongroom_postgres::recovery::{Archiving, RecoveringFolder, settings};
 use strongroom_postgres::session::PostgresFacts;
 use strongroom_postgres::target::{FolderTarget, TargetOptions};
+use strongroom_postgres::version::Major;
 use strongroom_vault::{Vault, VaultError};
 
 use crate::cli::thaw::describe as describe_thaw;
@@ -38,6 +40,7 @@ Examples:
   strongroom restore orders --to /var/lib/postgresql/restored
   strongroom restore orders --at '2026-11-20 12:00:00+00' --to /srv/pg --yes
   strongroom restore orders --name before_migration --to /srv/pg
+  strongroom restore orders --at '2026-11-20 12:00:00+00' --to /srv/pg --start --port 5433 --no-archiving
   strongroom restore orders --to /srv/pg --tablespace-map fast=/srv/fast --dry-run")]
 pub struct Arguments {
     /// The source; may be left out if there is only one
@@ -71,6 +74,12 @@ pub struct Arguments {
     /// Thaw what is frozen first, and wait for it: hours
     #[arg(long)]
     thaw: bool,
+    /// Start the server and come back when recovery reached its target
+    #[arg(long)]
+    start: bool,
+    /// The port it starts on; the one in its settings if left out
+    #[arg(long, requires = "start")]
+    port: Option<u16>,
     /// Go on without pages that no vault has whole: they become zeros, and are named
     #[arg(long)]
     accept_loss: bool,
@@ -135,6 +144,10 @@ pub async fn run(
     arguments: &Arguments,
     progress: ProgressLine,
 ) -> Result<Outcome, Failure> {
+    if arguments.start && arguments.target_action == TargetAction::Pause {
+        let failure = Failure::new(Code::Usage, "a server that pauses at its target never comes to its end");
+        return Err(failure.hint("leave out --start, or choose --target-action promote or shutdown"));
+    }
     let source = context.source(arguments.source.as_ref())?;
     let vault = context.answering().await?;
     let request = request(context, &source, arguments).await?;
@@ -182,11 +195,55 @@ pub async fn run(
         }
         other => other.into(),
     })?;
+    let mut text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
+    let launched = launched(context, arguments, (&facts, &mut text), restored.seconds).await?;
     drop(progress);
-    let text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
     let code = if restored.lost.is_empty() { Code::Ok } else { Code::Problems };
-    let json = json!({ "plan": plan, "restored": restored, "notes": target.notes() });
+    let json = json!({ "plan": plan, "restored": restored, "notes": target.notes(), "launched": launched });
     Ok(Outcome::new(&json, text).with_code(code))
+}
+
+/// Starts the restored server, if that was asked for.
+async fn launched(
+    context: &Context,
+    arguments: &Arguments,
+    (facts, text): (&PostgresFacts, &mut String),
+    restored: f64,
+) -> Result<Option<Launched>, Failure> {
+    if !arguments.start {
+        return Ok(None);
+    }
+    // Said before recovery, which may end otherwise than one hopes.
+    context.printer.note(text);
+    let unknown = || Failure::new(Code::Damaged, format!("the point is of version {}", facts.version_num));
+    let major = u8::try_from(facts.version_num / 10_000)
+        .ok()
+        .and_then(|major| Major::new(major.into()))
+        .ok_or_else(unknown)?;
+    let (cx, to, port) = (context.cx.clone(), arguments.to.clone(), arguments.port);
+    let launched = tokio::task::spawn_blocking(move || launch(&cx, &to, major, port)).await;
+    let launched = launched.map_err(|why| Failure::new(Code::Bug, why.to_string()))?;
+    let launched = launched?;
+    *text = describe_launch(&launched, restored, &arguments.to);
+    Ok(Some(launched))
+}
+
+fn describe_launch(launched: &Launched, restored: f64, to: &Path) -> String {
+    let seconds = |seconds: f64| human_duration(std::time::Duration::from_secs_f64(seconds));
+    let state = match launched.running {
+        true => "it is in production",
+        false => "the target was reached, and it was shut down as asked",
+    };
+    format!(
+        "recovered in {}: {state}, on timeline {} (checkpoint {})\nrecovery time in all: {} (restore {}, replay {})\nstop it: pg_ctl -D {} stop",
+        seconds(launched.seconds),
+        launched.timeline,
+        launched.checkpoint,
+        seconds(restored + launched.seconds),
+        seconds(restored),
+        seconds(launched.seconds),
+        to.display(),
+    )
 }
 
 /// What is frozen is thawed before anything is written: a restore that waits for half a day at every pack is none.
