@@ -111,6 +111,23 @@ async fn a_point_taken_afresh_shares_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_several_workers_read_is_taken_over_wherever_it_is_the_same() {
+    let (cx, vault, store) = vault(8).await;
+    let mut engine = changed(0);
+    // A worker reads 128 MiB of a file at most; zeros between its ends are not stored.
+    let mut long = engine.files["noise"].clone();
+    long.resize((128 << 20) + 8 * PAGE, 0);
+    long.extend_from_within(..8 * PAGE);
+    engine.files.insert("long".into(), long);
+    take(&cx, &vault, &engine).await.unwrap();
+    *engine.files.get_mut("long").unwrap().last_mut().unwrap() ^= 1;
+    let second = take(&cx, &vault, &engine).await.unwrap();
+    let bytes: u64 = packs_of(&store, &second).await.iter().map(|pack| pack.size).sum();
+    assert!(bytes < 3 * PAGE as u64, "one page changed and {bytes} bytes were packed");
+    assert!(restore(&cx, &vault, &second).await.unwrap() == engine.expected());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_come_and_go_grow_and_shrink_between_points() {
     let (cx, vault, _) = vault(6).await;
     take(&cx, &vault, &toy()).await.unwrap();

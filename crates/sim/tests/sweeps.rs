@@ -192,25 +192,38 @@ async fn errors_beside_a_writer_cost_its_parent_nothing() {
     assert_eq!(swept.spared, [writer]);
 }
 
+/// An empty replica.
+async fn replica(cx: &Cx, from: &Vault) -> (Arc<Vault>, Arc<SimStore>) {
+    let store = Arc::new(SimStore::default());
+    from.replicate(cx, store.clone() as Arc<dyn Store>, &[], "test").await.unwrap();
+    (open(&store).await, store)
+}
+
+/// A copy of this point alone.
+fn only(point: &Summary) -> CopyRequest {
+    let options = CopyOptions { in_flight: 1, read_back: false, limit: None };
+    CopyRequest { source: None, choice: Choice::Point(point.point.clone()), options }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_stopped_is_never_taken_for_dead_and_keeps_what_it_counts_on() {
     let cx = surroundings(6);
     let (from, _, points) = chain(&cx, 2).await;
-    let target = Arc::new(SimStore::default());
-    from.replicate(&cx, target.clone() as Arc<dyn Store>, &[], "test").await.unwrap();
-    let to = open(&target).await;
-    let options = CopyOptions { in_flight: 1, read_back: false, limit: None };
-    let only =
-        |point: &Summary| CopyRequest { source: None, choice: Choice::Point(point.point.clone()), options };
+    let (to, target) = replica(&cx, &from).await;
     copy(&cx, &from, &to, &only(&points[0])).await.unwrap();
     // It dies when its manifest is there and none of its packs: those of the first point it counts on.
     let rehearse = async |to: Arc<Vault>| drop(copy(&cx, &from, &to, &only(&points[1])).await.unwrap());
     let put = format!(" Write sources/toy/points/{}/manifest", points[1].point);
     let manifest = last(target.objects(), &put, rehearse).await;
-    target.fail_at(manifest + 1, Fault::Dead);
-    let died = copy(&cx, &from, &to, &only(&points[1])).await;
-    assert!(!died.is_ok_and(|copied| copied.is_complete()));
-    target.heal();
+    // Or even before that: it counts on nothing yet, and no sweep waits for it.
+    for died_at in [manifest, manifest + 1] {
+        target.fail_at(died_at, Fault::Dead);
+        let died = copy(&cx, &from, &to, &only(&points[1])).await;
+        assert!(!died.is_ok_and(|copied| copied.is_complete()));
+        target.heal();
+        let swept = sweep(&cx, &to, false).await.unwrap();
+        assert_eq!((swept.spared, swept.garbage), (vec![points[1].point.clone()], vec![]));
+    }
     let_go(&cx, &to, &points[0].point).await;
 
     let reached = from.open_point(&source(), &points[1].point).await.unwrap();
@@ -223,6 +236,23 @@ async fn a_copy_that_stopped_is_never_taken_for_dead_and_keeps_what_it_counts_on
     sweep(&years_later(), &to, false).await.unwrap();
     assert!(copy(&cx, &from, &to, &only(&points[1])).await.unwrap().is_complete());
     assert_eq!(restore(&cx, &to, &points[1]).await.unwrap(), engine(4).expected());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_copy_brought_of_points_that_were_never_here_goes_with_the_copy() {
+    let cx = surroundings(10);
+    let (from, _, points) = chain(&cx, 2).await;
+    let (to, target) = replica(&cx, &from).await;
+    copy(&cx, &from, &to, &only(&points[1])).await.unwrap();
+    let brought = about(&target, &[&format!("{}/packs/", points[0].point)]);
+    assert!(!brought.is_empty(), "the second point refers to packs of the first");
+    assert_eq!(sweep(&cx, &to, false).await.unwrap().garbage, []);
+    let_go(&cx, &to, &points[1].point).await;
+    let swept = sweep(&cx, &to, false).await.unwrap();
+    for object in swept.garbage.iter().filter(|object| brought.contains(&object.key)) {
+        assert_eq!(object.why, "a copy brought it, and no point refers to it");
+    }
+    assert_eq!(about(&target, &["/packs/", "/manifest"]), BTreeSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
