@@ -256,6 +256,31 @@ async fn what_a_copy_brought_of_points_that_were_never_here_goes_with_the_copy()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_cannot_read_what_a_dead_sweep_was_about_to_delete_does_not_go_on() {
+    let cx = surroundings(11);
+    let (from, _, points) = chain(&cx, 2).await;
+    let (to, target) = replica(&cx, &from).await;
+    copy(&cx, &from, &to, &only(&points[0])).await.unwrap();
+    let_go(&cx, &to, &points[0].point).await;
+    let rehearse = async |to| drop(sweep(&cx, &to, false).await.unwrap());
+    let deletion = last(target.objects(), " Delete ", rehearse).await;
+    target.fail_at(deletion, Fault::Dead);
+    sweep(&cx, &to, false).await.unwrap_err();
+    target.heal();
+    let prepared = target.objects();
+    for at in 0.. {
+        let store = Arc::new(SimStore::holding(prepared.clone()));
+        let vault = open(&store).await;
+        store.fail_at(at, Fault::Before);
+        let copied = copy(&cx, &from, &vault, &only(&points[1])).await;
+        assert!(!copied.as_ref().is_ok_and(|copied| copied.is_complete()), "operation {at}: {copied:?}");
+        if store.met() == 0 {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_listing_with_fewer_points_of_any_kind_than_an_earlier_sweep_saw_stops_a_sweep() {
     let cx = surroundings(8);
     let (vault, store, points) = chain(&cx, 3).await;
