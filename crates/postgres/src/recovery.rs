@@ -18,6 +18,7 @@ use crate::target::FolderTarget;
 
 const AUTO_CONF: &str = "postgresql.auto.conf";
 const SIGNAL: &str = "recovery.signal";
+const STANDBY_SIGNAL: &str = "standby.signal";
 
 /// Every setting that names a target.
 const TARGETS: [&str; 5] = [
@@ -69,6 +70,30 @@ pub fn settings(plan: &RestorePlan, restore_command: &str, archiving: Archiving)
     lines
 }
 
+/// The settings of a standby that begins with `plan`'s point: WAL from the vault, and from `primary` (a connection string) once
+/// that has more.
+pub fn standby_settings(
+    plan: &RestorePlan,
+    restore_command: &str,
+    primary: Option<&str>,
+    archiving: Archiving,
+) -> String {
+    let mut lines = format!("\n# Standby made of {} by strongroom\n", plan.point.point);
+    let mut line = |name: &str, value: &str| lines.push_str(&format!("{name} = {}\n", configured(value)));
+    line("restore_command", restore_command);
+    TARGETS.iter().for_each(|name| line(name, ""));
+    line("recovery_target_timeline", "latest");
+    if let Some(primary) = primary {
+        line("primary_conninfo", primary);
+    }
+    line("archive_cleanup_command", "");
+    line("recovery_end_command", "");
+    if archiving == Archiving::Off {
+        line("archive_mode", "off");
+    }
+    lines
+}
+
 /// A value as configuration files quote it (`guc-file.l`): like an SQL string, and backslashes doubled as well.
 fn configured(value: &str) -> String {
     quoted_string(&value.replace('\\', "\\\\"))
@@ -78,6 +103,7 @@ fn configured(value: &str) -> String {
 pub struct RecoveringFolder {
     folder: FolderTarget,
     lines: String,
+    signal: &'static str,
     seen: Mutex<Seen>,
 }
 
@@ -91,7 +117,12 @@ struct Seen {
 impl RecoveringFolder {
     /// Restores into `folder`; recovery will be told `lines` ([`settings`]).
     pub fn new(folder: FolderTarget, lines: String) -> RecoveringFolder {
-        RecoveringFolder { folder, lines, seen: Mutex::default() }
+        RecoveringFolder { folder, lines, signal: SIGNAL, seen: Mutex::default() }
+    }
+
+    /// The same for a server that goes on as a standby, told [`standby_settings`].
+    pub fn standby(folder: FolderTarget, lines: String) -> RecoveringFolder {
+        RecoveringFolder { signal: STANDBY_SIGNAL, ..RecoveringFolder::new(folder, lines) }
     }
 
     fn path(name: &str) -> Result<EntryPath, EngineError> {
@@ -132,7 +163,7 @@ impl Target for RecoveringFolder {
             true => self.folder.append_file(&auto_conf, lines)?,
             false => self.folder.add_file(&auto_conf, lines, &seen.owner)?,
         }
-        self.folder.add_file(&Self::path(SIGNAL)?, b"", &seen.owner)?;
+        self.folder.add_file(&Self::path(self.signal)?, b"", &seen.owner)?;
         self.folder.finish()
     }
 }

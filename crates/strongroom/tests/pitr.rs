@@ -323,3 +323,35 @@ fn a_started_restore_reaches_its_target_or_says_why_not() {
         assert!(site.fails(2, &[&words[..], &pause[..]].concat()).contains("never comes to its end"));
     }
 }
+
+/// A standby begins with a point of the vault, follows its WAL, then its primary, and can be promoted.
+#[test]
+fn a_restored_standby_follows_the_vault_and_then_its_primary() {
+    for binaries in versions() {
+        let site = Site::new(&binaries, InitOptions::default());
+        site.cluster.sql("create table marks (mark text)").unwrap();
+        site.backup();
+        site.cluster.sql("insert into marks values ('shipped')").unwrap();
+        site.ship(&site.cluster);
+        let to = site.inside("standby");
+        let primary = format!("host=127.0.0.1 port={} user=postgres", site.cluster.port());
+        site.ok(&["restore", "--yes", "--no-archiving", "--standby", "--primary", &primary, "--to", &to]);
+        assert!(
+            site.path("standby/standby.signal").exists() && !site.path("standby/recovery.signal").exists()
+        );
+        let mut standby =
+            strongroom_postgres::cluster::Cluster::adopt(&binaries, &site.path("standby")).unwrap();
+        standby.start().unwrap();
+        let marks = "select coalesce(string_agg(mark, ' ' order by mark), '') from marks";
+        live::until("the vault's WAL", || standby.sql(marks).is_ok_and(|marks| marks == "shipped"));
+        site.cluster.sql("insert into marks values ('streamed')").unwrap();
+        live::until("the primary's WAL", || {
+            standby.sql(marks).is_ok_and(|marks| marks == "shipped streamed")
+        });
+        assert_eq!(standby.sql("select pg_is_in_recovery()").unwrap(), "t");
+        standby.promote().unwrap();
+        standby.sql("insert into marks values ('own')").unwrap();
+        let at = ["restore", "--standby", "--immediate", "--to", &to];
+        site.fails(2, &at);
+    }
+}

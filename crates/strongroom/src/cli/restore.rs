@@ -17,7 +17,7 @@ use strongroom_ops::list::list;
 use strongroom_ops::restore::{LOST_PAGES, RestoreOptions, Restored, open_point, plan, restore};
 use strongroom_ops::thaw;
 use strongroom_postgres::launch::{Launched, launch};
-use strongroom_postgres::recovery::{Archiving, RecoveringFolder, settings};
+use strongroom_postgres::recovery::{Archiving, RecoveringFolder, settings, standby_settings};
 use strongroom_postgres::session::PostgresFacts;
 use strongroom_postgres::target::{FolderTarget, TargetOptions};
 use strongroom_postgres::version::Major;
@@ -41,6 +41,7 @@ Examples:
   strongroom restore orders --at '2026-11-20 12:00:00+00' --to /srv/pg --yes
   strongroom restore orders --name before_migration --to /srv/pg
   strongroom restore orders --at '2026-11-20 12:00:00+00' --to /srv/pg --start --port 5433 --no-archiving
+  strongroom restore orders --to /srv/pg --standby --primary 'host=db1 user=replicator'
   strongroom restore orders --to /srv/pg --tablespace-map fast=/srv/fast --dry-run")]
 pub struct Arguments {
     /// The source; may be left out if there is only one
@@ -74,6 +75,12 @@ pub struct Arguments {
     /// Thaw what is frozen first, and wait for it: hours
     #[arg(long)]
     thaw: bool,
+    /// Make it a standby: it goes on replaying, from the vault and from the primary
+    #[arg(long, conflicts_with_all = ["at", "lsn", "xid", "name", "immediate", "exclusive", "target_action", "start"])]
+    standby: bool,
+    /// Where the standby finds its primary: a libpq connection string
+    #[arg(long, value_name = "CONNINFO", requires = "standby")]
+    primary: Option<String>,
     /// Start the server and come back when recovery reached its target
     #[arg(long)]
     start: bool,
@@ -177,7 +184,13 @@ pub async fn run(
     drop(point);
     let restore_command = context.command(&["wal", "fetch"], &source, "%f \"%p\"")?;
     let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
-    let target = Arc::new(RecoveringFolder::new(folder, settings(&plan, &restore_command, archiving)));
+    let target = Arc::new(match arguments.standby {
+        true => {
+            let primary = arguments.primary.as_deref();
+            RecoveringFolder::standby(folder, standby_settings(&plan, &restore_command, primary, archiving))
+        }
+        false => RecoveringFolder::new(folder, settings(&plan, &restore_command, archiving)),
+    });
     let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
     let options = RestoreOptions { workers, accept_loss: arguments.accept_loss };
     let restored = restore(&context.cx, &vaults, &plan, target.clone(), options).await;
@@ -428,7 +441,12 @@ fn describe(
     let how = if plan.request.inclusive { "including it" } else { "just before it" };
     let mut lines = vec![
         format!("restore {} ({}) to {}", point.source, point.product, arguments.to.display()),
-        format!("  target     {}, {how}, then {}", plan.request.target, plan.request.action.as_str()),
+        match arguments.standby {
+            true => "  target     a standby, which goes on replaying".to_owned(),
+            false => {
+                format!("  target     {}, {how}, then {}", plan.request.target, plan.request.action.as_str())
+            }
+        },
         format!("  from       {} (consistent at {}, {})", point.point, point.stopped_at, point.journal.stop),
         format!("  pages      {} in {} entries", ByteSize(point.bytes), point.entries),
         format!("  WAL        {first} to {last} on timeline {}", plan.timeline),
