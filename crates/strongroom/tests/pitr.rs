@@ -94,7 +94,10 @@ fn behaviour_15_recovery_follows_two_promotions() {
         mark(&third, "f3");
         site.ship(&third);
         let plan = site.ok(&["restore", "--to", &site.inside("plan"), "--dry-run"]);
-        assert!(plan.contains(&point) && plan.contains("timeline 3"), "{plan}");
+        assert!(
+            plan.contains(&point) && plan.contains("timeline 3") && plan.contains("enough for the pages"),
+            "{plan}"
+        );
         let again = site.restore("again", &["--no-archiving"]);
         assert_eq!(marks(&again), "a1 c2 e3 f3");
     }

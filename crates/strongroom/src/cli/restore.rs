@@ -21,6 +21,7 @@ use strongroom_postgres::recovery::{Archiving, RecoveringFolder, settings, stand
 use strongroom_postgres::session::PostgresFacts;
 use strongroom_postgres::target::{FolderTarget, TargetOptions};
 use strongroom_postgres::version::Major;
+use strongroom_store::folder::free_bytes;
 use strongroom_vault::{Vault, VaultError};
 
 use crate::cli::thaw::describe as describe_thaw;
@@ -451,6 +452,7 @@ fn describe(
         format!("  pages      {} in {} entries", ByteSize(point.bytes), point.entries),
         format!("  WAL        {first} to {last} on timeline {}", plan.timeline),
     ];
+    lines.extend(room(point.bytes, &arguments.to));
     for space in &facts.tablespaces {
         let to = map.get(&space.oid).map_or(space.location.clone(), |folder| folder.display().to_string());
         lines.push(format!("  tablespace {} to {to}", space.name));
@@ -461,6 +463,16 @@ fn describe(
     });
     lines.extend(plan.notes.iter().map(|note| format!("  note       {note}")));
     lines.join("\n")
+}
+
+/// Whether it fits, as far as can be told: all-zero pages take no room, and WAL takes more.
+fn room(needed: u64, to: &Path) -> Option<String> {
+    let free = free_bytes(to).ok()?;
+    let fits = match free < needed {
+        true => tinted("too little unless much of it is zeros", AnsiColor::Yellow),
+        false => "enough for the pages".to_owned(),
+    };
+    Some(format!("  room       {} free: {fits}", ByteSize(free)))
 }
 
 fn agree(context: &Context, arguments: &Arguments) -> Result<(), Failure> {
