@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
 use crate::custody::{Custody, Version, VersionsFrom};
 use crate::key::Key;
@@ -23,6 +24,8 @@ pub struct AsOf {
     custody: Arc<dyn Custody>,
     place: String,
     at: Timestamp,
+    /// Whether it was made sure that the bucket remembers at all.
+    remembers: OnceCell<()>,
     /// The version of each object that was asked for: a pack is read in many ranges.
     known: Mutex<BTreeMap<Key, Version>>,
 }
@@ -30,7 +33,22 @@ pub struct AsOf {
 impl AsOf {
     /// The store behind `custody`, called `place`, as it was at `at` by its own clock.
     pub fn new(custody: Arc<dyn Custody>, place: String, at: Timestamp) -> AsOf {
-        AsOf { custody, place, at, known: Mutex::default() }
+        AsOf { custody, place, at, remembers: OnceCell::new(), known: Mutex::default() }
+    }
+
+    /// A bucket without versions shows what is still there as if that were what there was.
+    async fn expect_memory(&self) -> Result<(), StoreError> {
+        match self.custody.habits().await {
+            Ok(habits) if !habits.was_versioned => {
+                let source =
+                    "this bucket never kept versions: what was overwritten or deleted is gone".into();
+                let (operation, key) = ("read", "vault".to_owned());
+                Err(StoreError::Broken { operation, key, place: self.place(), source })
+            }
+            // Who may not ask for it may still read versions.
+            Ok(_) | Err(StoreError::Denied { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Of the objects whose keys begin with these letters the versions that counted then, deletions among them; and whether
@@ -40,6 +58,7 @@ impl AsOf {
         letters: &str,
         after: Option<&Key>,
     ) -> Result<(BTreeMap<Key, Version>, bool), StoreError> {
+        self.remembers.get_or_try_init(|| self.expect_memory()).await?;
         let mut counting = BTreeMap::<Key, Version>::new();
         let mut from = after.cloned().map(VersionsFrom::Behind);
         loop {

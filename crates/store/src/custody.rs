@@ -114,6 +114,8 @@ pub enum VersionsFrom {
 pub struct Habits {
     /// Whether what is overwritten or deleted stays as an older version.
     pub versioned: bool,
+    /// Whether there may be older versions, of a time when they were kept.
+    pub was_versioned: bool,
     /// Whether objects can be locked.
     pub locks: bool,
     /// How long it locks what is put without a word about it, in days.

@@ -77,6 +77,11 @@ async fn a_plain_bucket_says_that_it_keeps_nothing() {
     let habits = bucket.habits().await.unwrap();
     assert!(!habits.versioned && !habits.locks, "{habits:?}");
     assert_eq!(bucket.lifecycle().await.unwrap(), None);
+    let was = AsOf::new(bucket.clone(), bucket.place(), Timestamp::now());
+    let refused = was.list("", None).await.unwrap_err();
+    assert!(
+        matches!(&refused, StoreError::Broken { source, .. } if source.to_string().contains("never kept versions"))
+    );
     let missing = open(&server, "missing", "", None);
     for error in [missing.habits().await.unwrap_err(), missing.versions("", None).await.unwrap_err()] {
         assert!(matches!(error, StoreError::Broken { .. }), "{error:?}");

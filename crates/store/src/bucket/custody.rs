@@ -272,6 +272,8 @@ impl Custody for Bucket {
         let versioning: VersioningConfiguration =
             self.parsed("versioning", &self.ask_bucket("versioning").await?)?;
         let versioned = versioning.status.as_deref() == Some("Enabled");
+        // Once switched on it can only be suspended.
+        let was_versioned = versioning.status.is_some();
         let lock: Option<ObjectLockConfiguration> = match self.ask_bucket("object-lock").await {
             Ok(answer) => Some(self.parsed("object-lock", &answer)?),
             // Not every store knows the question, and one that has no locks says so with an error.
@@ -284,7 +286,7 @@ impl Custody for Bucket {
             let days = default.days.or(default.years.map(|years| years * 365))?;
             Some((LockMode::parse(&default.mode)?, days))
         });
-        Ok(Habits { versioned, locks, lock_by_default })
+        Ok(Habits { versioned, was_versioned, locks, lock_by_default })
     }
 
     async fn lifecycle(&self) -> Result<Option<String>, StoreError> {

@@ -77,7 +77,14 @@ impl Requests {
             place: self.place.clone(),
             source,
         };
-        let request = self.signed(asked).await.map_err(passing)?;
+        // Whoever has no credentials will not have them at the next try.
+        let denied = |source: Cause| StoreError::Denied {
+            operation,
+            key: key.clone(),
+            place: self.place.clone(),
+            source,
+        };
+        let request = self.signed(asked).await.map_err(denied)?;
         let response = self.client.execute(request).await.map_err(|error| passing(error.into()))?;
         let status = response.status().as_u16();
         let headers = response
