@@ -108,8 +108,17 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
         Verb::Release(Release { point, why }) => {
             let vault = context.vault_or_called(why.named.as_deref()).await?;
             match release(&context.cx, &vault, point, &why.request(None)).await? {
-                0 => Err(Failure::new(Code::Usage, format!("{point} is not held"))
-                    .hint("`strongroom hold list` shows what is")),
+                // A hold that ended by its own date ended in the vault alone.
+                0 => match in_store(context, why, (&vault, point), false).await? {
+                    in_store @ InStore::Objects(_) => {
+                        let json = json!({ "ended": 0, "store": in_store });
+                        Ok(in_store.told(&json, format!("{point} is not held in the vault")))
+                    }
+                    InStore::NotAsked | InStore::Refused(_) => {
+                        let failure = Failure::new(Code::Usage, format!("{point} is not held"));
+                        Err(failure.hint("`strongroom hold list` shows what is"))
+                    }
+                },
                 count => {
                     let in_store = in_store(context, why, (&vault, point), false).await?;
                     let json = json!({ "ended": count, "store": in_store });
