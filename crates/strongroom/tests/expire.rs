@@ -35,6 +35,13 @@ fn with_retention(site: &Site, name: &str, retention: &str) {
     site.binaries.give(&site.path(name)).unwrap();
 }
 
+/// From here on only what the test changes changes: an autovacuum after the load would touch every page.
+fn settle(site: &Site) {
+    for sql in ["alter system set autovacuum = off", "select pg_reload_conf()", "vacuum (freeze, analyze)"] {
+        site.cluster.sql(sql).unwrap();
+    }
+}
+
 /// Four points of a changing cluster: later ones are small, and each restores alone after the first two went.
 #[test]
 fn points_share_pages_expire_and_are_swept() {
@@ -43,12 +50,7 @@ fn points_share_pages_expire_and_are_swept() {
         let load = site.load(3);
         let mut points = vec![site.backup()];
         site.quiet(load);
-        // Only what the test changes may change: an autovacuum after the load would touch every page.
-        for sql in
-            ["alter system set autovacuum = off", "select pg_reload_conf()", "vacuum (freeze, analyze)"]
-        {
-            site.cluster.sql(sql).unwrap();
-        }
+        settle(&site);
         let mut digests = vec![String::new()];
         for n in 1..4 {
             site.cluster
