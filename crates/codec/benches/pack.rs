@@ -3,8 +3,8 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use strongroom_codec::compress::Compression;
 use strongroom_codec::header::Suite;
+use strongroom_codec::keys::{PointKey, VaultKey};
 use strongroom_codec::pack::{PackScope, PackWriter, pack_header};
-use strongroom_codec::seal::{PointKey, VaultKey};
 use strongroom_model::VaultId;
 use strongroom_model::page::PAGE_SIZE;
 
@@ -22,7 +22,7 @@ fn pages(count: usize) -> Vec<u8> {
 }
 
 fn pack(criterion: &mut Criterion) {
-    let (key, vault) = (PointKey::new([1; 32]), VaultId::new([2; 16]));
+    let (key, vault) = (PointKey::new([1; 32], None), VaultId::new([2; 16]));
     let prints = VaultKey::new([3; 32]).fingerprint_key(Suite::Aes256Gcm);
     let content = pages(2048);
     let mut group = criterion.benchmark_group("pack");

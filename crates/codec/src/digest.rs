@@ -14,8 +14,12 @@ pub(crate) enum Hashing {
 impl Suite {
     pub(crate) fn hashing(self) -> Hashing {
         match self {
-            Suite::Plain | Suite::Aes256Gcm | Suite::ChaCha20Poly1305 => Hashing::Blake3,
-            Suite::Fips => Hashing::Sha256,
+            Suite::Plain
+            | Suite::Aes256Gcm
+            | Suite::ChaCha20Poly1305
+            | Suite::Aes256GcmX25519
+            | Suite::ChaCha20Poly1305X25519 => Hashing::Blake3,
+            Suite::Fips | Suite::FipsP256 => Hashing::Sha256,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Keyed fingerprints: what tells whether two pages are the same without keeping either.
 //!
-//! BLAKE3 in keyed mode (BLAKE3 paper §2.2), or HMAC-SHA-256 in a vault of that suite, so that nobody without the vault key can test a guess at a page's
-//! content against a fingerprint. One pass over the data serves both: a page's fingerprint is the front of its hash,
+//! BLAKE3 in keyed mode (BLAKE3 paper §2.2), or HMAC-SHA-256 in a vault of that suite, so that nobody without the
+//! key can test a guess at a page's content against a fingerprint. One pass over the data serves both: a page's fingerprint is the front of its hash,
 //! a frame's hash is the hash of its pages' hashes.
 
 use strongroom_model::page::PAGE_SIZE;
@@ -35,6 +35,11 @@ impl FingerprintKey {
 
     fn hash(&self, bytes: &[u8]) -> [u8; 32] {
         self.hashing.keyed(&self.key, &[bytes])
+    }
+
+    /// Sixteen bytes that stand for content of any length.
+    pub fn content_hash(&self, content: &[u8]) -> [u8; 16] {
+        front(&self.hash(content))
     }
 
     /// The fingerprint of one page (the last of a file may be short).

@@ -86,12 +86,39 @@ pub enum Suite {
     /// ChaCha20-Poly1305 (RFC 8439); BLAKE3: fast where a processor has no AES instructions.
     #[serde(rename = "chacha20-poly1305")]
     ChaCha20Poly1305 = 3,
+    /// [`Suite::Aes256Gcm`], with content sealed for the holder of an X25519 key, so that a host may append and not read.
+    #[serde(rename = "aes-256-gcm-x25519")]
+    Aes256GcmX25519 = 4,
+    /// [`Suite::Fips`], divided likewise by P-256.
+    #[serde(rename = "fips-p256")]
+    FipsP256 = 5,
+    /// [`Suite::ChaCha20Poly1305`], divided likewise by X25519.
+    #[serde(rename = "chacha20-poly1305-x25519")]
+    ChaCha20Poly1305X25519 = 6,
 }
 
 /// Every suite there is.
-pub const SUITES: [Suite; 4] = [Suite::Plain, Suite::Aes256Gcm, Suite::Fips, Suite::ChaCha20Poly1305];
+pub const SUITES: [Suite; 7] = [
+    Suite::Plain,
+    Suite::Aes256Gcm,
+    Suite::Fips,
+    Suite::ChaCha20Poly1305,
+    Suite::Aes256GcmX25519,
+    Suite::FipsP256,
+    Suite::ChaCha20Poly1305X25519,
+];
 
 impl Suite {
+    /// Whether a host can be given a key that appends and does not read.
+    pub fn divides_keys(self) -> bool {
+        self.kem().is_some()
+    }
+
+    /// Whether it is made of algorithms that FIPS 140-3 approves.
+    pub fn is_fips(self) -> bool {
+        matches!(self, Suite::Fips | Suite::FipsP256)
+    }
+
     fn read(byte: u8) -> Option<Suite> {
         SUITES.into_iter().find(|suite| *suite as u8 == byte)
     }

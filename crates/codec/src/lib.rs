@@ -17,6 +17,8 @@ pub mod wire;
 pub mod header;
 pub mod digest;
 pub mod fingerprint;
+mod agree;
+pub mod keys;
 pub mod compress;
 pub mod seal;
 pub mod sign;

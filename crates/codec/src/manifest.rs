@@ -17,7 +17,7 @@ use strongroom_model::{PointId, VaultId};
 use zeroize::Zeroizing;
 
 use crate::header::{Kind, Suite};
-use crate::seal::{PointKey, VaultKey};
+use crate::keys::{ContentKey, PointKey, VaultKey};
 use crate::stream::{CHUNK_LIMIT, StreamError, StreamReader, StreamScope, StreamWriter};
 use crate::wire::{Malformed, WireReader, put_bytes, put_varint};
 
@@ -49,6 +49,9 @@ struct Front {
 struct OwnerKey {
     point: PointId,
     key: String,
+    /// The content key, encapsulated, where the suite has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_key: Option<String>,
 }
 
 /// Writes a manifest: facts, then packs, then rows.
@@ -73,7 +76,11 @@ impl ManifestWriter {
             facts: facts.clone(),
             owners: owners
                 .iter()
-                .map(|(point, key)| OwnerKey { point: point.clone(), key: to_hex(key.expose()) })
+                .map(|(point, key)| OwnerKey {
+                    point: point.clone(),
+                    key: to_hex(key.expose()),
+                    content_key: key.content().map(|content| to_hex(content.encapsulated())),
+                })
                 .collect(),
         };
         let mut stream = StreamWriter::new(scope, Kind::Manifest, suite, nonce);
@@ -191,8 +198,11 @@ impl<'a> ManifestReader<'a> {
         let front = Zeroizing::new(stream.next_chunk()?.ok_or(Malformed { what: "manifest" })?);
         let front: Front = serde_json::from_slice(&front).map_err(ManifestError::Facts)?;
         let owners = front.owners.iter().map(|owner| {
-            let key = from_hex::<32>(&owner.key).ok_or(Malformed { what: "owner key" })?;
-            Ok((owner.point.clone(), PointKey::new(key)))
+            let malformed = Malformed { what: "owner key" };
+            let key = from_hex::<32>(&owner.key).ok_or(malformed)?;
+            let content = owner.content_key.as_deref().map(|text| hex_bytes(text).ok_or(malformed));
+            let content = content.transpose()?.map(ContentKey::closed);
+            Ok((owner.point.clone(), PointKey::new(key, content)))
         });
         let owners = owners.collect::<Result<Vec<_>, Malformed>>()?;
         let mut reader = ManifestReader {
@@ -350,6 +360,13 @@ pub fn to_hex(bytes: &[u8]) -> String {
         let _ = write!(out, "{byte:02x}");
     });
     out
+}
+
+/// Bytes from lower-case hexadecimal.
+pub fn hex_bytes(text: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let byte = |pair: &[u8; 2]| from_hex::<1>(std::str::from_utf8(pair).ok()?).map(|[byte]| byte);
+    pairs.iter().map(byte).collect()
 }
 
 /// Exactly `N` bytes from lower-case hexadecimal.

@@ -21,7 +21,8 @@ use strongroom_model::page::{FRAME_PAGES, FRAME_SIZE, PAGE_SIZE, Place, Run, pus
 use crate::compress::{Codec, Compression, Compressor, decompress};
 use crate::fingerprint::{Fingerprint, FingerprintKey, FrameHash, FrameHasher, is_zero};
 use crate::header::{HEADER_SIZE, Header, HeaderError, Kind, Suite};
-use crate::seal::{BlockPlace, BlockType, NotAuthentic, PointKey, Sealer, TAG_SIZE};
+use crate::keys::PointKey;
+use crate::seal::{BlockPlace, BlockType, NotAuthentic, Sealer, TAG_SIZE};
 use crate::wire::{Malformed, WireReader, put_varint};
 
 /// Bytes of a frame's clear header.
@@ -134,7 +135,7 @@ pub struct PackDigest {
 
 /// What a pack is written for.
 pub struct PackScope<'a> {
-    /// The recovery point's key.
+    /// The recovery point's keys: open, for whoever writes or reads frames.
     pub key: &'a PointKey,
     /// The vault's fingerprint key.
     pub fingerprints: &'a FingerprintKey,
@@ -146,7 +147,8 @@ pub struct PackScope<'a> {
 
 /// Builds a pack in memory, page by page.
 pub struct PackWriter {
-    sealer: Sealer,
+    frame_sealer: Sealer,
+    footer_sealer: Sealer,
     fingerprints: FingerprintKey,
     compressor: Compressor,
     number: u32,
@@ -171,8 +173,11 @@ impl PackWriter {
     ) -> Self {
         let mut out = Vec::with_capacity(capacity);
         out.extend_from_slice(&header.write());
+        let frame_sealer = Sealer::for_frames(scope.key, &header, scope.vault, scope.path);
         PackWriter {
-            sealer: Sealer::for_pack(scope.key, &header, scope.vault, scope.path),
+            // A point being written has just been given its keys.
+            frame_sealer: frame_sealer.unwrap_or_else(|| unreachable!("a new point without a content key")),
+            footer_sealer: Sealer::for_footer(scope.key, &header, scope.vault, scope.path),
             fingerprints: scope.fingerprints.clone(),
             compressor: Compressor::new(compression),
             number,
@@ -245,7 +250,7 @@ impl PackWriter {
             codec,
             raw_len: self.raw.len() as u32,
         };
-        let tag = self.sealer.seal(&place, &mut self.out[offset + FRAME_HEADER_SIZE..]);
+        let tag = self.frame_sealer.seal(&place, &mut self.out[offset + FRAME_HEADER_SIZE..]);
         self.out.extend_from_slice(&tag);
         let stored_len = (self.out.len() - offset - FRAME_HEADER_SIZE) as u32;
         self.out[offset..offset + FRAME_HEADER_SIZE].copy_from_slice(&frame_header(&place, stored_len));
@@ -272,7 +277,7 @@ impl PackWriter {
         let raw = write_footer(&self.frames);
         let codec = self.compressor.append(&raw, &mut self.out);
         let place = footer_place(codec, raw.len() as u32);
-        let tag = self.sealer.seal(&place, &mut self.out[offset as usize..]);
+        let tag = self.footer_sealer.seal(&place, &mut self.out[offset as usize..]);
         self.out.extend_from_slice(&tag);
         let stored_len = self.out.len() as u32 - offset as u32;
         self.out.extend_from_slice(&offset.to_le_bytes());
@@ -364,7 +369,8 @@ impl Trailer {
 
 /// Reads a pack's footer and frames. Holds no page data itself.
 pub struct PackReader {
-    sealer: Sealer,
+    /// `None` on a host that may not read frames.
+    frame_sealer: Option<Sealer>,
     fingerprints: FingerprintKey,
     frames: Vec<FrameRow>,
     pages: u32,
@@ -379,13 +385,14 @@ impl PackReader {
         footer: &[u8],
     ) -> Result<PackReader, PackError> {
         let header = Header::read(header, Kind::Pack)?;
-        let sealer = Sealer::for_pack(scope.key, &header, scope.vault, scope.path);
+        let sealer = Sealer::for_footer(scope.key, &header, scope.vault, scope.path);
         let mut sealed = footer.to_vec();
         let block = sealer.open(&footer_place(trailer.codec, trailer.raw_len), &mut sealed)?;
         let mut raw = vec![0; trailer.raw_len as usize];
         decompress(trailer.codec, block, &mut raw)?;
         let (frames, pages) = read_footer(&raw, trailer)?;
-        Ok(PackReader { sealer, fingerprints: scope.fingerprints.clone(), frames, pages })
+        let frame_sealer = Sealer::for_frames(scope.key, &header, scope.vault, scope.path);
+        Ok(PackReader { frame_sealer, fingerprints: scope.fingerprints.clone(), frames, pages })
     }
 
     /// The frames, in order.
@@ -418,7 +425,8 @@ impl PackReader {
         if *header != frame_header(&place, frame.stored_len) || sealed.len() != frame.stored_len as usize {
             return Err(malformed.into());
         }
-        let block = self.sealer.open(&place, sealed)?;
+        let sealer = self.frame_sealer.as_ref().ok_or(NotAuthentic)?;
+        let block = sealer.open(&place, sealed)?;
         raw.clear();
         raw.resize(frame.raw_len as usize, 0);
         decompress(frame.codec, block, raw)?;

@@ -1,11 +1,6 @@
-//! Sealing: authenticated encryption of blocks, and the keys.
+//! Sealing: authenticated encryption of blocks.
 //!
 //! ```text
-//! vault key (256 random bits, wrapped in keys/…)
-//!  ├─ fingerprint key
-//!  ├─ object key  = hash(vault key, "object" ‖ nonce)        intents, manifests, decisions, journal files
-//!  └─ point key   (256 random bits, kept in the sealed intent and manifest)
-//!      └─ pack key = hash(point key, "pack" ‖ nonce)         one per pack
 //! block nonce = block type ‖ index; associated data = header ‖ vault id ‖ object key path ‖ type ‖ index ‖ codec ‖ length
 //! ```
 //!
@@ -14,11 +9,11 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use strongroom_model::VaultId;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize;
 
 use crate::compress::Codec;
-use crate::fingerprint::FingerprintKey;
 use crate::header::{Header, Suite};
+use crate::keys::{ContentKey, PointKey, VaultKey};
 
 /// Bytes a sealed block is longer than its content.
 pub const TAG_SIZE: usize = 16;
@@ -27,58 +22,6 @@ pub const TAG_SIZE: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("damaged, or sealed with another key")]
 pub struct NotAuthentic;
-
-/// A vault's root key. Never leaves memory unwrapped.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct VaultKey([u8; 32]);
-
-/// A recovery point's own key.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct PointKey([u8; 32]);
-
-impl VaultKey {
-    /// A key of these random bits.
-    pub fn new(random: [u8; 32]) -> VaultKey {
-        VaultKey(random)
-    }
-
-    /// The public key of a vault that is not encrypted: its blocks are only checked against damage.
-    pub fn public() -> VaultKey {
-        VaultKey([0; 32])
-    }
-
-    /// The raw key, to be wrapped.
-    pub fn expose(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// The seed of this vault's signing key.
-    pub(crate) fn evidence_seed(&self, suite: Suite) -> [u8; 32] {
-        derive(suite, &self.0, b"evidence", &[])
-    }
-
-    /// The key of this vault's fingerprints, in a vault of this suite.
-    pub fn fingerprint_key(&self, suite: Suite) -> FingerprintKey {
-        FingerprintKey::new(suite, derive(suite, &self.0, b"fingerprint", &[]))
-    }
-}
-
-impl PointKey {
-    /// A key of these random bits.
-    pub fn new(random: [u8; 32]) -> PointKey {
-        PointKey(random)
-    }
-
-    /// The raw key, to be stored inside sealed objects.
-    pub fn expose(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-/// One root, many keys: the suite's hash, keyed with the root, over `purpose ‖ 0 ‖ salt`.
-fn derive(suite: Suite, root: &[u8; 32], purpose: &[u8], salt: &[u8]) -> [u8; 32] {
-    suite.hashing().keyed(root, &[purpose, &[0], salt])
-}
 
 /// What a block is: part of its nonce and its associated data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,28 +64,37 @@ enum Secret {
 impl Sealer {
     /// For an object sealed under the vault key directly. `path` is its key in the store.
     pub fn for_object(key: &VaultKey, header: &Header, vault: &VaultId, path: &str) -> Sealer {
-        Sealer::new(derive(header.suite, &key.0, b"object", &header.nonce), header, vault, path)
+        Sealer::new(key.object_key(header.suite, &header.nonce), header.suite, context(header, vault, path))
     }
 
-    /// For a pack of the point that has this key.
-    pub fn for_pack(key: &PointKey, header: &Header, vault: &VaultId, path: &str) -> Sealer {
-        Sealer::new(derive(header.suite, &key.0, b"pack", &header.nonce), header, vault, path)
+    /// For the rest of an object whose content has a key of its own; `None` if this host may not read it.
+    pub(crate) fn for_content(&self, key: &ContentKey, header: &Header) -> Option<Sealer> {
+        let key = key.object_key(header.suite, &header.nonce)?;
+        Some(Sealer::new(key, header.suite, self.context.clone()))
     }
 
-    fn new(mut key: [u8; 32], header: &Header, vault: &VaultId, path: &str) -> Sealer {
-        let mut context = header.write().to_vec();
-        context.extend_from_slice(vault.as_str().as_bytes());
-        context.extend_from_slice(path.as_bytes());
-        let algorithm = match header.suite {
+    /// For the footer of a pack of the point that has this key.
+    pub fn for_footer(key: &PointKey, header: &Header, vault: &VaultId, path: &str) -> Sealer {
+        Sealer::new(key.footer_key(header.suite, &header.nonce), header.suite, context(header, vault, path))
+    }
+
+    /// For its frames; `None` if this host may not read them.
+    pub fn for_frames(key: &PointKey, header: &Header, vault: &VaultId, path: &str) -> Option<Sealer> {
+        let key = key.frame_key(header.suite, &header.nonce)?;
+        Some(Sealer::new(key, header.suite, context(header, vault, path)))
+    }
+
+    fn new(mut key: [u8; 32], suite: Suite, context: Vec<u8>) -> Sealer {
+        let algorithm = match suite {
             Suite::Plain => None,
-            Suite::Aes256Gcm | Suite::Fips => Some(&AES_256_GCM),
-            Suite::ChaCha20Poly1305 => Some(&CHACHA20_POLY1305),
+            Suite::Aes256Gcm | Suite::Fips | Suite::Aes256GcmX25519 | Suite::FipsP256 => Some(&AES_256_GCM),
+            Suite::ChaCha20Poly1305 | Suite::ChaCha20Poly1305X25519 => Some(&CHACHA20_POLY1305),
         };
         let secret = match algorithm.map(|algorithm| UnboundKey::new(algorithm, &key)) {
             None => Secret::Plain(key),
             Some(Ok(unbound)) => Secret::Aead(Box::new(LessSafeKey::new(unbound))),
             // Both take 32 bytes: the only error is another length.
-            Some(Err(_)) => unreachable!("{:?} refused a 256-bit key", header.suite),
+            Some(Err(_)) => unreachable!("{suite:?} refused a 256-bit key"),
         };
         key.zeroize();
         Sealer { key: secret, context }
@@ -197,6 +149,14 @@ impl Sealer {
     }
 }
 
+/// What every block of an object is sealed with besides its own place.
+fn context(header: &Header, vault: &VaultId, path: &str) -> Vec<u8> {
+    let mut context = header.write().to_vec();
+    context.extend_from_slice(vault.as_str().as_bytes());
+    context.extend_from_slice(path.as_bytes());
+    context
+}
+
 /// Suite 0's tag: the front of BLAKE3 keyed with the object's (public) key over everything GCM would authenticate.
 fn plain_tag(key: &[u8; 32], nonce: &[u8; 12], data: &[u8], block: &[u8]) -> [u8; TAG_SIZE] {
     let mut hasher = blake3::Hasher::new_keyed(key);
@@ -216,7 +176,7 @@ mod tests {
 
     fn sealer(suite: Suite, key: u8, path: &str) -> Sealer {
         let header = Header { kind: Kind::Pack, suite, nonce: [9; 16] };
-        Sealer::for_pack(&PointKey::new([key; 32]), &header, &VaultId::new([1; 16]), path)
+        Sealer::for_footer(&PointKey::new([key; 32], None), &header, &VaultId::new([1; 16]), path)
     }
 
     fn sealed(suite: Suite) -> Vec<u8> {

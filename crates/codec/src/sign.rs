@@ -6,7 +6,7 @@
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use crate::header::Suite;
-use crate::seal::VaultKey;
+use crate::keys::VaultKey;
 
 /// A vault's signing key.
 pub struct SigningKey(Ed25519KeyPair);

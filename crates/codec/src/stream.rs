@@ -11,7 +11,8 @@ use strongroom_model::VaultId;
 
 use crate::compress::{Codec, Compression, Compressor, decompress};
 use crate::header::{HEADER_SIZE, Header, HeaderError, Kind, Suite};
-use crate::seal::{BlockPlace, BlockType, NotAuthentic, Sealer, VaultKey};
+use crate::keys::{ContentKey, VaultKey};
+use crate::seal::{BlockPlace, BlockType, NotAuthentic, Sealer};
 use crate::wire::{Malformed, WireReader};
 
 /// The longest chunk before compression: what a reader may have to allocate.
@@ -47,6 +48,7 @@ pub struct StreamScope<'a> {
 
 /// Writes a stream, chunk by chunk.
 pub struct StreamWriter {
+    header: Header,
     sealer: Sealer,
     compressor: Compressor,
     out: Vec<u8>,
@@ -59,6 +61,7 @@ impl StreamWriter {
     pub fn new(scope: StreamScope<'_>, kind: Kind, suite: Suite, nonce: [u8; 16]) -> StreamWriter {
         let header = Header { kind, suite, nonce };
         StreamWriter {
+            header,
             sealer: Sealer::for_object(scope.key, &header, scope.vault, scope.path),
             compressor: Compressor::new(Compression::default()),
             out: header.write().to_vec(),
@@ -74,6 +77,15 @@ impl StreamWriter {
                 self.write(&pending, BlockType::Chunk);
             }
         }
+    }
+
+    /// Seals what is added from here on with a content key, which must be open.
+    pub fn seal_rest(&mut self, key: &ContentKey) {
+        if let Some(pending) = self.pending.take() {
+            self.write(&pending, BlockType::Chunk);
+        }
+        let sealer = self.sealer.for_content(key, &self.header);
+        self.sealer = sealer.unwrap_or_else(|| unreachable!("a closed content key was to seal"));
     }
 
     /// Adds chunks of at most [`CHUNK_LIMIT`] bytes each, compressed and sealed by up to `threads` threads: a WAL segment
@@ -146,6 +158,7 @@ fn encode(
 
 /// Reads a stream, chunk by chunk.
 pub struct StreamReader<'a> {
+    header: Header,
     sealer: Sealer,
     rest: WireReader<'a>,
     index: u32,
@@ -161,6 +174,7 @@ impl<'a> StreamReader<'a> {
     ) -> Result<StreamReader<'a>, StreamError> {
         let header = Header::read(object, kind)?;
         Ok(StreamReader {
+            header,
             sealer: Sealer::for_object(scope.key, &header, scope.vault, scope.path),
             rest: WireReader::new(&object[HEADER_SIZE..], "stream"),
             index: 0,
@@ -168,8 +182,29 @@ impl<'a> StreamReader<'a> {
         })
     }
 
+    /// Opens the chunks from here on with a content key. An error if it is closed.
+    pub fn open_rest(&mut self, key: &ContentKey) -> Result<(), StreamError> {
+        self.sealer = self.sealer.for_content(key, &self.header).ok_or(NotAuthentic)?;
+        Ok(())
+    }
+
     /// The next chunk; `None` after the last, once the whole object was accounted for.
     pub fn next_chunk(&mut self) -> Result<Option<Vec<u8>>, StreamError> {
+        let Some((place, sealed)) = self.next_sealed()? else { return Ok(None) };
+        let mut sealed = sealed.to_vec();
+        let block = self.sealer.open(&place, &mut sealed)?;
+        let mut raw = vec![0; place.raw_len as usize];
+        decompress(place.codec, block, &mut raw)?;
+        Ok(Some(raw))
+    }
+
+    /// Passes over what is left, unopened: an error if it is cut short or goes on after the last chunk.
+    pub fn skip_rest(&mut self) -> Result<(), StreamError> {
+        while self.next_sealed()?.is_some() {}
+        Ok(())
+    }
+
+    fn next_sealed(&mut self) -> Result<Option<(BlockPlace, &'a [u8])>, StreamError> {
         if self.ended {
             self.rest.end()?;
             return Ok(None);
@@ -184,14 +219,11 @@ impl<'a> StreamReader<'a> {
         if raw_len as usize > CHUNK_LIMIT {
             return Err(self.rest.malformed().into());
         }
-        let mut sealed = self.rest.take(stored_len as usize)?.to_vec();
+        let sealed = self.rest.take(stored_len as usize)?;
         let block_type = if self.ended { BlockType::LastChunk } else { BlockType::Chunk };
-        let block =
-            self.sealer.open(&BlockPlace { block_type, index: self.index, codec, raw_len }, &mut sealed)?;
-        let mut raw = vec![0; raw_len as usize];
-        decompress(codec, block, &mut raw)?;
+        let place = BlockPlace { block_type, index: self.index, codec, raw_len };
         self.index += 1;
-        Ok(Some(raw))
+        Ok(Some((place, sealed)))
     }
 }
 
@@ -222,6 +254,7 @@ pub fn read_record(scope: StreamScope<'_>, kind: Kind, object: &[u8]) -> Result<
 mod tests {
     use super::*;
     use crate::header::SUITES;
+    use crate::keys::Keyring;
 
     fn write(chunks: &[&[u8]], suite: Suite) -> Vec<u8> {
         let vault = VaultId::new([1; 16]);
@@ -292,6 +325,42 @@ mod tests {
             let mut longer = good.clone();
             longer.push(0);
             assert!(read(&longer).is_err());
+        }
+    }
+
+    #[test]
+    fn the_rest_opens_by_its_content_key_alone() {
+        let suite = Suite::Aes256GcmX25519;
+        let (vault, keys) = (VaultId::new([1; 16]), Keyring::whole(suite, VaultKey::new([2; 32])));
+        let (content, other) =
+            (keys.new_content_key([4; 32]).unwrap(), keys.new_content_key([5; 32]).unwrap());
+        let scope = StreamScope { key: keys.append_key(), vault: &vault, path: "p" };
+        for rest in [&[][..], &[&b"wal"[..], b"more"]] {
+            let mut writer = StreamWriter::new(scope, Kind::Journal, suite, [3; 16]);
+            writer.push(b"facts");
+            writer.seal_rest(&content);
+            rest.iter().for_each(|chunk| writer.push(chunk));
+            let object = writer.finish();
+            let reader = || {
+                let mut reader = StreamReader::new(scope, Kind::Journal, &object).unwrap();
+                assert_eq!(reader.next_chunk().unwrap().unwrap(), b"facts");
+                reader
+            };
+            let mut whole = reader();
+            whole.open_rest(&content).unwrap();
+            for chunk in rest {
+                assert_eq!(whole.next_chunk().unwrap().unwrap(), *chunk);
+            }
+            let mut wrong = reader();
+            wrong.open_rest(&other).unwrap();
+            assert_eq!(wrong.next_chunk(), Err(NotAuthentic.into()));
+            assert_eq!(reader().next_chunk(), Err(NotAuthentic.into()));
+            assert_eq!(reader().skip_rest(), Ok(()));
+            let mut short = StreamReader::new(scope, Kind::Journal, &object[..object.len() - 1]).unwrap();
+            short.next_chunk().unwrap();
+            assert!(short.skip_rest().is_err());
+            let closed = ContentKey::closed(content.encapsulated().to_vec());
+            assert_eq!(reader().open_rest(&closed), Err(NotAuthentic.into()));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use strongroom_model::Cx;
-use strongroom_vault::recipients::{Proof, RecipientRow};
+use strongroom_vault::recipients::{Proof, RecipientRow, Scope};
 use strongroom_vault::{Recipient, Unlock, Vault};
 
 use crate::error::OpsError;
@@ -17,7 +17,7 @@ pub struct KeyDrill {
 }
 
 impl KeyDrill {
-    /// Whether at least one recipient was proven, none is worthless, and an object was read.
+    /// Whether at least one recipient was proven to open everything, none is worthless, and an object was read.
     pub fn is_passed(&self) -> bool {
         let worthless = |(_, proof): &(RecipientRow, Proof)| *proof == Proof::Worthless;
         self.proven() > 0 && !self.recipients.iter().any(worthless) && self.read.is_some()
@@ -36,7 +36,7 @@ pub async fn check(vault: &Vault, unlock: &Unlock) -> Result<KeyDrill, OpsError>
     Ok(KeyDrill { recipients, read })
 }
 
-/// Puts a new recipient in the place of another: the new one first, so that there is no moment without.
+/// Puts a new recipient, which opens as much, in the place of another: the new one first, so that there is no moment without.
 pub async fn rotate(
     cx: &Cx,
     vault: &Vault,
@@ -44,10 +44,11 @@ pub async fn rotate(
     (new, label): (&Recipient, Option<String>),
 ) -> Result<u32, OpsError> {
     let known = vault.recipients().await?;
-    if !known.iter().any(|row| row.number == old) {
+    let Some(replaced) = known.iter().find(|row| row.number == old) else {
         return Err(OpsError::UnknownRecipient(old));
-    }
-    let number = vault.add_recipient(cx, new, label).await?;
+    };
+    let scope = if replaced.append_only { Scope::AppendOnly } else { Scope::Whole };
+    let number = vault.add_recipient(cx, (new, scope), label).await?;
     vault.remove_recipient(cx, old, (&Unlock::default(), Some(number))).await?;
     Ok(number)
 }

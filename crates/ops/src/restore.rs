@@ -109,6 +109,7 @@ pub async fn restore(
     options: RestoreOptions,
 ) -> Result<Restored, OpsError> {
     let began = tokio::time::Instant::now();
+    vaults.iter().try_for_each(|vault| vault.check_may_read())?;
     let point = open_point(vaults, plan).await?;
     let (cx, runtime) = (cx.clone(), Handle::current());
     let work = move || {

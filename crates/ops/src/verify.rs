@@ -70,6 +70,9 @@ pub struct JournalVerdict {
 
 /// Verifies. Damage is an answer; an error means that the vault could not be asked.
 pub async fn verify(cx: &Cx, vault: &Arc<Vault>, request: &VerifyRequest) -> Result<Verdict, OpsError> {
+    if request.depth > Depth::Structure {
+        vault.check_may_read()?;
+    }
     let sources = match &request.source {
         Some(source) => vec![source.clone()],
         None => vault.sources().await?,

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use strongroom_codec::digest::object_hash;
 use strongroom_codec::header::{Kind, Suite};
+use strongroom_codec::keys::{PointKey, VaultKey};
 use strongroom_codec::manifest::{ManifestWriter, to_hex};
-use strongroom_codec::seal::{PointKey, VaultKey};
 use strongroom_codec::stream::{StreamScope, write_record};
 use strongroom_model::point::{Decision, JournalRange, PackRef, PointFacts, Summary};
 use strongroom_model::{
@@ -156,7 +156,7 @@ impl Maker {
         };
         let owners: std::collections::BTreeSet<PointId> =
             packs.iter().map(|pack| pack.owner.clone()).collect();
-        let owners: Vec<_> = owners.into_iter().map(|owner| (owner, PointKey::new([1; 32]))).collect();
+        let owners: Vec<_> = owners.into_iter().map(|owner| (owner, PointKey::new([1; 32], None))).collect();
         let path = layout::point_part(&self.source, &point, layout::PointPart::Manifest);
         let key = VaultKey::public();
         let scope = StreamScope { key: &key, vault: self.vault.id(), path: path.as_str() };

@@ -9,9 +9,10 @@ use std::str::FromStr;
 
 use strongroom_codec::compress::{Codec, Compression, decompress};
 use strongroom_codec::header::{HEADER_SIZE, Header, Kind, Suite};
+use strongroom_codec::keys::{PointKey, VaultKey};
 use strongroom_codec::manifest::ManifestReader;
 use strongroom_codec::pack::{PackReader, PackScope, TRAILER_SIZE, Trailer, pack_header};
-use strongroom_codec::seal::{BlockPlace, BlockType, PointKey, Sealer, VaultKey};
+use strongroom_codec::seal::{BlockPlace, BlockType, Sealer};
 use strongroom_codec::stream::{StreamReader, StreamScope, StreamWriter};
 use strongroom_model::history::TimelineHistory;
 use strongroom_model::point::{Decision, Intent, JournalRange, PointFacts};
@@ -114,7 +115,7 @@ fn front() -> Vec<u8> {
 }
 
 fn open(header: &[u8], trailer: &Trailer, footer: &[u8]) -> Option<PackReader> {
-    let (key, vault) = (PointKey::new([1; 32]), VaultId::new([1; 16]));
+    let (key, vault) = (PointKey::new([1; 32], None), VaultId::new([1; 16]));
     let fingerprints = VaultKey::public().fingerprint_key(Suite::Plain);
     let scope = PackScope { key: &key, fingerprints: &fingerprints, vault: &vault, path: "p" };
     PackReader::open(scope, header, trailer, footer).ok()
@@ -143,7 +144,7 @@ pub fn footer(data: &[u8]) {
 }
 
 fn with_footer(frames: u8, footer: &[u8]) -> Option<PackReader> {
-    let (key, vault) = (PointKey::new([1; 32]), VaultId::new([1; 16]));
+    let (key, vault) = (PointKey::new([1; 32], None), VaultId::new([1; 16]));
     let header = pack_header(Suite::Plain, [3; 16]);
     let place = BlockPlace {
         block_type: BlockType::Footer,
@@ -152,7 +153,7 @@ fn with_footer(frames: u8, footer: &[u8]) -> Option<PackReader> {
         raw_len: footer.len() as u32,
     };
     let mut sealed = footer.to_vec();
-    let tag = Sealer::for_pack(&key, &header, &vault, "p").seal(&place, &mut sealed);
+    let tag = Sealer::for_footer(&key, &header, &vault, "p").seal(&place, &mut sealed);
     sealed.extend_from_slice(&tag);
     let mut trailer = (HEADER_SIZE as u64).to_le_bytes().to_vec();
     trailer.extend_from_slice(&(sealed.len() as u32).to_le_bytes());

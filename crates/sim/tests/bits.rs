@@ -276,7 +276,7 @@ fn every_bit(suite: Suite) {
 
 #[test]
 fn every_flipped_bit_of_an_encrypted_vault_is_reported_or_harmless() {
-    every_bit(Suite::Aes256Gcm);
+    every_bit(Suite::Aes256GcmX25519);
 }
 
 #[test]

@@ -118,7 +118,7 @@ async fn a_passphrase_opens_what_it_closed() {
     let cx = surroundings(4);
     let store: Arc<dyn Store> = Arc::new(SimStore::default());
     let recipient = strongroom_vault::Recipient::Passphrase("correct horse".to_owned().into());
-    Vault::create(&cx, store.clone(), Suite::Aes256Gcm, &[recipient], "test").await.unwrap();
+    Vault::create(&cx, store.clone(), Suite::Aes256GcmX25519, &[recipient], "test").await.unwrap();
     let unlock = |text: &str| Unlock { passphrase: Some(text.to_owned().into()), ..Unlock::default() };
     assert!(Vault::open(store.clone(), &unlock("correct horse")).await.is_ok());
     assert!(matches!(Vault::open(store, &unlock("correct horse ")).await, Err(VaultError::WrongKey { .. })));

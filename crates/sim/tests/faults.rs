@@ -301,7 +301,7 @@ fn every_verb_survives_every_fault_at_every_operation() {
     let total = AtomicUsize::new(0);
     let runtime =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let prepared: Vec<Prepared> = [Suite::Aes256Gcm, Suite::Plain]
+    let prepared: Vec<Prepared> = [Suite::Aes256GcmX25519, Suite::Plain]
         .into_iter()
         .flat_map(|suite| runtime().block_on(prepare(&keys, suite)))
         .collect();

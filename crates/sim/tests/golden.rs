@@ -1,4 +1,5 @@
-//! The golden vault of format 1 under `testdata/`: written once by version 0.1.0, read by every build, never regenerated.
+//! The golden vaults of format 1 under `testdata/`: written once, before keys were divided and when they were; read by
+//! every build, never regenerated.
 //!
 //! If this test fails, this build cannot read vaults that users have. The vault is right and the build is wrong.
 
@@ -60,4 +61,18 @@ async fn the_golden_vault_opens_by_its_passphrase() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_golden_vault_without_encryption_reads() {
     reads_in_full(open("vault-v1-plain", &Unlock::default()).await).await;
+}
+
+/// Of divided keys; what is in them was written by a host that may only append.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_golden_vaults_of_divided_keys_read() {
+    let identities = std::fs::read_to_string(testdata("vault-v1.identity.txt")).unwrap();
+    let by_passphrase = |text: &str| Unlock { passphrase: Some(text.to_owned().into()), ..Unlock::default() };
+    let by_identity = Unlock { identities: Some(identities.into()), ..Unlock::default() };
+    reads_in_full(open("vault-v1-x25519", &by_identity).await).await;
+    for name in ["vault-v1-x25519", "vault-v1-fips-p256"] {
+        reads_in_full(open(name, &by_passphrase("golden vault, format 1")).await).await;
+        let host = open(name, &by_passphrase("golden host")).await;
+        assert!(!host.may_read() && !host.points(&source()).await.unwrap().is_empty());
+    }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom_codec::header::Kind;
-use strongroom_codec::seal::VaultKey;
+use strongroom_codec::keys::VaultKey;
 use strongroom_codec::stream::{StreamScope, write_record};
 use strongroom_model::point::{Decision, Intent, PointState};
 use strongroom_model::{Cx, PointId};

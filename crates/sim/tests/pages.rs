@@ -480,7 +480,7 @@ impl Run<'_> {
 
 async fn play(seed: u64, happened: &Happened) {
     let (cx, store) = (surroundings(seed), Arc::new(SimStore::default()));
-    let suite = if seed.is_multiple_of(4) { Suite::Plain } else { Suite::Aes256Gcm };
+    let suite = if seed.is_multiple_of(4) { Suite::Plain } else { Suite::Aes256GcmX25519 };
     let keys = world::keys();
     let recipients = std::slice::from_ref(&keys.recipient);
     Vault::create(&cx, store.clone(), suite, recipients, "test").await.unwrap();

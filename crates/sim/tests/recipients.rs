@@ -10,7 +10,7 @@ use strongroom_model::Cx;
 use strongroom_ops::key::{check, rotate};
 use strongroom_sim::{Fault, SimStore, Turns, world as surroundings};
 use strongroom_store::{Key, Store};
-use strongroom_vault::recipients::Proof;
+use strongroom_vault::recipients::{Proof, Scope};
 use strongroom_vault::{Recipient, Suite, Unlock, Vault, VaultError};
 use world::{Keys, create, keys, open, take, toy};
 
@@ -38,7 +38,7 @@ async fn recipients_come_and_go_and_no_data_is_rewritten() {
     let before = store.objects();
     let (recipient, second) = passphrase("correct horse");
     assert!(!opens(&store, &second).await);
-    assert_eq!(vault.add_recipient(&cx, &recipient, Some("safe".into())).await.unwrap(), 2);
+    assert_eq!(vault.add_recipient(&cx, (&recipient, Scope::Whole), Some("safe".into())).await.unwrap(), 2);
     assert!(opens(&store, &second).await && opens(&store, &first.unlock).await);
     let other = keys();
     assert_eq!(rotate(&cx, &vault, 1, (&other.recipient, None)).await.unwrap(), 3);
@@ -60,7 +60,7 @@ async fn recipients_come_and_go_and_no_data_is_rewritten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_drill_says_what_was_proven_and_what_was_not() {
     let (cx, vault, _, first) = vault(2).await;
-    vault.add_recipient(&cx, &passphrase("correct horse").0, None).await.unwrap();
+    vault.add_recipient(&cx, (&passphrase("correct horse").0, Scope::Whole), None).await.unwrap();
     assert!(!check(&vault, &first.unlock).await.unwrap().is_passed(), "nothing was read that proves the key");
     take(&cx, &vault, &toy()).await.unwrap();
     let proofs = async |unlock: &Unlock| {
@@ -79,10 +79,10 @@ async fn the_drill_says_what_was_proven_and_what_was_not() {
 async fn a_forged_key_is_not_sealed_with() {
     let (cx, vault, store, mine) = vault(3).await;
     take(&cx, &vault, &toy()).await.unwrap();
-    vault.add_recipient(&cx, &passphrase("correct horse").0, None).await.unwrap();
+    vault.add_recipient(&cx, (&passphrase("correct horse").0, Scope::Whole), None).await.unwrap();
     // Another vault of the same recipient: its wrapped key is as good a forgery as any.
     let forger = Arc::new(SimStore::default());
-    Vault::create(&cx, forger.clone(), Suite::Aes256Gcm, std::slice::from_ref(&mine.recipient), "evil")
+    Vault::create(&cx, forger.clone(), Suite::Aes256GcmX25519, std::slice::from_ref(&mine.recipient), "evil")
         .await
         .unwrap();
     let (_, forged) =
@@ -129,7 +129,7 @@ async fn an_exchange_that_breaks_off_leaves_a_vault_that_opens() {
 async fn a_worthless_copy_does_not_count_as_another() {
     let (cx, vault, store, mine) = vault(4).await;
     let forger = Arc::new(SimStore::default());
-    Vault::create(&cx, forger.clone(), Suite::Aes256Gcm, &[keys().recipient], "evil").await.unwrap();
+    Vault::create(&cx, forger.clone(), Suite::Aes256GcmX25519, &[keys().recipient], "evil").await.unwrap();
     let (_, forged) =
         forger.objects().into_iter().find(|(key, _)| key.as_str().starts_with("keys/")).unwrap();
     let (slot, _) = store.objects().into_iter().find(|(key, _)| key.as_str().starts_with("keys/")).unwrap();
@@ -140,7 +140,10 @@ async fn a_worthless_copy_does_not_count_as_another() {
     let last = vault.remove_recipient(&cx, 1, (&mine.unlock, None)).await;
     assert!(matches!(last, Err(VaultError::LastRecipient { number: 1 })), "{last:?}");
     // Nor does a number at the end of all numbers stand in the way.
-    assert_eq!(vault.add_recipient(&cx, &passphrase("correct horse").0, None).await.unwrap(), 3);
+    assert_eq!(
+        vault.add_recipient(&cx, (&passphrase("correct horse").0, Scope::Whole), None).await.unwrap(),
+        3
+    );
     vault.remove_recipient(&cx, 2, (&mine.unlock, None)).await.unwrap();
     assert!(opens(&store, &mine.unlock).await);
 }
@@ -151,7 +154,7 @@ async fn two_removals_at_once_leave_somebody() {
     for seed in 0..100 {
         let (cx, vault, store, first) = vault(1000 + seed).await;
         let second = keys();
-        vault.add_recipient(&cx, &second.recipient, None).await.unwrap();
+        vault.add_recipient(&cx, (&second.recipient, Scope::Whole), None).await.unwrap();
         let turns = Turns::new(2, surroundings(!seed).entropy);
         let (keep_first, keep_second) = (clone(&first.unlock), clone(&second.unlock));
         let tasks = [(0, 2, keep_first), (1, 1, keep_second)].map(|(actor, number, unlock)| {

@@ -6,6 +6,7 @@ mod world;
 
 use std::sync::Arc;
 
+use strongroom_codec::header::SUITES;
 use strongroom_ops::copy_points::{Choice, CopyRequest, copy};
 use strongroom_ops::verify::verify;
 use strongroom_sim::{SimStore, world as surroundings};
@@ -21,7 +22,7 @@ fn unlock(text: &str) -> Unlock {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_suite_keeps_points_copies_and_evidence() {
-    for suite in [Suite::Aes256Gcm, Suite::Fips, Suite::ChaCha20Poly1305] {
+    for suite in SUITES.into_iter().filter(|suite| *suite != Suite::Plain) {
         let cx = surroundings(suite as u64);
         let stores: [Arc<SimStore>; 2] = Default::default();
         let passphrase = Recipient::Passphrase("correct horse".to_owned().into());
@@ -54,7 +55,7 @@ async fn every_suite_keeps_points_copies_and_evidence() {
 async fn a_vault_of_the_fips_suite_has_no_age_recipient() {
     let cx = surroundings(7);
     let store = Arc::new(SimStore::default());
-    let refused = Vault::create(&cx, store.clone(), Suite::Fips, &[keys().recipient], "test").await;
+    let refused = Vault::create(&cx, store.clone(), Suite::FipsP256, &[keys().recipient], "test").await;
     assert!(matches!(refused, Err(VaultError::Recipient(_))), "{refused:?}");
     assert!(!store.objects().keys().any(|key| key.as_str() == "vault.json"));
 }

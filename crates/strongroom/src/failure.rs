@@ -226,6 +226,10 @@ impl From<VaultError> for Failure {
             VaultError::WrongKey { .. } => {
                 (Code::Key, "is this the key of this vault? `strongroom init` said where it was kept")
             }
+            VaultError::AppendOnly { .. } => (
+                Code::Key,
+                "use a passphrase, identity or key service that opens the whole vault: `strongroom key list` names them",
+            ),
             VaultError::Recipient(_) => (Code::Settings, ""),
             VaultError::Kms(_) => (
                 Code::Key,

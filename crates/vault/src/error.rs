@@ -79,6 +79,12 @@ pub enum VaultError {
         /// Where.
         place: String,
     },
+    /// What was given opens the append key alone, and content was to be read.
+    #[error("what opens the vault in {place} here may only append: nothing it holds can be read with it")]
+    AppendOnly {
+        /// Where.
+        place: String,
+    },
     /// A recipient or identity that cannot be used.
     #[error("{0}")]
     Recipient(String),

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use strongroom_codec::header::{Kind, Suite};
-use strongroom_codec::manifest::to_hex;
+use strongroom_codec::manifest::{hex_bytes, to_hex};
 use strongroom_codec::sign::{SigningKey, is_signed};
 use strongroom_model::{Cx, PointId, SourceName, Timestamp};
 
@@ -70,14 +70,15 @@ pub struct Evidence {
 }
 
 impl Vault {
-    /// Keeps a record; its name.
+    /// Keeps a record; its name. Refused on a host that may only append, whose word would prove nothing.
     pub async fn keep_evidence(&self, cx: &Cx, verification: &Verification) -> Result<String, VaultError> {
         // A plain struct with string keys, which JSON cannot refuse.
         let statement = serde_json::to_string(verification)
             .unwrap_or_else(|why| unreachable!("a verification is not JSON: {why}"));
-        let signature = match self.signs() {
-            false => String::new(),
-            true => to_hex(&SigningKey::of(&self.key, self.suite).sign(statement.as_bytes())),
+        self.check_may_read()?;
+        let signature = match self.signing_key() {
+            None => String::new(),
+            Some(key) => to_hex(&key.sign(statement.as_bytes())),
         };
         let now = cx.now();
         let id = format!("{}-{}", now.compact(), to_hex(&cx.random::<4>()));
@@ -93,9 +94,14 @@ impl Vault {
         self.suite != Suite::Plain
     }
 
+    /// `None` in a vault without encryption, and on a host that may only append.
+    fn signing_key(&self) -> Option<SigningKey> {
+        self.keys.vault_key().filter(|_| self.signs()).map(|key| SigningKey::of(key, self.suite))
+    }
+
     /// Every record that reads, oldest first. One that does not is no evidence; `verify` names it.
     pub async fn evidence(&self) -> Result<Vec<Evidence>, VaultError> {
-        let public = SigningKey::of(&self.key, self.suite).public();
+        let public = self.signing_key().map(|key| key.public()).unwrap_or_default();
         let mut records = Vec::new();
         for object in self.list(layout::EVIDENCE).await? {
             let record = match self.get_record::<SignedRecord>(&object.key, Kind::Evidence).await {
@@ -105,18 +111,11 @@ impl Vault {
             };
             let SignedRecord { statement, signature } = record;
             let Ok(verification) = serde_json::from_str(&statement) else { continue };
-            let bytes = bytes_of(&signature);
-            let signed = self.signs() && is_signed(&public, statement.as_bytes(), &bytes);
+            let bytes = hex_bytes(&signature).unwrap_or_default();
+            let signed = is_signed(&public, statement.as_bytes(), &bytes);
             let (id, public_key) = (object.key.last_segment().to_owned(), to_hex(&public));
             records.push(Evidence { id, verification, statement, signature, public_key, signed });
         }
         Ok(records)
     }
-}
-
-fn bytes_of(hex: &str) -> Vec<u8> {
-    hex.as_bytes()
-        .chunks(2)
-        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
 }

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use strongroom_codec::header::Kind;
 use strongroom_model::{Cx, PointId, SourceName, SystemId, Timeline, Timestamp, WalSegment};
-use strongroom_store::PutError;
 
 use crate::error::VaultError;
 use crate::layout::{self, PointPart};
@@ -42,10 +41,10 @@ impl Vault {
         why: &LetGo,
     ) -> Result<bool, VaultError> {
         let key = layout::point_part(source, point, PointPart::Expired);
-        match self.put_record(cx, &key, Kind::Tombstone, why).await {
+        match self.put_proven(cx, &key, Kind::Tombstone, why).await {
             Ok(()) => Ok(true),
-            Err(PutError::Exists { .. }) => Ok(false),
-            Err(PutError::Store(error)) => Err(error.into()),
+            Err(VaultError::Taken { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -57,17 +56,23 @@ impl Vault {
         (lineage, segment): (SystemId, WalSegment),
         why: &LetGo,
     ) -> Result<(), VaultError> {
-        match self.put_record(cx, &layout::floor(source, lineage, segment), Kind::Floor, why).await {
-            Ok(()) | Err(PutError::Exists { .. }) => Ok(()),
-            Err(PutError::Store(error)) => Err(error.into()),
+        match self.put_proven(cx, &layout::floor(source, lineage, segment), Kind::Floor, why).await {
+            Err(VaultError::Taken { .. }) => Ok(()),
+            result => result,
         }
     }
 
     /// How far this vault's retention let a lineage's WAL go.
     pub async fn floors(&self, source: &SourceName, lineage: SystemId) -> Result<Floors, VaultError> {
-        // Names of one timeline sort by segment: the last is the highest.
-        let listed = self.list(&layout::floors(source, lineage)).await?;
-        let segments = listed.iter().filter_map(|object| WalSegment::parse(object.key.last_segment()));
-        Ok(segments.map(|segment| ((lineage, segment.timeline), segment)).collect())
+        let mut floors = Floors::new();
+        // Names of one timeline sort by segment: from the end, the first that is proven is the highest.
+        for object in self.list(&layout::floors(source, lineage)).await?.iter().rev() {
+            let Some(segment) = WalSegment::parse(object.key.last_segment()) else { continue };
+            let timeline = (lineage, segment.timeline);
+            if !floors.contains_key(&timeline) && self.is_proven(&object.key, Kind::Floor).await? {
+                floors.insert(timeline, segment);
+            }
+        }
+        Ok(floors)
     }
 }

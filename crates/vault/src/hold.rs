@@ -15,7 +15,7 @@ use strongroom_model::{Cx, PointId, SourceName, Timestamp};
 use strongroom_store::Key;
 
 use crate::error::{VaultError, written};
-use crate::layout::{self, PointPart};
+use crate::layout::{self, HOLD_PLACED, HOLD_RELEASED, PointPart};
 use crate::open::Vault;
 
 /// Why a point is held, or why no longer.
@@ -56,9 +56,6 @@ impl Hold {
     }
 }
 
-const PLACED: &str = "placed";
-const RELEASED: &str = "released";
-
 impl Vault {
     /// Holds a committed point that has not expired.
     pub async fn place_hold(
@@ -79,7 +76,7 @@ impl Vault {
         }
         let held_before = self.held(source).await?.contains(point);
         let id = to_hex(&cx.random::<4>());
-        let key = layout::hold_part(source, point, &id, PLACED);
+        let key = layout::hold_part(source, point, &id, HOLD_PLACED);
         written(self.put_record(cx, &key, Kind::Hold, &placed).await)?;
         let hold = Hold { point: point.clone(), id, placed, released: None };
         if self.has_tombstone(source, point).await? && !held_before {
@@ -99,8 +96,8 @@ impl Vault {
         hold: &Hold,
         end: &HoldRecord,
     ) -> Result<(), VaultError> {
-        let key = layout::hold_part(source, &hold.point, &hold.id, RELEASED);
-        match written(self.put_record(cx, &key, Kind::Hold, end).await) {
+        let key = layout::hold_part(source, &hold.point, &hold.id, HOLD_RELEASED);
+        match self.put_proven(cx, &key, Kind::Hold, end).await {
             Err(VaultError::Taken { .. }) => Ok(()),
             result => result,
         }
@@ -109,13 +106,15 @@ impl Vault {
     /// Every hold of the source there ever was, by point.
     pub async fn holds(&self, source: &SourceName) -> Result<Vec<Hold>, VaultError> {
         let mut holds = Vec::new();
-        for (point, id) in self.hold_names(source).await?.0 {
-            let placed = layout::hold_part(source, &point, &id, PLACED);
-            let released = layout::hold_part(source, &point, &id, RELEASED);
+        let (names, ended) = self.hold_names(source).await?;
+        for (point, id) in names {
+            let is_released = ended.contains(&(point.clone(), id.clone()));
+            let placed = layout::hold_part(source, &point, &id, HOLD_PLACED);
+            let released = layout::hold_part(source, &point, &id, HOLD_RELEASED);
             let Some(placed) = self.get_record(&placed, Kind::Hold).await? else {
                 return Err(VaultError::Missing { key: placed.to_string(), place: self.place() });
             };
-            let released = self.get_record(&released, Kind::Hold).await?;
+            let released = if is_released { self.get_record(&released, Kind::Hold).await? } else { None };
             holds.push(Hold { point, id, placed, released });
         }
         Ok(holds)
@@ -133,8 +132,10 @@ impl Vault {
         let folder = layout::holds(source);
         for object in self.list(&folder).await? {
             match parse(&folder, &object.key) {
-                Some((name, PLACED)) => placed.insert(name),
-                Some((name, RELEASED)) => released.insert(name),
+                Some((name, HOLD_PLACED)) => placed.insert(name),
+                Some((name, HOLD_RELEASED)) if self.is_proven(&object.key, Kind::Hold).await? => {
+                    released.insert(name)
+                }
                 _ => continue,
             };
         }

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 use strongroom_codec::header::Kind;
+use strongroom_codec::keys::ContentKey;
+use strongroom_codec::manifest::{hex_bytes, to_hex};
 use strongroom_codec::stream::{StreamReader, StreamWriter};
 use strongroom_model::{Cx, SourceName, SystemId, Timestamp, WalFile};
 use strongroom_store::{Key, PutError};
@@ -35,6 +37,23 @@ pub struct JournalFacts {
     pub transactions: Option<(Timestamp, Timestamp)>,
 }
 
+/// The first chunk of a WAL file's object: its facts and, where keys are divided, what the content is opened and told by.
+#[derive(Serialize, Deserialize)]
+struct Front {
+    #[serde(flatten)]
+    facts: JournalFacts,
+    #[serde(flatten)]
+    apart: Option<Apart>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Apart {
+    /// The content key, encapsulated.
+    content_key: String,
+    /// Keyed hash of the content, for hosts that may not read it.
+    content_hash: String,
+}
+
 /// What shipping a file came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -60,10 +79,21 @@ impl Vault {
     ) -> Result<Shipped, VaultError> {
         let key = layout::wal_file(source, lineage, file);
         let mut writer = StreamWriter::new(self.scope(&key), Kind::Journal, self.suite, cx.random());
+        // Whoever appends must know the timelines.
+        let is_history = matches!(file, WalFile::History(_));
+        let content_key = self.keys.new_content_key(cx.random()).filter(|_| !is_history);
+        let apart = content_key.as_ref().map(|key| Apart {
+            content_key: to_hex(key.encapsulated()),
+            content_hash: to_hex(&self.fingerprints.content_hash(content)),
+        });
+        let front = Front { facts: facts.clone(), apart };
         writer.push(
-            &serde_json::to_vec(facts)
+            &serde_json::to_vec(&front)
                 .unwrap_or_else(|why| unreachable!("journal facts are not JSON: {why}")),
         );
+        if let Some(key) = &content_key {
+            writer.seal_rest(key);
+        }
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(THREADS);
         writer.push_all(&content.chunks(PART).collect::<Vec<_>>(), threads);
         let object = writer.finish();
@@ -71,14 +101,33 @@ impl Vault {
         match self.store.put_new(&key, object.into()).await {
             Ok(()) => Ok(Shipped::Stored { bytes }),
             Err(PutError::Store(error)) => Err(error.into()),
-            Err(PutError::Exists { .. }) => match self.fetch_at(&key).await? {
-                Some((_, there)) if there == content => Ok(Shipped::AlreadyThere),
+            Err(PutError::Exists { .. }) => match self.content_hash(&key).await? {
+                Some(there) if there == to_hex(&self.fingerprints.content_hash(content)) => {
+                    Ok(Shipped::AlreadyThere)
+                }
                 Some(_) => {
                     Err(VaultError::JournalDiffers { file, source_name: source.clone(), place: self.place() })
                 }
                 None => Err(VaultError::Missing { key: key.to_string(), place: self.place() }),
             },
         }
+    }
+
+    /// The keyed hash of a WAL file's content: of what was read or, where this host may not read it, as its shipper
+    /// noted it. `None` if there is no such file.
+    async fn content_hash(&self, key: &Key) -> Result<Option<String>, VaultError> {
+        match self.fetch_at(key).await {
+            Ok(fetched) => Ok(fetched.map(|(_, content)| to_hex(&self.fingerprints.content_hash(&content)))),
+            Err(VaultError::AppendOnly { .. }) => {
+                Ok(self.read_front(key).await?.apart.map(|apart| apart.content_hash))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a replica's WAL file has the same content as ours. Both must be there.
+    pub(crate) async fn is_same_journal(&self, key: &Key, other: &Vault) -> Result<bool, VaultError> {
+        Ok(self.content_hash(key).await? == other.content_hash(key).await?)
     }
 
     /// A shipped WAL file, whole and checked; `None` only if the store says with authority that there is none.
@@ -112,21 +161,44 @@ impl Vault {
         lineage: SystemId,
         file: WalFile,
     ) -> Result<JournalFacts, VaultError> {
-        let key = layout::wal_file(source, lineage, file);
-        let size = self.store.head(&key).await?.size;
-        let front = self.store.get_range(&key, 0..size.min(FACTS_READ)).await?;
-        let mut reader = self.open_journal(&key, &front)?;
-        self.read_facts(&key, &mut reader)
+        Ok(self.read_front(&layout::wal_file(source, lineage, file)).await?.facts)
     }
 
-    pub(crate) async fn fetch_at(&self, key: &Key) -> Result<Option<(JournalFacts, Vec<u8>)>, VaultError> {
+    async fn read_front(&self, key: &Key) -> Result<Front, VaultError> {
+        let size = self.store.head(key).await?.size;
+        let front = self.store.get_range(key, 0..size.min(FACTS_READ)).await?;
+        self.next_front(key, &mut self.open_journal(key, &front)?)
+    }
+
+    async fn fetch_at(&self, key: &Key) -> Result<Option<(JournalFacts, Vec<u8>)>, VaultError> {
         let object = match self.store.get(key).await {
             Ok(object) => object,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let mut reader = self.open_journal(key, &object)?;
-        let facts = self.read_facts(key, &mut reader)?;
+        self.read_journal(key, &object).map(Some)
+    }
+
+    /// Whether a WAL file's object is whole, as far as this host can tell.
+    pub(crate) fn check_journal(&self, key: &Key, object: &[u8]) -> Result<(), VaultError> {
+        if self.may_read() {
+            return self.read_journal(key, object).map(drop);
+        }
+        let mut reader = self.open_journal(key, object)?;
+        self.next_front(key, &mut reader)?;
+        reader.skip_rest().map_err(|why| damaged(key, self.place(), why))
+    }
+
+    /// A WAL file's object, opened to its end.
+    fn read_journal(&self, key: &Key, object: &[u8]) -> Result<(JournalFacts, Vec<u8>), VaultError> {
+        let mut reader = self.open_journal(key, object)?;
+        let Front { facts, apart } = self.next_front(key, &mut reader)?;
+        if let Some(apart) = apart {
+            self.check_may_read()?;
+            let content_key = ContentKey::closed(hex_bytes(&apart.content_key).unwrap_or_default());
+            let opened = reader.open_rest(&self.keys.open(&content_key));
+            opened.map_err(|why| damaged(key, self.place(), why))?;
+        }
         let mut content = Vec::with_capacity(facts.size.min(1 << 30) as usize);
         while let Some(part) = reader.next_chunk().map_err(|why| damaged(key, self.place(), why))? {
             content.extend_from_slice(&part);
@@ -134,7 +206,7 @@ impl Vault {
         if content.len() as u64 != facts.size || facts.name != key.last_segment() {
             return Err(damaged(key, self.place(), "its content is not what its facts say".to_owned()));
         }
-        Ok(Some((facts, content)))
+        Ok((facts, content))
     }
 
     fn open_journal<'a>(&self, key: &Key, object: &'a [u8]) -> Result<StreamReader<'a>, VaultError> {
@@ -142,7 +214,7 @@ impl Vault {
             .map_err(|why| damaged(key, self.place(), why))
     }
 
-    fn read_facts(&self, key: &Key, reader: &mut StreamReader<'_>) -> Result<JournalFacts, VaultError> {
+    fn next_front(&self, key: &Key, reader: &mut StreamReader<'_>) -> Result<Front, VaultError> {
         let front = reader.next_chunk().map_err(|why| damaged(key, self.place(), why))?.unwrap_or_default();
         serde_json::from_slice(&front).map_err(|why| damaged(key, self.place(), why.to_string()))
     }

@@ -10,8 +10,8 @@ use std::io::{Read, Write};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use strongroom_codec::header::{Kind, Suite};
-use strongroom_codec::manifest::{from_hex, to_hex};
-use strongroom_codec::seal::VaultKey;
+use strongroom_codec::keys::{Keyring, VaultKey};
+use strongroom_codec::manifest::{from_hex, hex_bytes, to_hex};
 use strongroom_codec::stream::{StreamScope, read_record, write_record};
 use strongroom_model::{Cx, VaultId};
 use zeroize::Zeroizing;
@@ -78,6 +78,9 @@ const PBKDF2_LIMIT: u32 = 20_000_000;
 const ARGON2_MEMORY_LIMIT_KIB: u32 = 1 << 20;
 const ARGON2_PASSES_LIMIT: u32 = 64;
 
+/// Bytes of an append key and a public key of P-256.
+const LONGEST_SECRET: usize = 32 + 65;
+
 /// A wrapped copy of the vault key, as stored (JSON).
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -93,26 +96,26 @@ pub(crate) enum KeySlot {
 }
 
 impl KeySlot {
-    /// Wraps `key` for `recipient`.
+    /// Wraps a secret for `recipient`: a vault key, or what a host needs that may only append.
     pub(crate) async fn wrap(
         cx: &Cx,
         (vault, suite): (&VaultId, Suite),
-        key: &VaultKey,
+        secret: &[u8],
         recipient: &Recipient,
     ) -> Result<KeySlot, VaultError> {
         match recipient {
             Recipient::Passphrase(passphrase) if passphrase.is_empty() => {
                 Err(VaultError::Recipient("an empty passphrase protects nothing".into()))
             }
-            Recipient::Passphrase(passphrase) if suite == Suite::Fips => {
+            Recipient::Passphrase(passphrase) if suite.is_fips() => {
                 let salt = cx.random::<16>();
                 let wrapping = stretch_fips(passphrase, &salt, PBKDF2_ITERATIONS)?;
                 let scope = StreamScope { key: &wrapping, vault, path: "key" };
-                let wrapped = write_record(scope, Kind::Key, suite, cx.random(), key.expose());
+                let wrapped = write_record(scope, Kind::Key, Suite::Fips, cx.random(), secret);
                 let (salt, wrapped) = (to_hex(&salt), to_hex(&wrapped));
                 Ok(KeySlot::Pbkdf2 { iterations: PBKDF2_ITERATIONS, salt, wrapped })
             }
-            Recipient::Age(_) if suite == Suite::Fips => Err(VaultError::Recipient(
+            Recipient::Age(_) if suite.is_fips() => Err(VaultError::Recipient(
                 "age is not made of approved algorithms: a vault of the FIPS suite opens by passphrase or a key management service"
                     .into(),
             )),
@@ -121,7 +124,7 @@ impl KeySlot {
                 let cost = (ARGON2_MEMORY_KIB, ARGON2_PASSES, ARGON2_LANES);
                 let wrapping = stretch(passphrase, &salt, cost)?;
                 let scope = StreamScope { key: &wrapping, vault, path: "key" };
-                let wrapped = write_record(scope, Kind::Key, Suite::Aes256Gcm, cx.random(), key.expose());
+                let wrapped = write_record(scope, Kind::Key, Suite::Aes256Gcm, cx.random(), secret);
                 Ok(KeySlot::Passphrase {
                     memory_kib: cost.0,
                     passes: cost.1,
@@ -134,12 +137,12 @@ impl KeySlot {
                 let recipient: age::x25519::Recipient = text.trim().parse().map_err(|why| {
                     VaultError::Recipient(format!("'{text}' is not an age recipient: {why}"))
                 })?;
-                let wrapped = age_encrypt(&recipient, key.expose())
+                let wrapped = age_encrypt(&recipient, secret)
                     .map_err(|why| VaultError::Recipient(format!("wrap the vault key for {text}: {why}")))?;
                 Ok(KeySlot::Age { recipient: recipient.to_string(), wrapped })
             }
             Recipient::Kms(kms) => {
-                let wrapped = kms.wrap(vault, key.expose()).await?;
+                let wrapped = kms.wrap(vault, secret).await?;
                 Ok(KeySlot::Kms { kms: kms.kind(), key: kms.key(), wrapped })
             }
         }
@@ -170,20 +173,20 @@ impl KeySlot {
         matches!(self, KeySlot::Passphrase { .. } | KeySlot::Pbkdf2 { .. })
     }
 
-    /// The vault key, if this slot is of the kind that `unlock` has something for and it opens. An error means that a service
+    /// The vault's keys, if this slot is of the kind that `unlock` has something for and it opens. An error means that a service
     /// could not be asked.
     pub(crate) async fn unwrap(
         &self,
-        vault: &VaultId,
+        (vault, suite): (&VaultId, Suite),
         unlock: &Unlock,
-    ) -> Result<Option<VaultKey>, KmsError> {
+    ) -> Result<Option<Keyring>, KmsError> {
         let opened = match self {
             KeySlot::Kms { kms, wrapped, .. } => self.unwrap_by_kms(vault, (*kms, wrapped), unlock).await?,
             KeySlot::Passphrase { .. } | KeySlot::Pbkdf2 { .. } | KeySlot::Age { .. } => {
                 self.unwrap_here(vault, unlock)
             }
         };
-        Ok(opened.and_then(|opened| <[u8; 32]>::try_from(&opened[..]).ok().map(VaultKey::new)))
+        Ok(opened.and_then(|secret| Keyring::read(suite, &secret)))
     }
 
     async fn unwrap_by_kms(
@@ -260,16 +263,10 @@ fn age_decrypt(identities: &str, wrapped: &str) -> Option<Vec<u8>> {
     let decryptor = age::Decryptor::new(ArmoredReader::new(wrapped.as_bytes())).ok()?;
     let mut reader =
         decryptor.decrypt(identities.iter().map(|identity| &**identity as &dyn age::Identity)).ok()?;
-    let mut key = Vec::with_capacity(64);
-    // One byte more than a key would already be wrong: a forged file cannot make us read on.
-    reader.by_ref().take(33).read_to_end(&mut key).ok()?;
-    Some(key)
-}
-
-fn hex_bytes(text: &str) -> Option<Vec<u8>> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    let byte = |pair: &[u8; 2]| from_hex::<1>(std::str::from_utf8(pair).ok()?).map(|[byte]| byte);
-    pairs.iter().map(byte).collect()
+    let mut secret = Vec::with_capacity(2 * LONGEST_SECRET);
+    // One byte more than a secret would already be wrong: a forged file cannot make us read on.
+    reader.by_ref().take(LONGEST_SECRET as u64 + 1).read_to_end(&mut secret).ok()?;
+    Some(secret)
 }
 
 /// A new age identity: the text of an identity file, and its recipient.

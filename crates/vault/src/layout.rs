@@ -146,6 +146,15 @@ pub fn kind(key: &Key) -> Option<Kind> {
     })
 }
 
+/// Whether something goes at the word of the record under this key.
+pub fn lets_go(key: &Key) -> bool {
+    match kind(key) {
+        Some(Kind::Tombstone | Kind::Floor) => true,
+        Some(Kind::Hold) => key.last_segment() == HOLD_RELEASED,
+        _ => false,
+    }
+}
+
 /// A WAL file.
 pub fn wal_file(source: &SourceName, lineage: SystemId, file: WalFile) -> Key {
     let folder = wal(source, lineage);
@@ -191,6 +200,12 @@ pub fn sweep_done(source: &SourceName, id: &str) -> Key {
 pub fn holds(source: &SourceName) -> String {
     format!("holds/{source}")
 }
+
+/// The name of a hold's beginning.
+pub const HOLD_PLACED: &str = "placed";
+
+/// The name of a hold's end.
+pub const HOLD_RELEASED: &str = "released";
 
 /// A hold's beginning (`placed`) or end (`released`). `id` is hexadecimal.
 pub fn hold_part(source: &SourceName, point: &PointId, id: &str, part: &str) -> Key {

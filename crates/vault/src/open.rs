@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use strongroom_codec::fingerprint::FingerprintKey;
 use strongroom_codec::header::{FORMAT, Suite};
+use strongroom_codec::keys::{Keyring, VaultKey};
 use strongroom_codec::manifest::to_hex;
-use strongroom_codec::seal::VaultKey;
 use strongroom_model::{Cx, Timestamp, VaultId};
 use strongroom_store::{Head, Key, PutError, Store, StoreError};
 
@@ -37,7 +37,7 @@ pub struct Vault {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) id: VaultId,
     pub(crate) suite: Suite,
-    pub(crate) key: VaultKey,
+    pub(crate) keys: Keyring,
     pub(crate) fingerprints: FingerprintKey,
     pub(crate) key_id: String,
     /// The nonce of its `vault.json`: this place's own, whereas a replica has the same id.
@@ -73,8 +73,10 @@ impl Vault {
         }
         let (id, key_id) = (VaultId::new(cx.random()), to_hex(&cx.random::<4>()));
         let key = if suite == Suite::Plain { VaultKey::public() } else { VaultKey::new(cx.random()) };
+        let keys = Keyring::whole(suite, key);
         for (n, recipient) in (1..).zip(recipients) {
-            let slot = KeySlot::wrap(cx, (&id, suite), &key, recipient).await?;
+            let Some(secret) = keys.secret() else { unreachable!("a new vault's key is whole") };
+            let slot = KeySlot::wrap(cx, (&id, suite), &secret, recipient).await?;
             let slot =
                 serde_json::to_vec_pretty(&slot).map_err(|why| VaultError::Recipient(why.to_string()))?;
             written(store.put_new(&layout::key_slot(&key_id, n), slot.into()).await)?;
@@ -88,28 +90,29 @@ impl Vault {
             tool: tool.to_owned(),
             nonce: to_hex(&cx.random::<16>()),
         };
-        Vault::write(store, file, key).await
+        Vault::write(store, file, keys).await
     }
 
     /// Writes `vault.json`, last of all: from here on there is a vault.
     pub(crate) async fn write(
         store: Arc<dyn Store>,
         file: VaultFile,
-        key: VaultKey,
+        keys: Keyring,
     ) -> Result<Vault, VaultError> {
         let place = store.place();
         let json = serde_json::to_vec_pretty(&file)
             .map_err(|why| VaultError::VaultFile { place: place.clone(), why: why.to_string() })?;
         match store.put_new(&layout::vault(), json.into()).await {
-            Ok(()) => Ok(Vault::of(store, file, key)),
+            Ok(()) => Ok(Vault::of(store, file, keys)),
             Err(PutError::Exists { .. }) => Err(VaultError::AlreadyAVault { place }),
             Err(PutError::Store(error)) => Err(error.into()),
         }
     }
 
-    fn of(store: Arc<dyn Store>, file: VaultFile, key: VaultKey) -> Vault {
+    fn of(store: Arc<dyn Store>, file: VaultFile, keys: Keyring) -> Vault {
         let VaultFile { vault: id, suite, key: key_id, nonce, .. } = file;
-        Vault { fingerprints: key.fingerprint_key(suite), store, id, suite, key, key_id, nonce }
+        let fingerprints = keys.append_key().fingerprint_key(suite);
+        Vault { fingerprints, store, id, suite, keys, key_id, nonce }
     }
 
     /// Opens the vault in `store`.
@@ -120,13 +123,11 @@ impl Vault {
             Err(error) if error.is_not_found() => return Err(VaultError::NotAVault { place }),
             Err(error) => return Err(error.into()),
         };
-        let key = match file.suite {
-            Suite::Plain => VaultKey::public(),
-            Suite::Aes256Gcm | Suite::Fips | Suite::ChaCha20Poly1305 => {
-                unlock_key(&*store, &file, unlock).await?
-            }
+        let keys = match file.suite {
+            Suite::Plain => Keyring::whole(Suite::Plain, VaultKey::public()),
+            _ => unlock_keys(&*store, &file, unlock).await?,
         };
-        Ok(Vault::of(store, file, key))
+        Ok(Vault::of(store, file, keys))
     }
 
     /// The vault's id.
@@ -137,6 +138,16 @@ impl Vault {
     /// How its objects are protected.
     pub fn suite(&self) -> Suite {
         self.suite
+    }
+
+    /// Whether this host may read what points and WAL hold, and sign; with the append key it may not.
+    pub fn may_read(&self) -> bool {
+        self.keys.vault_key().is_some()
+    }
+
+    /// An error if this host may only append.
+    pub fn check_may_read(&self) -> Result<(), VaultError> {
+        if self.may_read() { Ok(()) } else { Err(VaultError::AppendOnly { place: self.place() }) }
     }
 
     /// Where it is.
@@ -172,7 +183,8 @@ fn read_vault_file(bytes: &[u8], place: &str) -> Result<VaultFile, VaultError> {
     Ok(file)
 }
 
-async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Result<VaultKey, VaultError> {
+/// The keys that `unlock` opens: the whole of them if any copy has it.
+async fn unlock_keys(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Result<Keyring, VaultError> {
     let place = store.place();
     let what = match (&unlock.passphrase, &unlock.identities, unlock.kms.is_empty()) {
         (None, None, true) => return Err(VaultError::Locked { place }),
@@ -188,8 +200,8 @@ async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Res
     }
     let damaged =
         |key: &Key, why: String| VaultError::Damaged { key: key.to_string(), place: place.clone(), why };
-    let (mut unreadable, mut opened): (Option<VaultError>, Option<(Key, VaultKey)>) = (None, None);
-    let mut silent = None;
+    let (mut unreadable, mut silent) = (None, None);
+    let (mut proven, mut opened): (Option<Keyring>, Vec<(Key, Keyring)>) = (None, Vec::new());
     for path in slots {
         let bytes = store.get(&path).await?;
         let slot = match serde_json::from_slice::<KeySlot>(&bytes) {
@@ -199,8 +211,8 @@ async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Res
                 continue;
             }
         };
-        let key = match slot.unwrap(&file.vault, unlock).await {
-            Ok(Some(key)) => key,
+        let keys = match slot.unwrap((&file.vault, file.suite), unlock).await {
+            Ok(Some(keys)) => keys,
             Ok(None) => continue,
             // Another copy may open without it.
             Err(error) => {
@@ -208,22 +220,25 @@ async fn unlock_key(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Res
                 continue;
             }
         };
-        if slot.proves_its_writer() {
-            return Ok(key);
-        }
-        // Who may only write could wrap a key of their own for our recipient, and read what we seal with it from then on.
-        match &opened {
-            Some((other, first)) if *first != key => {
-                return Err(damaged(
-                    &path,
-                    format!("it wraps another key than {other}: one of them is forged"),
-                ));
-            }
-            _ => opened = Some((path, key)),
+        match slot.proves_its_writer() {
+            true if keys.vault_key().is_some() => return Ok(keys),
+            true => proven = Some(keys),
+            false => opened.push((path, keys)),
         }
     }
-    match opened {
-        Some((_, key)) => Ok(key),
+    if let Some(proven) = &proven {
+        opened.retain(|(_, keys)| keys.is_same_vault(proven));
+    }
+    // Who may only write could wrap a key of their own for our recipient, and read what we seal with it from then on.
+    if let Some((first, keys)) = opened.first()
+        && let Some((other, _)) = opened.iter().find(|(_, other)| !other.is_same_vault(keys))
+    {
+        return Err(damaged(other, format!("it wraps another key than {first}: one of them is forged")));
+    }
+    let opened: Vec<Keyring> = proven.into_iter().chain(opened.into_iter().map(|(_, keys)| keys)).collect();
+    let whole = opened.iter().find(|keys| keys.vault_key().is_some());
+    match whole.or(opened.first()) {
+        Some(keys) => Ok(keys.clone()),
         None => Err(silent.or(unreadable).unwrap_or(VaultError::WrongKey { what, place })),
     }
 }

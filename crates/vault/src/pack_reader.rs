@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use strongroom_codec::keys::PointKey;
 use strongroom_codec::pack::{PackReader, PackScope, TRAILER_SIZE, Trailer, pack_header};
-use strongroom_codec::seal::PointKey;
 use strongroom_model::point::PackRef;
 use strongroom_model::{PointId, SourceName};
 use strongroom_store::Key;
@@ -151,7 +151,7 @@ impl Packs {
         let (_, point_key) =
             owner.ok_or_else(|| damaged(&key, place.clone(), "no key for its owner".to_owned()))?;
         let scope = PackScope {
-            key: point_key,
+            key: &vault.keys.open_point(point_key),
             fingerprints: &vault.fingerprints,
             vault: &vault.id,
             path: key.as_str(),

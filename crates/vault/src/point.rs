@@ -82,7 +82,7 @@ impl Vault {
         if manifest.len() as u64 != size || to_hex(&object_hash(self.suite, &manifest)) != hash {
             return Err(damaged(path, self.place(), "it is not the manifest that was committed".to_owned()));
         }
-        let reader = ManifestReader::new(&self.key, &self.id, path.as_str(), &manifest)
+        let reader = ManifestReader::new(self.keys.append_key(), &self.id, path.as_str(), &manifest)
             .map_err(|why| damaged(&path, self.place(), why))?;
         let facts = reader.facts().clone();
         let packs =
@@ -157,8 +157,8 @@ impl Point {
     pub fn rows<E: From<VaultError>>(&self, mut each: impl FnMut(FileRow) -> Result<(), E>) -> Result<(), E> {
         let vault = self.packs.vault();
         let unreadable = |why| E::from(damaged(&self.path, vault.place(), why));
-        let mut reader =
-            ManifestReader::new(&vault.key, &vault.id, &self.path, &self.manifest).map_err(unreadable)?;
+        let mut reader = ManifestReader::new(vault.keys.append_key(), &vault.id, &self.path, &self.manifest)
+            .map_err(unreadable)?;
         while let Some(row) = reader.next_row().map_err(unreadable)? {
             each(row)?;
         }
@@ -175,6 +175,7 @@ impl Point {
         take: &mut Take<'_, E>,
         lose: &mut Lose<'_>,
     ) -> Result<(), E> {
+        self.packs.vault().check_may_read()?;
         let pieces = pieces(rows);
         let (given, lost) = (Cell::new(0u64), Cell::new(0u64));
         let mut take = |row, first, bytes: &[u8]| {

@@ -29,6 +29,17 @@ pub struct RecipientRow {
     pub label: Option<String>,
     /// When it was added, by the clock of whoever did; unknown for those of `init` before version 0.2.
     pub added_at: Option<Timestamp>,
+    /// Whether it says that it opens no more than is needed to append.
+    pub append_only: bool,
+}
+
+/// How much a recipient opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    Whole,
+    /// What is needed to append points and WAL; nothing that they hold.
+    AppendOnly,
 }
 
 /// Whether a recipient was proven to open the vault.
@@ -37,6 +48,8 @@ pub struct RecipientRow {
 pub enum Proof {
     /// Its copy was unwrapped and is the key that opened a sealed object of this vault.
     Proven,
+    /// The same, of a copy that may only append: no restore comes of it.
+    ProvenToAppend,
     /// Nothing was given that could open it.
     NotTried,
     /// What was given for its kind does not open it.
@@ -54,6 +67,9 @@ struct SlotFile {
     label: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     added_at: Option<Timestamp>,
+    /// For people: what the copy opens, only its opening shows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    append_only: bool,
 }
 
 /// Why and when a recipient was removed.
@@ -68,19 +84,31 @@ impl Vault {
         Ok(self.slot_files().await?.into_iter().map(|(number, file)| row(number, file.as_ref())).collect())
     }
 
-    /// Wraps the key for one more recipient; its number.
+    /// Wraps the key for one more recipient, or as much of it as `scope` says; its number.
     pub async fn add_recipient(
         &self,
         cx: &Cx,
-        recipient: &Recipient,
+        (recipient, scope): (&Recipient, Scope),
         label: Option<String>,
     ) -> Result<u32, VaultError> {
         if self.suite == Suite::Plain {
             let why = "this vault is not encrypted: there is no key to wrap";
             return Err(VaultError::Recipient(why.into()));
         }
-        let slot = KeySlot::wrap(cx, (&self.id, self.suite), &self.key, recipient).await?;
-        let file = SlotFile { slot, label, added_at: Some(cx.now()) };
+        let secret = match scope {
+            Scope::Whole => {
+                self.keys.secret().ok_or_else(|| VaultError::AppendOnly { place: self.place() })?
+            }
+            Scope::AppendOnly => self.keys.append_secret().ok_or_else(|| {
+                let place = self.place();
+                VaultError::Recipient(format!(
+                    "the vault in {place} was made before keys were divided: whoever opens it reads everything"
+                ))
+            })?,
+        };
+        let slot = KeySlot::wrap(cx, (&self.id, self.suite), &secret, recipient).await?;
+        let append_only = scope == Scope::AppendOnly;
+        let file = SlotFile { slot, label, added_at: Some(cx.now()), append_only };
         self.put_slot(&file).await
     }
 
@@ -101,7 +129,7 @@ impl Vault {
         Err(VaultError::TooLarge("every number a recipient can have is taken".into()))
     }
 
-    /// Removes a recipient, if another one is proven to open the vault: by `unlock`, or as the one just added. What merely lies
+    /// Removes a recipient, if another one is proven to open the whole vault: by `unlock`, or as the one just added. What merely lies
     /// there is no proof, for anybody who may write could have put it there.
     ///
     /// Of two removals at once that rely on each other's recipient, each looks again after its own, and at least one sees that
@@ -113,10 +141,13 @@ impl Vault {
         (unlock, added): (&Unlock, Option<u32>),
     ) -> Result<(), VaultError> {
         let slots = self.slot_files().await?;
+        self.check_may_read()?;
         let Some((_, file)) = slots.iter().find(|(other, _)| *other == number) else {
             return Err(VaultError::Recipient(format!("the vault has no recipient {number}")));
         };
-        if !self.is_another_proven(&slots, number, (unlock, added)).await? {
+        // Nothing is lost with one that could not read.
+        let append_only = file.as_ref().is_some_and(|file| file.append_only);
+        if !append_only && !self.is_another_proven(&slots, number, (unlock, added)).await? {
             return Err(VaultError::LastRecipient { number });
         }
         let json = serde_json::to_vec_pretty(&Removal { at: cx.now() })
@@ -125,7 +156,7 @@ impl Vault {
             Ok(()) | Err(PutError::Exists { .. }) => {}
             Err(PutError::Store(error)) => return Err(error.into()),
         }
-        if self.is_another_proven(&self.slot_files().await?, number, (unlock, added)).await? {
+        if append_only || self.is_another_proven(&self.slot_files().await?, number, (unlock, added)).await? {
             return Ok(());
         }
         if let Some(file) = file {
@@ -142,11 +173,11 @@ impl Vault {
     ) -> Result<bool, VaultError> {
         for (other, file) in slots.iter().filter(|(other, _)| *other != number) {
             let opened = match file {
-                _ if Some(*other) == added => return Ok(true),
-                Some(file) => file.slot.unwrap(&self.id, unlock).await?,
+                Some(file) if Some(*other) == added => return Ok(!file.append_only),
+                Some(file) => file.slot.unwrap((&self.id, self.suite), unlock).await?,
                 None => None,
             };
-            if opened.is_some_and(|key| key == self.key) {
+            if opened.is_some_and(|keys| keys.vault_key().is_some() && keys.is_same_vault(&self.keys)) {
                 return Ok(true);
             }
         }
@@ -161,9 +192,10 @@ impl Vault {
             let proof = match &file {
                 None => Proof::Worthless,
                 Some(file) if !file.slot.is_tried_by(unlock) => Proof::NotTried,
-                Some(file) => match file.slot.unwrap(&self.id, unlock).await? {
-                    Some(key) if key == self.key => Proof::Proven,
-                    Some(_) => Proof::Worthless,
+                Some(file) => match file.slot.unwrap((&self.id, self.suite), unlock).await? {
+                    Some(keys) if !keys.is_same_vault(&self.keys) => Proof::Worthless,
+                    Some(keys) if keys.vault_key().is_some() => Proof::Proven,
+                    Some(_) => Proof::ProvenToAppend,
                     None => Proof::DoesNotOpen,
                 },
             };
@@ -207,6 +239,7 @@ fn row(number: u32, file: Option<&SlotFile>) -> RecipientRow {
         kind: file.map(|file| file.slot.shown()),
         label: file.and_then(|file| file.label.clone()),
         added_at: file.and_then(|file| file.added_at),
+        append_only: file.is_some_and(|file| file.append_only),
     }
 }
 

@@ -60,11 +60,12 @@ impl Vault {
             tool: tool.to_owned(),
             nonce: to_hex(&cx.random::<16>()),
         };
-        Vault::write(store, file, self.key.clone()).await
+        Vault::write(store, file, self.keys.clone()).await
     }
 
     async fn wrap(&self, cx: &Cx, recipient: &Recipient) -> Result<Bytes, VaultError> {
-        let slot = KeySlot::wrap(cx, (&self.id, self.suite), &self.key, recipient).await?;
+        let secret = self.keys.secret().ok_or_else(|| VaultError::AppendOnly { place: self.place() })?;
+        let slot = KeySlot::wrap(cx, (&self.id, self.suite), &secret, recipient).await?;
         let slot = serde_json::to_vec_pretty(&slot).map_err(|why| VaultError::Recipient(why.to_string()))?;
         Ok(slot.into())
     }
@@ -87,7 +88,7 @@ impl Vault {
         if self.nonce == other.nonce {
             return Err(VaultError::SamePlace { place: self.place(), other: other.place() });
         }
-        if self.suite != other.suite || self.key != other.key {
+        if !self.keys.is_same_vault(&other.keys) {
             return differs("it has the same id and another key".to_owned());
         }
         Ok(())

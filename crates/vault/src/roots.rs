@@ -129,7 +129,7 @@ impl Roots {
 impl Sweeper<'_> {
     /// Looks at every point and adds what must be spared to `roots`.
     pub(crate) async fn look(&self, roots: &mut Roots) -> Result<(), VaultError> {
-        let tombstones = self.having(PointPart::Expired).await?;
+        let tombstones = self.tombstones(&roots.tombstones).await?;
         let held = self.vault.held(self.source).await?;
         let intents = self.having(PointPart::Intent).await?;
         let decided = self.having(PointPart::Decision).await?;
@@ -163,6 +163,19 @@ impl Sweeper<'_> {
             self.reach_of_committed(roots, &point).await?;
         }
         Ok(())
+    }
+
+    /// Points that were let go by who may; of those `known` it was asked before.
+    async fn tombstones(&self, known: &BTreeSet<PointId>) -> Result<BTreeSet<PointId>, VaultError> {
+        let found = self.having(PointPart::Expired).await?;
+        let proven = futures::stream::iter(found)
+            .map(|point| async move {
+                let key = layout::point_part(self.source, &point, PointPart::Expired);
+                let counts = known.contains(&point) || self.vault.is_proven(&key, Kind::Tombstone).await?;
+                Ok::<_, VaultError>(counts.then_some(point))
+            })
+            .buffered(RECORDS_AT_ONCE);
+        proven.try_filter_map(async |point| Ok(point)).try_collect().await
     }
 
     async fn having(&self, part: PointPart) -> Result<BTreeSet<PointId>, VaultError> {
@@ -297,8 +310,9 @@ impl Sweeper<'_> {
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let reader = ManifestReader::new(&self.vault.key, &self.vault.id, path.as_str(), &manifest)
-            .map_err(|why| damaged(&path, self.vault.place(), why))?;
+        let reader =
+            ManifestReader::new(self.vault.keys.append_key(), &self.vault.id, path.as_str(), &manifest)
+                .map_err(|why| damaged(&path, self.vault.place(), why))?;
         Ok(Some(reader.packs().to_vec()))
     }
 

@@ -128,6 +128,8 @@ impl Vault {
         source: &SourceName,
         options: &SweepOptions,
     ) -> Result<Swept, VaultError> {
+        // Who let what go, only the whole key tells.
+        self.check_may_read()?;
         let id = format!("{}-{}", cx.now().compact(), to_hex(&cx.random::<4>()));
         let sweeper = Sweeper {
             cx,

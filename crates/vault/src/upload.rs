@@ -31,9 +31,9 @@ use serde::{Deserialize, Serialize};
 use strongroom_codec::compress::Compression;
 use strongroom_codec::digest::object_hash;
 use strongroom_codec::header::Kind;
+use strongroom_codec::keys::PointKey;
 use strongroom_codec::manifest::{ManifestWriter, to_hex};
 use strongroom_codec::pack::{PackScope, PackWriter, pack_header};
-use strongroom_codec::seal::PointKey;
 use strongroom_model::entry::EntryPath;
 use strongroom_model::page::{PAGE_SIZE, Run, push_run};
 use strongroom_model::point::{Decision, FileRow, Intent, PackRef, PointFacts, Summary};
@@ -64,6 +64,9 @@ pub(crate) struct IntentRecord {
     #[serde(flatten)]
     pub(crate) intent: Intent,
     pub(crate) point_key: String,
+    /// The point's content key, encapsulated, where the suite has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content_key: Option<String>,
 }
 
 /// How to store a point.
@@ -151,8 +154,12 @@ impl Vault {
         options: UploadOptions,
         followers: &[Arc<Vault>],
     ) -> Result<Upload, VaultError> {
-        let key = PointKey::new(cx.random());
-        let record = IntentRecord { intent: intent.clone(), point_key: to_hex(key.expose()) };
+        let key = PointKey::new(cx.random(), self.keys.new_content_key(cx.random()));
+        let record = IntentRecord {
+            intent: intent.clone(),
+            point_key: to_hex(key.expose()),
+            content_key: key.content().map(|content| to_hex(content.encapsulated())),
+        };
         let path = layout::point_part(&intent.source, &intent.point, PointPart::Intent);
         written(self.put_record(cx, &path, Kind::Intent, &record).await)?;
         let parent = match self.open_parent(&intent, options.rebase_after).await {
@@ -199,7 +206,8 @@ async fn follow(cx: &Cx, vaults: &[Arc<Vault>], record: &IntentRecord) -> Vec<Fo
     let Intent { source, point, .. } = &record.intent;
     let path = layout::point_part(source, point, PointPart::Intent);
     let intent = Intent { copied_at: Some(cx.now()), ..record.intent.clone() };
-    let copied = IntentRecord { intent, point_key: record.point_key.clone() };
+    let (point_key, content_key) = (record.point_key.clone(), record.content_key.clone());
+    let copied = IntentRecord { intent, point_key, content_key };
     let mut followers = Vec::new();
     for vault in vaults {
         let follower = Follower { vault: Arc::clone(vault), lost: AtomicBool::new(false) };

@@ -34,6 +34,7 @@ use crate::layout::{self, PointPart};
 use crate::open::Vault;
 use crate::pack_reader::Packs;
 use crate::point::Point;
+use crate::record::FORGED;
 
 /// How much to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -137,7 +138,7 @@ type Bad = (String, Vec<Range<u32>>);
 #[derive(Default)]
 struct Table {
     packs: BTreeMap<PackName, PackRef>,
-    keys: BTreeMap<PointId, strongroom_codec::seal::PointKey>,
+    keys: BTreeMap<PointId, strongroom_codec::keys::PointKey>,
 }
 
 impl Vault {
@@ -197,7 +198,8 @@ impl Vault {
         let mut damage = Vec::new();
         for (key, kind) in records {
             match self.get_record::<serde_json::Value>(&key, kind).await {
-                Ok(_) => {}
+                Ok(_) if !layout::lets_go(&key) || self.is_proven(&key, kind).await? => {}
+                Ok(_) => damage.push(Damage::of(key.as_str(), FORGED)),
                 Err(error) => damage.push(as_damage(error)?),
             }
         }

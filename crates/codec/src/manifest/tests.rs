@@ -34,7 +34,7 @@ fn pack(number: u32) -> PackRef {
 fn write(packs: &[PackRef], rows: &[FileRow]) -> Vec<u8> {
     let (key, vault) = (VaultKey::new([2; 32]), VaultId::new([1; 16]));
     let scope = StreamScope { key: &key, vault: &vault, path: "m" };
-    let owners = [(facts().point, PointKey::new([4; 32]))];
+    let owners = [(facts().point, PointKey::new([4; 32], None))];
     let mut writer = ManifestWriter::new(scope, Suite::Aes256Gcm, [5; 16], &facts(), &owners).unwrap();
     packs.iter().for_each(|pack| writer.pack(pack).unwrap());
     rows.iter().for_each(|row| writer.row(row).unwrap());

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::digest::object_hash;
 use crate::header::SUITES;
+use crate::keys::{Keyring, VaultKey};
 
 fn scope<'a>(key: &'a PointKey, prints: &'a FingerprintKey, vault: &'a VaultId) -> PackScope<'a> {
     PackScope { key, fingerprints: prints, vault, path: "packs/0" }
@@ -13,9 +14,14 @@ fn scope<'a>(key: &'a PointKey, prints: &'a FingerprintKey, vault: &'a VaultId) 
 /// A file's content, and the map its pages got.
 type Filed = (Vec<u8>, Vec<Run>);
 
+/// The point's key, as its writer and as any reader has it.
+fn point_key(suite: Suite) -> PointKey {
+    let keys = Keyring::whole(suite, VaultKey::new([5; 32]));
+    PointKey::new([1; 32], keys.new_content_key([6; 32]))
+}
+
 fn write(files: &[Vec<u8>], suite: Suite, compression: Compression) -> (Vec<u8>, PackDigest, Vec<Filed>) {
-    let (key, prints, vault) =
-        (PointKey::new([1; 32]), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
+    let (key, prints, vault) = (point_key(suite), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
     let header = pack_header(suite, [4; 16]);
     let mut writer = PackWriter::new(scope(&key, &prints, &vault), header, compression, 7, 1 << 20);
     let mut filed = Vec::new();
@@ -31,8 +37,7 @@ fn write(files: &[Vec<u8>], suite: Suite, compression: Compression) -> (Vec<u8>,
 fn open(object: &[u8]) -> Result<PackReader, PackError> {
     let suite = SUITES.into_iter().find(|suite| object.get(11) == Some(&(*suite as u8)));
     let suite = suite.unwrap_or(Suite::Aes256Gcm);
-    let (key, prints, vault) =
-        (PointKey::new([1; 32]), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
+    let (key, prints, vault) = (point_key(suite), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
     let tail = object.len().checked_sub(TRAILER_SIZE).ok_or(Malformed { what: "pack" })?;
     let trailer = Trailer::read(&object[tail..], object.len() as u64)?;
     let footer = trailer.footer();

@@ -88,7 +88,8 @@ pub fn verification(source: Option<SourceName>, depth: Depth) -> VerifyRequest {
 }
 
 pub async fn create(cx: &Cx, store: &Arc<SimStore>, keys: &Keys) -> Result<Vault, VaultError> {
-    Vault::create(cx, store.clone(), Suite::Aes256Gcm, std::slice::from_ref(&keys.recipient), "test").await
+    Vault::create(cx, store.clone(), Suite::Aes256GcmX25519, std::slice::from_ref(&keys.recipient), "test")
+        .await
 }
 
 pub async fn open(store: &Arc<SimStore>, keys: &Keys) -> Result<Arc<Vault>, VaultError> {

@@ -60,7 +60,7 @@ pub struct Arguments {
     write_config: Option<PathBuf>,
 }
 
-/// Suites by the names that `vault.json` gives them.
+/// Suites of new vaults, whose keys are divided, by their ciphers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Cipher {
     /// AES-256-GCM and BLAKE3
@@ -77,9 +77,9 @@ enum Cipher {
 impl Cipher {
     fn suite(self) -> Suite {
         match self {
-            Cipher::Aes256Gcm => Suite::Aes256Gcm,
-            Cipher::Fips => Suite::Fips,
-            Cipher::ChaCha20Poly1305 => Suite::ChaCha20Poly1305,
+            Cipher::Aes256Gcm => Suite::Aes256GcmX25519,
+            Cipher::Fips => Suite::FipsP256,
+            Cipher::ChaCha20Poly1305 => Suite::ChaCha20Poly1305X25519,
         }
     }
 }

@@ -6,7 +6,7 @@ use anstyle::AnsiColor;
 use serde::Serialize;
 use strongroom_ops::key::{KeyDrill, check, rotate};
 use strongroom_vault::keys::generate_identity;
-use strongroom_vault::recipients::{Proof, RecipientRow};
+use strongroom_vault::recipients::{Proof, RecipientRow, Scope};
 use strongroom_vault::{Recipient, Suite, Vault};
 
 use crate::context::Context;
@@ -27,7 +27,8 @@ Examples:
   strongroom key add --age-recipient age1… --label 'safe deposit'
   strongroom key add --new-passphrase-file FILE --label operations
   strongroom key add --generate-identity /mnt/usb/identity.txt
-  strongroom key add --new-kms-key alias/backups")]
+  strongroom key add --new-kms-key alias/backups
+  strongroom key add --append-only --new-passphrase-file FILE --label 'database host'")]
     Add(Add),
     /// Let a recipient no longer open the vault
     #[command(after_help = "\
@@ -66,6 +67,9 @@ pub struct Where {
 
 #[derive(clap::Args)]
 pub struct Add {
+    /// Wrap no more than a host needs to append: with it, nothing that the vault holds can be read
+    #[arg(long)]
+    append_only: bool,
     #[command(flatten)]
     place: Where,
     #[command(flatten)]
@@ -126,12 +130,14 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
             let recipients = vault.recipients().await?;
             Ok(Outcome::new(&recipients, show(&vault, &recipients)))
         }
-        Verb::Add(Add { place, new }) => {
+        Verb::Add(Add { append_only, place, new }) => {
             let vault = place.open(context).await?;
             let recipient = new.recipient(context, place)?;
-            let number = vault.add_recipient(&context.cx, &recipient, new.label.clone()).await?;
+            let scope = if *append_only { Scope::AppendOnly } else { Scope::Whole };
+            let number = vault.add_recipient(&context.cx, (&recipient, scope), new.label.clone()).await?;
+            let can = if *append_only { "append to" } else { "open" };
             let text =
-                format!("recipient {number} can open {}; prove it: `strongroom key check`", vault.place());
+                format!("recipient {number} can {can} {}; prove it: `strongroom key check`", vault.place());
             Ok(Outcome::new(&number, text))
         }
         Verb::Remove(Remove { number, place }) => {
@@ -213,6 +219,7 @@ fn cells(row: &RecipientRow) -> Vec<String> {
     vec![
         row.number.to_string(),
         row.kind.clone().unwrap_or_else(|| tinted("does not read", AnsiColor::Red)),
+        if row.append_only { "append only" } else { "everything" }.to_owned(),
         row.label.clone().unwrap_or_else(dash),
         row.added_at.map_or_else(dash, |at| at.to_string()),
     ]
@@ -225,7 +232,7 @@ fn show(vault: &Vault, recipients: &[RecipientRow]) -> String {
         }
         _ => {
             let rows: Vec<_> = recipients.iter().map(cells).collect();
-            table(&["no.", "recipient", "label", "added"], &rows, &[0])
+            table(&["no.", "recipient", "opens", "label", "added"], &rows, &[0])
         }
     }
 }
@@ -237,6 +244,7 @@ fn show_drill(vault: &Vault, drill: &KeyDrill) -> String {
         .map(|(row, proof)| {
             let proof = match proof {
                 Proof::Proven => tinted("proven", AnsiColor::Green),
+                Proof::ProvenToAppend => "proven to append; no restore comes of it".to_owned(),
                 Proof::NotTried => "not proven: nothing was given that could open it".to_owned(),
                 Proof::DoesNotOpen => "not proven: what was given does not open it".to_owned(),
                 Proof::Worthless => tinted("worthless: it is damaged, or wraps another key", AnsiColor::Red),
@@ -248,7 +256,7 @@ fn show_drill(vault: &Vault, drill: &KeyDrill) -> String {
         Some(object) => format!("read {object} of {} with the key", vault.place()),
         None => format!("{} holds nothing yet to prove the key by: take a backup first", vault.place()),
     };
-    format!("{}\n{read}", table(&["no.", "recipient", "label", "added", "drill"], &rows, &[0]))
+    format!("{}\n{read}", table(&["no.", "recipient", "opens", "label", "added", "drill"], &rows, &[0]))
 }
 
 /// What somebody needs to know on the day.
@@ -277,7 +285,7 @@ impl Sheet {
             }
             true => {
                 lines.push("One of these opens it. Write down where each is kept:".into());
-                for row in &self.recipients {
+                for row in self.recipients.iter().filter(|row| !row.append_only) {
                     let kind = row.kind.as_deref().unwrap_or("does not read");
                     let label = row.label.as_deref().unwrap_or_default();
                     lines.push(format!("  {}. {kind}  {label}", row.number));

@@ -24,6 +24,7 @@ impl Copying {
         carry_out: bool,
     ) -> Result<u64, VaultError> {
         cx.check()?;
+        self.from.check_may_read()?;
         let unknown = |why: &str| damaged(object, self.to.place(), why.to_owned());
         let key = Key::new(object).map_err(|why| unknown(&why.to_string()))?;
         let bytes = match (pack, layout::kind(&key)) {
