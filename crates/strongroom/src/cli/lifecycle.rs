@@ -47,7 +47,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let surroundings = Surroundings {
         rebase_days: context.settings.backup.rebase_days as u32,
         retentions: context.retentions(named)?,
-        lock_days: settings.lock.as_ref().map(|lock| (lock.lock().keep.as_secs() / 86_400) as u32),
+        lock_days: settings.lock.as_ref().map(|lock| lock.days()),
     };
     let plan = plan(&*custody, &prefix, (&settings.lifecycle, &surroundings)).await?;
     if arguments.xml {
