@@ -98,16 +98,18 @@ async fn one(
     dry_run: bool,
 ) -> Result<Outcome, Failure> {
     let source = source_of(vault, point).await?;
-    let why = why_lost(vault, &source, point).await?;
+    let why = match dry_run {
+        true => why_lost(vault, &source, point).await?,
+        false => let_go_lost(&context.cx, vault, (&source, point), &hand()).await?,
+    };
     let json = json!({ "source": source, "point": point, "why": why.to_string(), "expired": !dry_run });
-    if dry_run {
-        let text = format!(
+    let text = match dry_run {
+        true => format!(
             "{point} would be let go: {why}\na replica may have it whole: strongroom verify --repair-from"
-        );
-        return Ok(Outcome::new(&json, text));
-    }
-    let_go_lost(&context.cx, vault, (&source, point), &hand()).await?;
-    Ok(Outcome::new(&json, format!("{point} let go: {why}")))
+        ),
+        false => format!("{point} let go: {why}"),
+    };
+    Ok(Outcome::new(&json, text))
 }
 
 fn show(source: &SourceName, plan: &ExpiryPlan) -> String {
