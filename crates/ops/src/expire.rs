@@ -103,17 +103,18 @@ pub async fn why_lost(
     }
 }
 
-/// Lets go of one point that cannot be restored. Its packs stay as long as another point needs them.
+/// Lets go of one point that cannot be restored, and says why it cannot. Its packs stay as long as another point needs them.
 pub async fn let_go_lost(
     cx: &Cx,
     vault: &Arc<Vault>,
     (source, point): (&SourceName, &PointId),
     hand: &Hand,
-) -> Result<(), OpsError> {
-    let why = format!("let go by name: {}", why_lost(vault, source, point).await?);
+) -> Result<VaultError, OpsError> {
+    let lost = why_lost(vault, source, point).await?;
+    let why = format!("let go by name: {lost}");
     let let_go = LetGo { why, at: cx.now(), host: hand.host.clone(), tool: hand.tool.clone() };
     vault.expire(cx, source, point, &let_go).await?;
-    Ok(())
+    Ok(lost)
 }
 
 /// A hold past its end is ended in writing: what is still open counts as in force, for no sweep asks a clock.

@@ -14,7 +14,7 @@ use strongroom_vault::{Vault, VaultError, layout};
 use crate::error::OpsError;
 
 /// Objects asked about at a time.
-const AT_ONCE: usize = 32;
+pub(crate) const AT_ONCE: usize = 32;
 
 /// How a store keeps all objects of a point, read back from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -97,14 +97,25 @@ pub async fn kept(
     let objects = vault.objects_of(source, point).await?;
     cx.progress.begin("asking how it is kept", 0);
     let mut kept = Kept::default();
-    let mut answers = futures::stream::iter(objects)
-        .map(|object| async move { custody.keeping(&object).await.map_err(VaultError::from) })
-        .buffered(AT_ONCE);
-    while let Some(keeping) = answers.try_next().await? {
-        cx.check()?;
-        kept.add(&keeping);
-    }
+    ask_each(cx, custody, objects, |keeping, _| kept.add(keeping)).await?;
     Ok(kept)
+}
+
+/// Asks the store about each of `objects`; `hear` gets the answers in the same order.
+pub(crate) async fn ask_each(
+    cx: &Cx,
+    custody: &dyn Custody,
+    objects: Vec<Key>,
+    mut hear: impl FnMut(&Keeping, Key),
+) -> Result<(), OpsError> {
+    let mut answers = futures::stream::iter(objects)
+        .map(|object| async move { Ok::<_, VaultError>((custody.keeping(&object).await?, object)) })
+        .buffered(AT_ONCE);
+    while let Some((keeping, object)) = answers.try_next().await? {
+        cx.check()?;
+        hear(&keeping, object);
+    }
+    Ok(())
 }
 
 /// Has the store hold every object of a point; how many there are.

@@ -12,9 +12,9 @@ use crate::error::OpsError;
 #[derive(Clone, Debug, Serialize)]
 pub struct LifecyclePlan {
     /// Rules that the settings mean, in words.
-    pub wanted: Vec<RuleView>,
+    pub wanted: Vec<Rule>,
     /// Rules of this vault that the bucket has.
-    pub there: Vec<RuleView>,
+    pub there: Vec<Rule>,
     /// How many rules of others it has, which stay.
     pub others: usize,
     /// What is wrong with the settings.
@@ -23,21 +23,6 @@ pub struct LifecyclePlan {
     pub same: bool,
     /// The whole configuration as it is to be; empty if none is needed.
     pub configuration: String,
-}
-
-/// A rule, for people.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RuleView {
-    /// Its name.
-    pub id: String,
-    /// What it does.
-    pub says: Vec<String>,
-}
-
-impl From<&Rule> for RuleView {
-    fn from(rule: &Rule) -> RuleView {
-        RuleView { id: rule.id.clone(), says: rule.says.clone() }
-    }
 }
 
 impl LifecyclePlan {
@@ -56,15 +41,14 @@ pub async fn plan(
     let there = custody.lifecycle().await.map_err(VaultError::from)?;
     let there = take_apart(there.as_deref(), prefix);
     let wanted = rules(lifecycle, prefix);
-    let views = |rules: &[Rule]| rules.iter().map(RuleView::from).collect::<Vec<_>>();
     let configuration = match wanted.is_empty() && there.others.is_empty() {
         true => String::new(),
         false => put_together(&there.others, &wanted),
     };
     Ok(LifecyclePlan {
-        same: views(&wanted) == views(&there.ours),
-        wanted: views(&wanted),
-        there: views(&there.ours),
+        same: wanted == there.ours,
+        wanted,
+        there: there.ours,
         others: there.others.len(),
         objections: lifecycle.objections(surroundings),
         configuration,

@@ -6,7 +6,7 @@
 //!
 //! What the replica has not whole either stays in the verdict, with the replica's answer beside it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -54,7 +54,7 @@ pub async fn repair(
     let copying = Copying::new(Arc::clone(from), Arc::clone(vault), options)?;
     let repair =
         Repair { from: from.place(), carried_out: carry_out, repaired: Vec::new(), beyond: Vec::new() };
-    let mut way = Way { cx, copying, repair, seen: BTreeSet::new() };
+    let mut way = Way { cx, copying, repair, mended: BTreeMap::new() };
     for point in &mut verdict.points {
         let source = point.damage.iter().find_map(source_of);
         way.mend(&mut point.damage, &|damage| damage.pack.is_none()).await?;
@@ -85,8 +85,8 @@ struct Way<'a> {
     cx: &'a Cx,
     copying: Copying,
     repair: Repair,
-    /// Packs are shared: each is put back once.
-    seen: BTreeSet<String>,
+    /// Packs are shared: each is put back once. Whether it is whole now, by object.
+    mended: BTreeMap<String, bool>,
 }
 
 impl Way<'_> {
@@ -108,22 +108,23 @@ impl Way<'_> {
 
     /// Whether the object is whole now.
     async fn mend_one(&mut self, found: &Damage) -> Result<bool, OpsError> {
-        let carry_out = self.repair.carried_out;
-        if !self.seen.insert(found.object.clone()) {
-            return Ok(carry_out && self.repair.repaired.iter().any(|done| done.object == found.object));
+        if let Some(mended) = self.mended.get(&found.object) {
+            return Ok(*mended);
         }
         let object = (found.object.as_str(), found.pack.as_ref());
-        match self.copying.repair(self.cx, object, carry_out).await {
+        let mended = match self.copying.repair(self.cx, object, self.repair.carried_out).await {
             Ok(bytes) => {
                 self.repair.repaired.push(Repaired { object: found.object.clone(), bytes });
-                Ok(carry_out)
+                self.repair.carried_out
             }
             Err(error) if is_answer(&error) => {
                 self.repair.beyond.push(Damage::of(found.object.as_str(), error.to_string()));
-                Ok(false)
+                false
             }
-            Err(error) => Err(error.into()),
-        }
+            Err(error) => return Err(error.into()),
+        };
+        self.mended.insert(found.object.clone(), mended);
+        Ok(mended)
     }
 
     /// Damaged WAL is put back, and missing WAL brought, as a copy would.
@@ -132,10 +133,9 @@ impl Way<'_> {
         vault: &Arc<Vault>,
         journal: &mut JournalVerdict,
     ) -> Result<(), OpsError> {
-        let before = journal.damage.len();
+        let was_whole = journal.damage.is_empty() && journal.inconsistent.is_empty();
         self.mend(&mut journal.damage, &|_| true).await?;
-        let is_whole = journal.damage.is_empty() && before == 0 && journal.inconsistent.is_empty();
-        if is_whole || !self.repair.carried_out || !journal.damage.is_empty() {
+        if was_whole || !self.repair.carried_out || !journal.damage.is_empty() {
             return Ok(());
         }
         let rows = vault.points(&journal.source).await?;

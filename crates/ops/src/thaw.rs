@@ -12,9 +12,7 @@ use strongroom_store::custody::{Custody, Thaw};
 use strongroom_vault::{Vault, VaultError};
 
 use crate::error::OpsError;
-
-/// Objects asked about at a time.
-const AT_ONCE: usize = 32;
+use crate::keeping::{AT_ONCE, ask_each};
 
 /// Between two looks at whether all is thawed: it takes hours.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -67,17 +65,10 @@ pub async fn plan(
         hours: 0.0,
         dollars: 0.0,
     };
-    let mut answers = futures::stream::iter(objects)
-        .map(|object| async move {
-            let keeping = custody.keeping(&object).await?;
-            Ok::<_, VaultError>((object, keeping))
-        })
-        .buffered(AT_ONCE);
-    while let Some((object, keeping)) = answers.try_next().await? {
-        cx.check()?;
+    ask_each(cx, custody, objects, |keeping, object| {
         plan.thawing += u64::from(keeping.thaw == Thaw::Thawing);
         if keeping.thaw != Thaw::Frozen {
-            continue;
+            return;
         }
         plan.frozen.push(object);
         plan.to_thaw += 1;
@@ -88,7 +79,8 @@ pub async fn plan(
             let gib = keeping.size as f64 / f64::from(1 << 30);
             plan.dollars += gib * cost.per_gib + cost.per_thousand / 1000.0;
         }
-    }
+    })
+    .await?;
     Ok(plan)
 }
 

@@ -17,6 +17,7 @@ use serde::Serialize;
 use strongroom_model::{Cancelled, Cx, Lsn, Timeline};
 
 use crate::control::{CONTROL_FILE, ClusterState, POISON, ReadControlError, read_stable};
+use crate::target::place::running_server;
 use crate::version::Major;
 
 /// Where the server writes what it has to say, in its data directory.
@@ -105,7 +106,7 @@ pub fn launch(cx: &Cx, data: &Path, major: Major, port: Option<u16>) -> Result<L
         cx.check()?;
         std::thread::sleep(LOOK_AGAIN);
         // Before the control file: one that dies in between has not got there.
-        let runs = is_running(data);
+        let runs = running_server(data).is_some();
         let (control, _) = read_stable(&data.join(CONTROL_FILE))?;
         let there = |running| Launched {
             timeline: control.timeline,
@@ -156,7 +157,7 @@ fn start(data: &Path, log: &Path, (major, port): (Major, Option<u16>)) -> Result
         .status()
         .map_err(failed("run", format!("{command:?}")))?;
     let began = Instant::now();
-    while status.success() && !is_running(data) && began.elapsed() < APPEARS_WITHIN {
+    while status.success() && running_server(data).is_none() && began.elapsed() < APPEARS_WITHIN {
         // It came and went: to its target, or not.
         let has_begun =
             read_stable(&data.join(CONTROL_FILE)).is_ok_and(|(read, _)| read.checkpoint != POISON);
@@ -192,14 +193,6 @@ fn pg_ctl(major: Major) -> Result<PathBuf, LaunchError> {
         major,
         looked: folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", "),
     })
-}
-
-/// Whether the process that `postmaster.pid` names is there.
-fn is_running(data: &Path) -> bool {
-    let text = std::fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-    let pid: Option<i32> = text.lines().next().and_then(|line| line.trim().parse().ok());
-    pid.and_then(rustix::process::Pid::from_raw)
-        .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 fn log_has_fatal(log: &Path) -> bool {

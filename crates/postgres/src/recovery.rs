@@ -38,10 +38,20 @@ pub enum Archiving {
     Off,
 }
 
+/// What the restored cluster is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role<'a> {
+    /// A cluster by itself, once recovery got to the plan's target.
+    Alone,
+    /// A standby that begins with the plan's point: WAL from the vault, and from this connection string once that has more.
+    Standby(Option<&'a str>),
+}
+
 /// The recovery settings of `plan` as lines of `postgresql.auto.conf`.
-pub fn settings(plan: &RestorePlan, restore_command: &str, archiving: Archiving) -> String {
+pub fn settings(plan: &RestorePlan, restore_command: &str, role: Role<'_>, archiving: Archiving) -> String {
     let request = &plan.request;
     let target = match &request.target {
+        _ if role != Role::Alone => None,
         RecoveryTarget::Latest => None,
         RecoveryTarget::Immediate => Some(("recovery_target", "immediate".to_owned())),
         RecoveryTarget::Time(time) => Some(("recovery_target_time", time.to_string())),
@@ -49,7 +59,10 @@ pub fn settings(plan: &RestorePlan, restore_command: &str, archiving: Archiving)
         RecoveryTarget::Xid(xid) => Some(("recovery_target_xid", xid.to_string())),
         RecoveryTarget::Name(name) => Some(("recovery_target_name", name.clone())),
     };
-    let mut lines = format!("\n# Recovery of {} by strongroom to {}\n", plan.point.point, request.target);
+    let mut lines = match role {
+        Role::Alone => format!("\n# Recovery of {} by strongroom to {}\n", plan.point.point, request.target),
+        Role::Standby(_) => format!("\n# Standby made of {} by strongroom\n", plan.point.point),
+    };
     let mut line = |name: &str, value: &str| lines.push_str(&format!("{name} = {}\n", configured(value)));
     line("restore_command", restore_command);
     // The empty ones first: the server applies settings in this order, and refuses even an empty second target.
@@ -58,33 +71,19 @@ pub fn settings(plan: &RestorePlan, restore_command: &str, archiving: Archiving)
     if let Some((name, value)) = &target {
         line(name, value);
     }
-    line("recovery_target_inclusive", if request.inclusive { "on" } else { "off" });
-    // By number, resolved from what the vault knows: the server's own probing stops at the first missing history.
-    line("recovery_target_timeline", &plan.timeline.to_string());
-    line("recovery_target_action", request.action.as_str());
-    line("archive_cleanup_command", "");
-    line("recovery_end_command", "");
-    if archiving == Archiving::Off {
-        line("archive_mode", "off");
-    }
-    lines
-}
-
-/// The settings of a standby that begins with `plan`'s point: WAL from the vault, and from `primary` (a connection string) once
-/// that has more.
-pub fn standby_settings(
-    plan: &RestorePlan,
-    restore_command: &str,
-    primary: Option<&str>,
-    archiving: Archiving,
-) -> String {
-    let mut lines = format!("\n# Standby made of {} by strongroom\n", plan.point.point);
-    let mut line = |name: &str, value: &str| lines.push_str(&format!("{name} = {}\n", configured(value)));
-    line("restore_command", restore_command);
-    TARGETS.iter().for_each(|name| line(name, ""));
-    line("recovery_target_timeline", "latest");
-    if let Some(primary) = primary {
-        line("primary_conninfo", primary);
+    match role {
+        Role::Alone => {
+            line("recovery_target_inclusive", if request.inclusive { "on" } else { "off" });
+            // By number, resolved from what the vault knows: the server's own probing stops at the first missing history.
+            line("recovery_target_timeline", &plan.timeline.to_string());
+            line("recovery_target_action", request.action.as_str());
+        }
+        Role::Standby(primary) => {
+            line("recovery_target_timeline", "latest");
+            if let Some(primary) = primary {
+                line("primary_conninfo", primary);
+            }
+        }
     }
     line("archive_cleanup_command", "");
     line("recovery_end_command", "");
@@ -115,14 +114,10 @@ struct Seen {
 }
 
 impl RecoveringFolder {
-    /// Restores into `folder`; recovery will be told `lines` ([`settings`]).
-    pub fn new(folder: FolderTarget, lines: String) -> RecoveringFolder {
-        RecoveringFolder { folder, lines, signal: SIGNAL, seen: Mutex::default() }
-    }
-
-    /// The same for a server that goes on as a standby, told [`standby_settings`].
-    pub fn standby(folder: FolderTarget, lines: String) -> RecoveringFolder {
-        RecoveringFolder { signal: STANDBY_SIGNAL, ..RecoveringFolder::new(folder, lines) }
+    /// Restores into `folder`; recovery will be told `lines` ([`settings`] for the same role).
+    pub fn new(folder: FolderTarget, role: Role<'_>, lines: String) -> RecoveringFolder {
+        let signal = if role == Role::Alone { SIGNAL } else { STANDBY_SIGNAL };
+        RecoveringFolder { folder, lines, signal, seen: Mutex::default() }
     }
 
     fn path(name: &str) -> Result<EntryPath, EngineError> {

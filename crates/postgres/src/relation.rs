@@ -95,12 +95,16 @@ pub fn describe(path: &EntryPath, pages: &[Range<u32>], databases: &BTreeMap<u32
         Some((oid, None)) => format!("database {oid}"),
     };
     let first = u64::from(file.segment) * BLOCKS_PER_FILE;
-    let blocks: Vec<String> = pages
+    format!("{of}relation {} of {database}, blocks {}", file.number, page_numbers(pages, first))
+}
+
+/// Ranges of pages as people write them, counted from `first`: `3, 7-8`.
+pub fn page_numbers(pages: &[Range<u32>], first: u64) -> String {
+    let written = pages
         .iter()
         .map(|range| (first + u64::from(range.start), first + u64::from(range.end) - 1))
-        .map(|(from, to)| if from == to { from.to_string() } else { format!("{from}-{to}") })
-        .collect();
-    format!("{of}relation {} of {database}, blocks {}", file.number, blocks.join(", "))
+        .map(|(from, to)| if from == to { from.to_string() } else { format!("{from}-{to}") });
+    written.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a file belongs to a temporary relation: `t`, the backend, `_`, then as for any other.

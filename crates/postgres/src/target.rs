@@ -37,7 +37,7 @@ use crate::control::{CONTROL_FILE, ControlError, poisoned};
 use crate::owner::numbers;
 use crate::relation::folder_number;
 
-mod place;
+pub(crate) mod place;
 mod sink;
 
 use place::Place;

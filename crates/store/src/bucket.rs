@@ -231,11 +231,16 @@ impl Bucket {
         Ok(Bucket { store: Arc::new(store), options, requests: Some(requests) })
     }
 
-    fn path(&self, key: &str) -> Path {
+    /// Letters of a key, as the bucket has them.
+    fn spelled(&self, letters: &str) -> String {
         match self.options.prefix.as_str() {
-            "" => Path::from(key),
-            prefix => Path::from(format!("{prefix}/{key}")),
+            "" => letters.to_owned(),
+            prefix => format!("{prefix}/{letters}"),
         }
+    }
+
+    fn path(&self, key: &str) -> Path {
+        Path::from(self.spelled(key))
     }
 
     fn head_of(&self, location: &Path, size: u64) -> Option<Head> {

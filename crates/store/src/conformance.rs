@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::key::Key;
 use crate::port::{Body, Page, PutError, Store, StoreError};
 
+mod server;
 pub mod moto;
 pub mod azurite;
 

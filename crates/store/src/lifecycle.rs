@@ -4,7 +4,7 @@
 //! S3 replaces the whole configuration at once, so rules of others are taken over as they are spelled. Ours are known by the
 //! names they have, which hold the vault's prefix: two vaults may share a bucket.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use strongroom_model::lifecycle::{Lifecycle, Step};
 
 use crate::bucket::TAG;
@@ -18,16 +18,25 @@ pub struct Rules {
     pub others: Vec<String>,
 }
 
-/// One rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One rule. Two that say the same are equal, however they are spelled.
+#[derive(Clone, Debug, Serialize)]
 pub struct Rule {
     /// Its name.
     pub id: String,
-    /// What it does, for people, so that two spellings of one rule are alike.
+    /// What it does, for people.
     pub says: Vec<String>,
     /// Its XML.
+    #[serde(skip)]
     pub xml: String,
 }
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Rule) -> bool {
+        (&self.id, &self.says) == (&other.id, &other.says)
+    }
+}
+
+impl Eq for Rule {}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -217,6 +226,7 @@ mod tests {
         let after = put_together(&found.others, &rules(&lifecycle(), "vault"));
         let again = take_apart(Some(&after), "vault");
         assert_eq!(again.ours, rules(&lifecycle(), "vault"));
+        assert_eq!(put_together(&again.others, &again.ours), after);
         assert_eq!(again.others, found.others);
         assert!(again.others[0] == foreign);
         // A vault without a prefix does not take those of its neighbours for its own.

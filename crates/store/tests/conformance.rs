@@ -111,29 +111,27 @@ async fn a_store_that_overwrites_is_found_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_is_not_there_is_never_an_absent_object() {
     let Some(mut server) = AzuriteServer::start() else { return };
-    for (operation, error) in refusals(&container(&server, "nowhere", "")).await {
-        assert!(matches!(error, StoreError::Broken { .. }), "{operation}: {error:?}");
-    }
     server.make_container("here");
-    let store = container(&server, "here", "");
-    assert!(store.get(&key("a")).await.unwrap_err().is_not_found());
-    server.kill();
-    for (operation, error) in refusals(&store).await {
-        assert!(error.is_passing(), "{operation}, and the server is down: {error:?}");
-    }
+    let stores = [container(&server, "nowhere", ""), container(&server, "here", "")];
+    is_never_an_absent_object(&stores, || server.kill()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_is_not_there_is_never_an_absent_object() {
     let Some(mut server) = MotoServer::start() else { return };
-    for (operation, error) in refusals(&bucket(&server, "nowhere", "")).await {
+    server.make_bucket("here");
+    let stores = [bucket(&server, "nowhere", ""), bucket(&server, "here", "")];
+    is_never_an_absent_object(&stores, || server.kill()).await;
+}
+
+/// What is nowhere, and what is there until its server is ended.
+async fn is_never_an_absent_object([nowhere, here]: &[Bucket; 2], kill: impl FnOnce()) {
+    for (operation, error) in refusals(nowhere).await {
         assert!(matches!(error, StoreError::Broken { .. }), "{operation}: {error:?}");
     }
-    server.make_bucket("here");
-    let store = bucket(&server, "here", "");
-    assert!(store.get(&key("a")).await.unwrap_err().is_not_found());
-    server.kill();
-    for (operation, error) in refusals(&store).await {
+    assert!(here.get(&key("a")).await.unwrap_err().is_not_found());
+    kill();
+    for (operation, error) in refusals(here).await {
         assert!(error.is_passing(), "{operation}, and the server is down: {error:?}");
     }
 }

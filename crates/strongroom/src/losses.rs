@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use strongroom_model::entry::EntryPath;
-use strongroom_postgres::relation::describe;
+use strongroom_postgres::relation::{describe, page_numbers};
 use strongroom_postgres::session::PostgresFacts;
 use strongroom_vault::verify::LostPages;
 
@@ -14,16 +14,9 @@ pub fn lost_pages(lost: &[LostPages], facts: Option<&PostgresFacts>) -> Vec<Stri
     let mut lines: Vec<String> = lost
         .iter()
         .map(|LostPages { path, pages }| {
-            let ranges: Vec<String> = pages
-                .iter()
-                .map(|range| match range.len() {
-                    1 => range.start.to_string(),
-                    _ => format!("{}-{}", range.start, range.end - 1),
-                })
-                .collect();
             let what = EntryPath::new(path.as_str()).map(|path| describe(&path, pages, databases));
             let what = what.map(|what| format!(" ({what})")).unwrap_or_default();
-            format!("      {path} loses pages {}{what}", ranges.join(", "))
+            format!("      {path} loses pages {}{what}", page_numbers(pages, 0))
         })
         .collect();
     if lines.iter().any(|line| line.contains("(relation")) {

@@ -141,6 +141,11 @@ enum LockModeName {
 }
 
 impl LockSettings {
+    /// How long objects are locked.
+    pub fn days(&self) -> u32 {
+        self.days
+    }
+
     /// As the store takes it.
     pub fn lock(&self) -> Lock {
         let mode = match self.mode {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use strongroom_model::{Clock, Cx, Entropy, Timestamp};
+use strongroom_ops::hand::Hand;
 
 struct SystemClock;
 
@@ -31,6 +32,11 @@ impl Entropy for OsEntropy {
 /// The surroundings of the real world.
 pub fn real() -> Cx {
     Cx::new(Arc::new(SystemClock), Arc::new(OsEntropy))
+}
+
+/// Whose hand records of a vault name: this host's, and this build's.
+pub fn hand() -> Hand {
+    Hand { host: host(), tool: tool() }
 }
 
 /// This host's name, for people.

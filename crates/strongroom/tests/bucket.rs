@@ -5,23 +5,10 @@
 
 mod live;
 
-use std::process::Output;
-
+use live::cloud::{let_fetch, run, ship_by, with};
 use live::{Site, said, until, versions};
 use strongroom_postgres::cluster::InitOptions;
 use strongroom_store::conformance::moto::MotoServer;
-
-fn run(site: &Site, settings: &str, arguments: &[&str]) -> Output {
-    let mut command = site.command_with(settings, arguments);
-    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-    command.output().unwrap()
-}
-
-fn with(site: &Site, settings: &str, code: i32, arguments: &[&str]) -> String {
-    let output = run(site, settings, arguments);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
-    said(&output)
-}
 
 fn json(site: &Site, settings: &str, arguments: &[&str]) -> serde_json::Value {
     let output = run(site, settings, &[arguments, &["--output", "json"]].concat());
@@ -34,12 +21,7 @@ fn site(server: &MotoServer, extra: &str) -> Option<(Site, String)> {
     server.make_locking_bucket("vaults");
     write(&site, server, "s3.toml", extra);
     with(&site, "s3.toml", 0, &["init", "--generate-identity", &site.inside("s3.txt")]);
-    let push = format!(
-        "alter system set archive_command = 'AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test {} --config {} wal push --source main \"%p\"'; select pg_reload_conf()",
-        site.inside("strongroom"),
-        site.inside("s3.toml")
-    );
-    site.cluster.sql(&push).unwrap();
+    ship_by(&site, "s3.toml");
     site.cluster
         .sql("create table t as select n, md5(n::text) as v from generate_series(1, 2000) n")
         .unwrap();
@@ -131,14 +113,9 @@ fn a_locked_point_is_shown_held_and_read_as_it_was() {
         0,
         &["restore", "--as-of", &then, "--yes", "--no-archiving", "--immediate", "--to", &to],
     );
-    let auto_conf = site.path("restored/postgresql.auto.conf");
-    let text = std::fs::read_to_string(&auto_conf).unwrap();
+    let text = std::fs::read_to_string(site.path("restored/postgresql.auto.conf")).unwrap();
     assert!(text.contains("--as-of"), "recovery must read the vault as it was: {text}");
-    let given = text.replace(
-        "restore_command = '",
-        "restore_command = 'AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test ",
-    );
-    std::fs::write(&auto_conf, given).unwrap();
+    let_fetch(&site, "restored");
     assert_eq!(site.start("restored").sql("select count(*) from t").unwrap(), "2000");
     let refused = with(&site, "s3.toml", 6, &["sweep", "--as-of", &then]);
     assert!(refused.contains("what was cannot be changed"), "{refused}");

@@ -5,23 +5,11 @@
 mod live;
 
 use std::path::Path;
-use std::process::Output;
 
+use live::cloud::{let_fetch, run, with};
 use live::{Site, said, versions};
 use strongroom_postgres::cluster::InitOptions;
 use strongroom_store::conformance::moto::MotoServer;
-
-fn run(site: &Site, settings: &str, arguments: &[&str]) -> Output {
-    let mut command = site.command_with(settings, arguments);
-    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-    command.output().unwrap()
-}
-
-fn with(site: &Site, settings: &str, code: i32, arguments: &[&str]) -> String {
-    let output = run(site, settings, arguments);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
-    said(&output)
-}
 
 /// The site's settings with further vaults; the server's archiver goes on with the first alone.
 fn write_settings(site: &Site, name: &str, further: &str) {
@@ -111,13 +99,7 @@ fn a_bucket_takes_over_when_the_folder_is_gone() {
     let to = site.inside("restored");
     let told = with(&site, "two.toml", 0, &["restore", "--yes", "--no-archiving", "--to", &to]);
     assert!(told.contains("if that is gone for good, take it out of the settings file"), "{told}");
-    let auto_conf = site.path("restored/postgresql.auto.conf");
-    let text = std::fs::read_to_string(&auto_conf).unwrap();
-    let given = text.replace(
-        "restore_command = '",
-        "restore_command = 'AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test ",
-    );
-    std::fs::write(&auto_conf, given).unwrap();
+    let_fetch(&site, "restored");
     // A file that the bucket has not is not absent: the folder cannot be asked. Unless it is given up.
     let fetch = ["wal", "fetch", "000000010000004200000042", &site.inside("x")];
     with(&site, "two.toml", 200, &fetch);

@@ -4,23 +4,10 @@
 
 mod live;
 
-use std::process::Output;
-
-use live::{Site, said, versions};
+use live::cloud::{let_fetch, ship_by, with};
+use live::{Site, versions};
 use strongroom_postgres::cluster::InitOptions;
 use strongroom_store::conformance::moto::MotoServer;
-
-fn run(site: &Site, arguments: &[&str]) -> Output {
-    let mut command = site.command_with("s3.toml", arguments);
-    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-    command.output().unwrap()
-}
-
-fn ok(site: &Site, arguments: &[&str]) -> String {
-    let output = run(site, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
-    said(&output)
-}
 
 #[test]
 fn backup_ship_verify_and_restore_by_way_of_a_bucket() {
@@ -39,40 +26,28 @@ fn backup_ship_verify_and_restore_by_way_of_a_bucket() {
         )
     };
     std::fs::write(site.path("s3.toml"), settings("vaults")).unwrap();
-    ok(&site, &["init", "--generate-identity", &site.inside("s3.txt")]);
-    let command = site.inside("strongroom");
-    let push = format!(
-        "alter system set archive_command = 'AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test {command} --config {} wal push --source main \"%p\"'; select pg_reload_conf()",
-        site.inside("s3.toml")
-    );
-    site.cluster.sql(&push).unwrap();
+    with(&site, "s3.toml", 0, &["init", "--generate-identity", &site.inside("s3.txt")]);
+    ship_by(&site, "s3.toml");
     site.cluster
         .sql("create table t as select n, md5(n::text) as v from generate_series(1, 20000) n")
         .unwrap();
-    ok(&site, &["backup"]);
+    with(&site, "s3.toml", 0, &["backup"]);
     site.cluster.sql("insert into t values (-1, 'last')").unwrap();
     site.ship(&site.cluster);
-    assert!(ok(&site, &["verify", "--data"]).contains("sound"));
-    assert!(ok(&site, &["list"]).contains("ok"));
-    assert!(ok(&site, &["doctor", "--storage"]).contains("of 4 writers at once one won"));
-    ok(&site, &["restore", "--yes", "--no-archiving", "--to", &site.inside("restored")]);
-    // Recovery fetches with the environment of the server, which has no credentials: give it some.
-    let auto_conf = site.path("restored/postgresql.auto.conf");
-    let text = std::fs::read_to_string(&auto_conf).unwrap();
-    let given = text.replace(
-        "restore_command = '",
-        "restore_command = 'AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test ",
-    );
-    std::fs::write(&auto_conf, given).unwrap();
+    assert!(with(&site, "s3.toml", 0, &["verify", "--data"]).contains("sound"));
+    assert!(with(&site, "s3.toml", 0, &["list"]).contains("ok"));
+    assert!(with(&site, "s3.toml", 0, &["doctor", "--storage"]).contains("of 4 writers at once one won"));
+    with(&site, "s3.toml", 0, &["restore", "--yes", "--no-archiving", "--to", &site.inside("restored")]);
+    let_fetch(&site, "restored");
     let restored = site.start("restored");
     assert_eq!(restored.sql("select count(*) from t").unwrap(), "20001");
 
     // A bucket that is not there, and a server that is not there: neither is an absent file.
     std::fs::write(site.path("s3.toml"), settings("mistyped")).unwrap();
     let fetch = ["wal", "fetch", "000000010000004200000042", &site.inside("x")];
-    assert_eq!(run(&site, &fetch).status.code(), Some(200));
-    assert_eq!(run(&site, &["list"]).status.code(), Some(6));
+    with(&site, "s3.toml", 200, &fetch);
+    with(&site, "s3.toml", 6, &["list"]);
     std::fs::write(site.path("s3.toml"), settings("vaults")).unwrap();
     server.kill();
-    assert_eq!(run(&site, &fetch).status.code(), Some(200));
+    with(&site, "s3.toml", 200, &fetch);
 }

@@ -169,7 +169,7 @@ fn check_empty(path: &Path) -> Result<(), TargetError> {
 }
 
 /// The process that `postmaster.pid` names, if it is alive.
-fn running_server(path: &Path) -> Option<Pid> {
+pub(crate) fn running_server(path: &Path) -> Option<Pid> {
     let text = std::fs::read_to_string(path.join("postmaster.pid")).ok()?;
     let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?)?;
     match rustix::process::test_kill_process(pid) {

@@ -113,14 +113,6 @@ impl Bucket {
         }
     }
 
-    /// Letters of a key, as the bucket has them.
-    fn spelled(&self, letters: &str) -> String {
-        match self.options.prefix.as_str() {
-            "" => letters.to_owned(),
-            prefix => format!("{prefix}/{letters}"),
-        }
-    }
-
     fn version_of(&self, listed: ListedVersion) -> Option<Version> {
         let head = self.head_of(&listed.key.as_str().into(), 0)?;
         Some(Version {

@@ -1,52 +1,28 @@
 //! A real S3 server for tests: `moto_server` from PyPI, started on a free port of the loopback, gone when dropped.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::disallowed_macros,
-    reason = "test support starts a process and says why it cannot"
-)]
+use super::server::{Program, Server};
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+const MOTO: Program = Program {
+    what: "S3 server",
+    variable: "STRONGROOM_MOTO_SERVER",
+    // On `PATH`, or where `./test` puts it.
+    usual: &["moto_server", concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/venv/bin/moto_server")],
+    arguments: &["-H", "127.0.0.1", "-p"],
+    listens: "Running on",
+};
 
 /// A running server.
-pub struct MotoServer {
-    process: Child,
-    port: u16,
-}
+pub struct MotoServer(Server);
 
 impl MotoServer {
     /// Starts a server. `None`, with the reason printed, where `moto_server` is not installed; in CI that is a failure.
     pub fn start() -> Option<MotoServer> {
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
-        let mut process = match spawn(port) {
-            Ok(process) => process,
-            Err(why) => {
-                assert!(std::env::var_os("CI").is_none(), "{why}");
-                println!("skipped: no S3 server, for {why} (./test installs it)");
-                return None;
-            }
-        };
-        let log = process.stderr.take();
-        // From here on it ends with this value, also when it does not come up.
-        let server = MotoServer { process, port };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let mut lines = log.into_iter().flat_map(|log| BufReader::new(log).lines().map_while(Result::ok));
-        // It says so when it listens; what it says later must be read as long as it lives, or its pipe fills up.
-        let mut begun = lines.by_ref().take_while(|_| Instant::now() < deadline);
-        let listens = begun.any(|line| line.contains("Running on"));
-        assert!(listens, "moto_server did not come up on port {port}");
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(server)
+        Server::start(&MOTO).map(MotoServer)
     }
 
     /// `http://127.0.0.1:PORT`
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.0.port)
     }
 
     /// Makes a bucket.
@@ -107,54 +83,17 @@ impl MotoServer {
     }
 
     fn ask_service(&self, service: &str, (method, path): (&str, &str), header: &str, body: &str) -> String {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let request = format!(
             "{method} /{path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: {}\r\nConnection: close\r\n{header}\
              Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n{body}",
-            self.port,
+            self.0.port,
             body.len()
         );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 20"), "{method} {path}: {answer}");
-        answer
+        self.0.ask(&request)
     }
 
     /// Ends the server at once.
     pub fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Where the program may be: where the environment says and nowhere else, or on `PATH`, or where `./test` puts it.
-fn programs() -> Vec<PathBuf> {
-    match std::env::var_os("STRONGROOM_MOTO_SERVER") {
-        Some(program) => vec![program.into()],
-        None => {
-            let installed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/venv/bin/moto_server");
-            vec!["moto_server".into(), installed.into()]
-        }
-    }
-}
-
-/// The first program that starts, or why each does not.
-fn spawn(port: u16) -> Result<Child, String> {
-    let mut reasons = Vec::new();
-    for program in programs() {
-        let mut command = Command::new(&program);
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        match command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn() {
-            Ok(process) => return Ok(process),
-            Err(error) => reasons.push(format!("{} does not start: {error}", program.display())),
-        }
-    }
-    Err(reasons.join("; "))
-}
-
-impl Drop for MotoServer {
-    fn drop(&mut self) {
-        self.kill();
+        self.0.kill();
     }
 }

@@ -93,9 +93,8 @@ async fn examine_keeping(context: &Context, examination: &mut Examination) -> Re
     let lock = context.settings.vault.lock.as_ref();
     examine_custody(&context.cx, &*custody, lock.map(|_| &store), examination).await;
     if let Some(lock) = lock {
-        let days = (lock.lock().keep.as_secs() / 86_400) as u32;
         let rebase = context.settings.backup.rebase_days as u32;
-        examine_lock((days, rebase), &context.retentions(None)?, examination);
+        examine_lock((lock.days(), rebase), &context.retentions(None)?, examination);
     }
     Ok(())
 }

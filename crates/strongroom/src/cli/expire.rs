@@ -8,7 +8,6 @@ use serde_json::json;
 use strongroom_model::expiry_plan::ExpiryPlan;
 use strongroom_model::{PointId, SourceName, Timestamp};
 use strongroom_ops::expire::{Expired, expire, let_go_lost, plan, why_lost};
-use strongroom_ops::hand::Hand;
 use strongroom_ops::list::source_of;
 use strongroom_vault::Vault;
 
@@ -16,7 +15,7 @@ use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::output::{Outcome, table, tinted};
 use crate::settings::parse_time;
-use crate::surroundings;
+use crate::surroundings::hand;
 
 /// Let go the recovery points and WAL that retention no longer keeps
 #[derive(clap::Args)]
@@ -78,10 +77,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         text.push(show(&source, &plan));
         let expired = match arguments.dry_run {
             true => None,
-            false => {
-                let hand = Hand { host: surroundings::host(), tool: surroundings::tool() };
-                Some(expire(&context.cx, &vault, &source, (&plan, retention, &hand)).await?)
-            }
+            false => Some(expire(&context.cx, &vault, &source, (&plan, retention, &hand())).await?),
         };
         text.push(ending(&plan, expired.as_ref()));
         reports.push(Report { source, plan, expired });
@@ -102,17 +98,18 @@ async fn one(
     dry_run: bool,
 ) -> Result<Outcome, Failure> {
     let source = source_of(vault, point).await?;
-    let why = why_lost(vault, &source, point).await?;
+    let why = match dry_run {
+        true => why_lost(vault, &source, point).await?,
+        false => let_go_lost(&context.cx, vault, (&source, point), &hand()).await?,
+    };
     let json = json!({ "source": source, "point": point, "why": why.to_string(), "expired": !dry_run });
-    if dry_run {
-        let text = format!(
+    let text = match dry_run {
+        true => format!(
             "{point} would be let go: {why}\na replica may have it whole: strongroom verify --repair-from"
-        );
-        return Ok(Outcome::new(&json, text));
-    }
-    let hand = Hand { host: surroundings::host(), tool: surroundings::tool() };
-    let_go_lost(&context.cx, vault, (&source, point), &hand).await?;
-    Ok(Outcome::new(&json, format!("{point} let go: {why}")))
+        ),
+        false => format!("{point} let go: {why}"),
+    };
+    Ok(Outcome::new(&json, text))
 }
 
 fn show(source: &SourceName, plan: &ExpiryPlan) -> String {

@@ -3,7 +3,8 @@
 use anstyle::AnsiColor;
 use serde_json::json;
 use strongroom_model::lifecycle::{Gravity, Surroundings};
-use strongroom_ops::lifecycle::{LifecyclePlan, RuleView, apply, plan};
+use strongroom_ops::lifecycle::{LifecyclePlan, apply, plan};
+use strongroom_store::lifecycle::Rule;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure};
@@ -46,7 +47,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let surroundings = Surroundings {
         rebase_days: context.settings.backup.rebase_days as u32,
         retentions: context.retentions(named)?,
-        lock_days: settings.lock.as_ref().map(|lock| (lock.lock().keep.as_secs() / 86_400) as u32),
+        lock_days: settings.lock.as_ref().map(|lock| lock.days()),
     };
     let plan = plan(&*custody, &prefix, (&settings.lifecycle, &surroundings)).await?;
     if arguments.xml {
@@ -73,16 +74,14 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
 
 fn show(plan: &LifecyclePlan) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut of = |rules: &[RuleView], mark: &str, color| {
+    let mut of = |rules: &[Rule], mark: &str, color| {
         for rule in rules {
             lines.push(tinted(&format!("{mark} {}: {}", rule.id, rule.says.join("; ")), color));
         }
     };
-    let missing: Vec<RuleView> =
-        plan.wanted.iter().filter(|rule| !plan.there.contains(rule)).cloned().collect();
-    let surplus: Vec<RuleView> =
-        plan.there.iter().filter(|rule| !plan.wanted.contains(rule)).cloned().collect();
-    let same: Vec<RuleView> = plan.wanted.iter().filter(|rule| plan.there.contains(rule)).cloned().collect();
+    let missing: Vec<Rule> = plan.wanted.iter().filter(|rule| !plan.there.contains(rule)).cloned().collect();
+    let surplus: Vec<Rule> = plan.there.iter().filter(|rule| !plan.wanted.contains(rule)).cloned().collect();
+    let same: Vec<Rule> = plan.wanted.iter().filter(|rule| plan.there.contains(rule)).cloned().collect();
     of(&same, " ", AnsiColor::White);
     of(&surplus, "-", AnsiColor::Red);
     of(&missing, "+", AnsiColor::Green);

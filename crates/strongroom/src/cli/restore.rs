@@ -17,7 +17,7 @@ use strongroom_ops::list::list;
 use strongroom_ops::restore::{LOST_PAGES, RestoreOptions, Restored, open_point, plan, restore};
 use strongroom_ops::thaw;
 use strongroom_postgres::launch::{Launched, launch};
-use strongroom_postgres::recovery::{Archiving, RecoveringFolder, settings, standby_settings};
+use strongroom_postgres::recovery::{Archiving, RecoveringFolder, Role, settings};
 use strongroom_postgres::session::PostgresFacts;
 use strongroom_postgres::target::{FolderTarget, TargetOptions};
 use strongroom_postgres::version::Major;
@@ -185,13 +185,12 @@ pub async fn run(
     drop(point);
     let restore_command = context.command(&["wal", "fetch"], &source, "%f \"%p\"")?;
     let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
-    let target = Arc::new(match arguments.standby {
-        true => {
-            let primary = arguments.primary.as_deref();
-            RecoveringFolder::standby(folder, standby_settings(&plan, &restore_command, primary, archiving))
-        }
-        false => RecoveringFolder::new(folder, settings(&plan, &restore_command, archiving)),
-    });
+    let role = match arguments.standby {
+        true => Role::Standby(arguments.primary.as_deref()),
+        false => Role::Alone,
+    };
+    let lines = settings(&plan, &restore_command, role, archiving);
+    let target = Arc::new(RecoveringFolder::new(folder, role, lines));
     let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
     let options = RestoreOptions { workers, accept_loss: arguments.accept_loss };
     let restored = restore(&context.cx, &vaults, &plan, target.clone(), options).await;

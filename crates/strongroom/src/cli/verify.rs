@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anstyle::AnsiColor;
 use serde::Serialize;
 use strongroom_model::{ByteSize, PointId, SourceName};
-use strongroom_ops::hand::Hand;
 use strongroom_ops::list::source_of;
 use strongroom_ops::repair::{Repair, repair};
 use strongroom_ops::verify::{Verdict, VerifyRequest, verify};
@@ -20,7 +19,7 @@ use crate::failure::{Code, Failure};
 use crate::losses::lost_pages;
 use crate::output::{Outcome, table, tinted};
 use crate::settings::parse_duration;
-use crate::surroundings;
+use crate::surroundings::hand;
 
 /// Check that what is in the vault is what was put there
 #[derive(clap::Args)]
@@ -109,7 +108,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         depth,
         workers: arguments.workers.unwrap_or(context.settings.backup.workers).max(1),
         budget: arguments.budget.unwrap_or_default(),
-        hand: Some(Hand { host: surroundings::host(), tool: surroundings::tool() }),
+        hand: Some(hand()),
     };
     let replica = match &arguments.repair_from {
         Some(name) => Some(context.vault_called(name).await?),
