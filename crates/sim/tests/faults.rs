@@ -34,6 +34,7 @@ use strongroom_sim::engine::Files;
 use strongroom_sim::{Fault, SimStore, ToyEngine, world as surroundings, world_at};
 use strongroom_store::retry::{Retry, RetryPolicy};
 use strongroom_store::{Key, Store};
+use strongroom_vault::expire::LetGo;
 use strongroom_vault::sweep::SweepOptions;
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Suite, Vault};
@@ -152,8 +153,8 @@ async fn prepare(keys: &Keys, suite: Suite) -> Vec<Prepared> {
     store.heal();
     for expired in [0, 2] {
         let point = truth.keys().nth(expired - expired / 2).unwrap().clone();
-        let tombstone = format!("sources/toy/points/{point}/expired");
-        store.put_new(&Key::new(tombstone).unwrap(), b"gone".to_vec().into()).await.unwrap();
+        let word = LetGo { why: "sim".into(), at: cx.now(), host: "sim".into(), tool: "test".into() };
+        assert!(vault.expire(&cx, &source(), &point, &word).await.unwrap());
         truth.remove(&point);
     }
     keep("a chain", &truth);
