@@ -156,11 +156,7 @@ impl Copying {
     async fn bring_pack(&self, cx: &Cx, source: &SourceName, pack: &PackRef) -> Result<(), VaultError> {
         cx.check()?;
         let key = layout::pack(source, pack);
-        let object = self.take(&key).await?;
-        if object.len() as u64 != pack.size || object_hash(self.from.suite, &object) != pack.hash {
-            let why = "its bytes are not those that were committed".to_owned();
-            return Err(damaged(key, self.from.place(), why));
-        }
+        let object = self.proven_pack(&key, pack).await?;
         self.wait_for(pack.size).await;
         match self.to.store.put_new(&key, object.into()).await {
             // Of another copy, or of our own try whose reply was lost: `absent` looks at its size.
@@ -365,6 +361,19 @@ impl Copying {
         let mut reader = StreamReader::new(self.from.scope(key), kind, &object).map_err(unreadable)?;
         while reader.next_chunk().map_err(unreadable)?.is_some() {}
         Ok(object)
+    }
+
+    /// A pack of the source, as it was committed.
+    async fn proven_pack(&self, key: &Key, pack: &PackRef) -> Result<Bytes, VaultError> {
+        let object = self.take(key).await?;
+        match object.len() as u64 == pack.size && object_hash(self.from.suite, &object) == pack.hash {
+            true => Ok(object),
+            false => Err(self.not_as_committed(key)),
+        }
+    }
+
+    fn not_as_committed(&self, key: &Key) -> VaultError {
+        damaged(key, self.from.place(), "its bytes are not those that were committed".to_owned())
     }
 
     async fn take(&self, key: &Key) -> Result<Bytes, VaultError> {

@@ -143,13 +143,8 @@ impl Sweeper<'_> {
         let let_go = |point: &PointId| tombstones.contains(point) && !held.contains(point);
         let decisions = futures::stream::iter(new)
             .map(|point| async move {
-                match self.decision(&point).await {
-                    // What somebody let go by name need not read: nothing is spared for it.
-                    Err(VaultError::SweepStopped { why, .. }) if let_go(&point) => {
-                        Ok((point, Decision::Abandoned { why }))
-                    }
-                    decision => decision.map(|decision| (point, decision)),
-                }
+                let decision = self.decision(&point, let_go(&point)).await?;
+                Ok::<_, VaultError>((point, decision))
             })
             .buffered(RECORDS_AT_ONCE);
         roots.decisions.extend(decisions.try_collect::<Vec<_>>().await?);
@@ -184,10 +179,13 @@ impl Sweeper<'_> {
         Ok(having.map(|(point, _)| point).collect())
     }
 
-    /// A decision that was listed. It is never deleted, so its absence is a lie.
-    async fn decision(&self, point: &PointId) -> Result<Decision, VaultError> {
-        let decision =
-            self.vault.decision(self.source, point).await.map_err(|error| self.unknown(point, error))?;
+    /// A decision that was listed. It is never deleted, so its absence is a lie. That of a point that was let go by name need
+    /// not read: nothing is spared for it.
+    async fn decision(&self, point: &PointId, let_go: bool) -> Result<Decision, VaultError> {
+        let decision = match self.vault.decision(self.source, point).await {
+            Err(VaultError::Damaged { why, .. }) if let_go => Some(Decision::Abandoned { why }),
+            decision => decision.map_err(|error| self.unknown(point, error))?,
+        };
         decision.ok_or_else(|| self.stopped(&format!("the decision of {point} is listed and is not there")))
     }
 
@@ -247,7 +245,7 @@ impl Sweeper<'_> {
             Ok(()) | Err(PutError::Exists { .. }) => {}
             Err(PutError::Store(error)) => return Err(error.into()),
         }
-        let decision = self.decision(point).await?;
+        let decision = self.decision(point, false).await?;
         if matches!(decision, Decision::Revoked { .. }) {
             roots.revoked.insert(point.clone());
         }

@@ -40,40 +40,28 @@ impl Copying {
         Ok(bytes.len() as u64)
     }
 
-    async fn proven_pack(&self, key: &Key, pack: &PackRef) -> Result<Bytes, VaultError> {
-        let object = self.take(key).await?;
-        match object.len() as u64 == pack.size && object_hash(self.from.suite, &object) == pack.hash {
-            true => Ok(object),
-            false => Err(self.also_damaged(key)),
-        }
-    }
-
     /// By the target's own decision, or, if that is gone as well, by the replica's.
     async fn proven_manifest(&self, key: &Key) -> Result<Bytes, VaultError> {
-        let (source, point) = layout::parse_point(key).ok_or_else(|| self.also_damaged(key))?;
+        let (source, point) = layout::parse_point(key).ok_or_else(|| self.not_as_committed(key))?;
         let decision = match self.to.decision(&source, &point).await {
             Err(error) if error.is_of_this_place() => self.from.decision(&source, &point).await?,
             decision => decision?,
         };
         let Some(Decision::Commit { manifest_hash, .. }) = decision else {
-            return Err(self.also_damaged(key));
+            return Err(self.not_as_committed(key));
         };
         let object = self.take(key).await?;
         match to_hex(&object_hash(self.from.suite, &object)) == manifest_hash {
             true => Ok(object),
-            false => Err(self.also_damaged(key)),
+            false => Err(self.not_as_committed(key)),
         }
     }
 
     /// Only a commit whose manifest reads: how a point ended otherwise is each vault's own affair.
     async fn proven_decision(&self, key: &Key) -> Result<Bytes, VaultError> {
-        let (source, point) = layout::parse_point(key).ok_or_else(|| self.also_damaged(key))?;
+        let (source, point) = layout::parse_point(key).ok_or_else(|| self.not_as_committed(key))?;
         self.from.open_point(&source, &point).await?;
         self.depart(key, Kind::Decision).await
-    }
-
-    fn also_damaged(&self, key: &Key) -> VaultError {
-        damaged(key, self.from.place(), "its bytes are not those that were committed".to_owned())
     }
 
     /// Whether a put was refused is not asked: a damaged object of the same size and header passes for our own earlier try.
