@@ -4,11 +4,15 @@ use strongroom_engine::EngineError;
 use strongroom_model::restore_plan::PlanError;
 use strongroom_model::retention::RetentionError;
 use strongroom_model::{Cancelled, PointId, SourceName, SystemId, Timeline, WalSegment};
+use strongroom_postgres::archive::ArchiveError;
 use strongroom_vault::VaultError;
 
 /// What stopped a verb.
 #[derive(Debug, thiserror::Error)]
 pub enum OpsError {
+    /// A WAL file cannot be read, or is not what it should be.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The vault.
     #[error(transparent)]
     Vault(#[from] VaultError),

@@ -110,6 +110,25 @@ pub fn read_finished(path: &Path) -> Result<FinishedWal, ArchiveError> {
     })
 }
 
+/// Segments after the file at `path` that the server has finished and still offers, in their order: those that
+/// `archive_status` beside it calls ready (PostgreSQL's `pgarch.c`).
+pub fn ready_after(path: &Path) -> Result<Vec<PathBuf>, ArchiveError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let status = folder.join("archive_status");
+    let unreadable = |source| io("read", &status, source);
+    let mut ready = Vec::new();
+    for entry in fs::read_dir(&status).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".ready")) else { continue };
+        let is_segment = matches!(WalFile::parse(name), Ok(WalFile::Segment(_)));
+        if is_segment && path.file_name().is_some_and(|first| first.as_encoded_bytes() < name.as_bytes()) {
+            ready.push(folder.join(name));
+        }
+    }
+    ready.sort();
+    Ok(ready)
+}
+
 /// The control file of the data directory whose `pg_wal` holds `path` (which need not exist).
 pub fn control_beside(path: &Path) -> Result<Control, ReadControlError> {
     let data = path.parent().and_then(Path::parent).unwrap_or(Path::new(""));

@@ -304,6 +304,7 @@ impl From<OpsError> for Failure {
         let (kind, hint) = match error {
             OpsError::Vault(error) => return error.into(),
             OpsError::Engine(error) => return error.into(),
+            OpsError::Archive(error) => return error.into(),
             OpsError::Plan(error) => return error.into(),
             OpsError::OtherLineage { .. } => (
                 Code::Conflict,

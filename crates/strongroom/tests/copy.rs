@@ -6,8 +6,8 @@ mod live;
 
 use std::path::Path;
 
-use live::cloud::{let_fetch, run, with};
-use live::{Site, said, versions};
+use live::cloud::{let_fetch, run, ship_by, with};
+use live::{Site, said, until, versions};
 use strongroom_postgres::cluster::InitOptions;
 use strongroom_store::conformance::moto::MotoServer;
 
@@ -231,6 +231,33 @@ fn one_vault_that_is_down_is_told_of_and_filled_later() {
     site.binaries.give(&site.path("alone.toml")).unwrap();
     assert!(with(&site, "alone.toml", 0, &["list"]).contains(point));
     with(&site, "alone.toml", 0, &["verify", "--data"]);
+}
+
+/// While one of two vaults is down the server offers the same file for ever: the other must get what waits behind it.
+#[test]
+fn wal_goes_on_to_the_vault_that_is_up() {
+    let Some(site) = site() else { return };
+    write_settings(&site, "two.toml", &folder(&site, "second"));
+    with(&site, "two.toml", 0, &["init", "--vault", "second", "--copy-of", "vault"]);
+    ship_by(&site, "two.toml");
+    site.ship(&site.cluster);
+    std::fs::rename(site.path("second"), site.path("away")).unwrap();
+    for n in 0..3 {
+        site.cluster.sql(&format!("create table t{n} (); select pg_switch_wal()")).unwrap();
+    }
+    let names = |vault: &str| -> Vec<String> {
+        let wal = objects(&site.path(vault)).into_iter().map(|(name, _)| name);
+        wal.filter(|name| name.contains("/wal/")).collect()
+    };
+    let shipped = names("away");
+    until("the vault that is up to have all WAL", || names("vault").len() >= shipped.len() + 3);
+    assert_eq!(names("away"), shipped);
+    assert_eq!(run(&site, "two.toml", &["backup"]).status.code(), Some(14));
+    std::fs::rename(site.path("away"), site.path("second")).unwrap();
+    site.ship(&site.cluster);
+    assert_eq!(names("second"), names("vault"));
+    with(&site, "two.toml", 0, &["backup"]);
+    with(&site, "two.toml", 0, &["verify", "--data", "--in", "second"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 use strongroom_model::time::human_duration;
 use strongroom_model::{SourceName, WalFile};
 use strongroom_ops::wal_fetch::{Fetched, wal_fetch};
-use strongroom_ops::wal_push::{WalInput, wal_push};
+use strongroom_ops::wal_push::{WalInput, ship_waiting, wal_push};
 use strongroom_ops::wal_status::wal_status;
 use strongroom_postgres::archive::{control_beside, place};
 use strongroom_vault::journal::Shipped;
@@ -71,13 +71,15 @@ async fn push(
     let input = WalInput::of_postgres(&context.cx, path)?;
     // Every vault gets its chance: one that is down must not keep the file from the others. The file counts as shipped
     // only when all have it; the server offers it again otherwise, and those that have it say so.
-    let (mut outcomes, mut failed) = (Vec::new(), None);
+    let (mut outcomes, mut failed, mut sound) = (Vec::new(), None, Vec::new());
     for vault in context.journal_vaults().await {
         let shipped = match vault {
             Ok(vault) => {
                 let shipped = wal_push(&context.cx, &vault, &source, &input).await.map_err(Failure::from);
-                shipped
-                    .inspect(|shipped| outcomes.push(json!({ "vault": vault.place(), "outcome": shipped })))
+                shipped.inspect(|shipped| {
+                    outcomes.push(json!({ "vault": vault.place(), "outcome": shipped }));
+                    sound.push(vault);
+                })
             }
             Err(failure) => Err(failure),
         };
@@ -89,6 +91,14 @@ async fn push(
                 tracing::info!("{} of {source} was there already, the same", input.file)
             }
             Err(failure) => keep_first(&mut failed, failure),
+        }
+    }
+    if failed.is_some() && !sound.is_empty() {
+        // What the others lack is what waits behind this file.
+        match ship_waiting(&context.cx, &sound, &source, (&input, path)).await {
+            Ok(0) => {}
+            Ok(shipped) => tracing::warn!("shipped {shipped} files ahead of {}", input.file),
+            Err(error) => tracing::warn!("{}", Failure::from(error).on_one_line()),
         }
     }
     match failed {
