@@ -32,7 +32,7 @@ Examples:
   strongroom verify                          every point's manifest and pack sizes, every WAL file's head
   strongroom verify orders --data            every byte of a source
   strongroom verify --data --budget 10GB     some of it every day; or --budget 10m
-  strongroom verify --data --repair-from offsite    put back what is damaged here and whole there
+  strongroom verify --repair-from offsite    put back what is damaged here and whole there
   strongroom verify --in offsite --data      the second copy
   strongroom verify --records                what was verified when, and how it came out")]
 pub struct Arguments {
@@ -50,7 +50,8 @@ pub struct Arguments {
     /// Verify this vault of the settings
     #[arg(long = "in", value_name = "NAME")]
     of: Option<String>,
-    /// Put back what is damaged or missing from this vault of the settings, a replica. Takes the right to delete
+    /// Put back what is damaged or missing from this vault of the settings, a replica. Reads every byte, as --data does. Takes
+    /// the right to delete
     #[arg(long, value_name = "NAME")]
     repair_from: Option<String>,
     /// Say what would be put back, and write nothing
@@ -97,7 +98,8 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
             Some(name)
         }
     };
-    let depth = match (arguments.data, arguments.pages) {
+    // Damage that was not looked for would be left, and the vault called sound.
+    let depth = match (arguments.data || arguments.repair_from.is_some(), arguments.pages) {
         (_, true) => Depth::Pages,
         (true, _) => Depth::Data,
         _ => Depth::Structure,
