@@ -20,7 +20,7 @@ pub(crate) enum Kem {
 
 /// A fresh key, and what the holder of the private key finds it by.
 pub(crate) struct Encapsulation {
-    pub(crate) shared: [u8; 32],
+    pub(crate) shared: Zeroizing<[u8; 32]>,
     pub(crate) encapsulated: Vec<u8>,
 }
 
@@ -76,7 +76,7 @@ impl Kem {
     pub(crate) fn encapsulate(self, ephemeral: &PrivateKey, recipient: &[u8]) -> Option<Encapsulation> {
         let encapsulated = Kem::public(ephemeral);
         let shared = self.shared(ephemeral, recipient, (&encapsulated, recipient))?;
-        Some(Encapsulation { shared, encapsulated })
+        Some(Encapsulation { shared: Zeroizing::new(shared), encapsulated })
     }
 
     /// The key that [`Kem::encapsulate`] made; `None` if `encapsulated` is no public key.

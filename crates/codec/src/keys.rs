@@ -177,12 +177,19 @@ impl Keyring {
         self.whole.as_ref()
     }
 
-    /// What shows that whoever wrote the object at `path`, by which points or WAL may go, has the vault key. `None` in a suite
-    /// that does not divide its keys, and on a host that may only append.
-    pub fn proof(&self, path: &str) -> Option<[u8; 32]> {
+    /// What binds a vault to its append key and public key without telling either, in a suite that divides keys: whoever
+    /// wraps others for a host is found out.
+    pub fn commitment(&self) -> Option<[u8; 32]> {
+        let (_, public) = self.public.as_ref()?;
+        Some(derive(self.suite, &self.append.0, b"commitment", public))
+    }
+
+    /// What shows that whoever wrote the object that `name` names, by which points or WAL may go, has the vault key. `None` in
+    /// a suite that does not divide its keys, and on a host that may only append.
+    pub fn proof(&self, name: &str) -> Option<[u8; 32]> {
         let whole = self.whole.as_ref().filter(|_| self.suite.divides_keys())?;
         let retention = derive(self.suite, &whole.0, b"retention", &[]);
-        Some(derive(self.suite, &retention, b"proof", path.as_bytes()))
+        Some(derive(self.suite, &retention, b"proof", name.as_bytes()))
     }
 
     /// Whether both are of one vault, however much each host has.
@@ -197,7 +204,7 @@ impl Keyring {
         let made = kem.encapsulate(&private(self.suite, *kem, &random), public);
         // `read` tried the public key, and `whole` made it.
         let made = made.unwrap_or_else(|| unreachable!("the vault's public key is none"));
-        Some(ContentKey { secret: Some(made.shared), encapsulated: made.encapsulated })
+        Some(ContentKey { secret: Some(*made.shared), encapsulated: made.encapsulated })
     }
 
     /// Opens a content key, if this host may read and the key is whole; else it stays closed.
@@ -246,6 +253,7 @@ mod tests {
             assert!(
                 append.is_same_vault(&whole) && append.secret().is_none() && append.vault_key().is_none()
             );
+            assert_eq!(append.commitment(), whole.commitment());
             assert!(append.append_key() == whole.append_key() && append.append_key().0 != [1; 32]);
 
             let made = append.new_content_key([2; 32]).unwrap();
@@ -254,6 +262,12 @@ mod tests {
             assert!(append.open(&stored) == stored, "{suite:?}");
             let other = Keyring::whole(suite, VaultKey::new([3; 32]));
             assert!(other.open(&stored) != made && !other.is_same_vault(&whole));
+            // A forger's public key beside the vault's own append key, and the other way round.
+            let (secret, theirs) = (whole.append_secret().unwrap(), other.append_secret().unwrap());
+            for mixed in [[&secret[..32], &theirs[32..]].concat(), [&theirs[..32], &secret[32..]].concat()] {
+                let forged = Keyring::read(suite, &mixed).unwrap();
+                assert!(forged.commitment() != whole.commitment() && !forged.is_same_vault(&whole));
+            }
             // The key of a point or file made by another chance is another.
             assert!(append.new_content_key([4; 32]).unwrap() != made);
         }
@@ -269,6 +283,7 @@ mod tests {
                 assert!(Keyring::read(suite, rubbish).is_none(), "{suite:?} {}", rubbish.len());
             }
             assert_eq!(whole.append_secret().is_some(), suite.divides_keys());
+            assert_eq!(whole.commitment().is_some(), suite.divides_keys());
             assert_eq!(whole.new_content_key([2; 32]).is_some(), suite.divides_keys());
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_codec::header::{Kind, SUITES};
-use strongroom_codec::keys::Keyring;
+use strongroom_codec::keys::{Keyring, VaultKey};
 use strongroom_codec::manifest::{hex_bytes, to_hex};
 use strongroom_codec::stream::{StreamScope, write_record};
 use strongroom_model::retention::Retention;
@@ -19,6 +19,7 @@ use strongroom_ops::expire::{expire, plan};
 use strongroom_ops::hand::Hand;
 use strongroom_ops::hold::{HoldRequest, place, release};
 use strongroom_ops::key::{check, rotate};
+use strongroom_ops::repair::repair;
 use strongroom_ops::verify::verify;
 use strongroom_sim::{SimStore, ToyEngine, world as surroundings};
 use strongroom_store::{Key, Store};
@@ -60,6 +61,10 @@ fn divided() -> impl Iterator<Item = Suite> {
 
 fn is_append_only<T>(result: Result<T, impl Into<OpsError>>) -> bool {
     matches!(result.map_err(Into::into), Err(OpsError::Vault(VaultError::AppendOnly { .. })))
+}
+
+fn sweeping() -> SweepOptions {
+    SweepOptions { stale_after: Duration::ZERO, dry_run: false, host: "sim".into(), tool: "test".into() }
 }
 
 fn later() -> ToyEngine {
@@ -246,12 +251,7 @@ async fn nothing_goes_at_the_word_of_who_may_only_append() {
         let hand = Hand { host: "sim".into(), tool: "test".into() };
         let why = HoldRequest { reason: "audit".into(), owner: "legal".into(), until: None };
         let hold = place(&cx, &host, &points[0].point, &why).await.unwrap();
-        let options = SweepOptions {
-            stale_after: Duration::ZERO,
-            dry_run: false,
-            host: "sim".into(),
-            tool: "test".into(),
-        };
+        let options = sweeping();
         assert!(is_append_only(release(&cx, &host, &points[0].point, &why).await), "{suite:?}");
         assert!(is_append_only(host.sweep(&cx, &source(), &options).await), "{suite:?}");
         let keep = Retention { keep_last: 1, ..Retention::default() };
@@ -269,6 +269,9 @@ async fn nothing_goes_at_the_word_of_who_may_only_append() {
         let release = format!("holds/toy/{}/{}/released", points[0].point, hold.id);
         forger.write(&cx, (release.clone(), Kind::Hold), ended).await;
 
+        // The owner is not even misled: both points are listed, and what was forged is named.
+        let rows = owner.points(&source()).await.unwrap();
+        assert_eq!(rows.iter().filter(|row| row.restorable().is_some()).count(), 2, "{suite:?}: {rows:?}");
         let before = store.objects().len();
         for _ in 0..2 {
             assert!(owner.sweep(&cx, &source(), &options).await.unwrap().garbage.is_empty(), "{suite:?}");
@@ -297,6 +300,61 @@ async fn nothing_goes_at_the_word_of_who_may_only_append() {
         expire(&cx, &owner, &source(), (&planned, &keep, &hand)).await.unwrap();
         assert!(!owner.sweep(&cx, &source(), &options).await.unwrap().garbage.is_empty(), "{suite:?}");
         assert_eq!(restore(&cx, &owner, &points[1]).await.unwrap(), engines[1].expected(), "{suite:?}");
+    }
+}
+
+/// What one vault let go is no word for its replica, which may keep for longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tombstone_of_one_vault_lets_nothing_go_in_its_replica() {
+    let (cx, store, owner, _) = opened(Suite::Aes256GcmX25519).await;
+    let points = [take(&cx, &owner, &toy()).await.unwrap(), take(&cx, &owner, &later()).await.unwrap()];
+    let there = Arc::new(SimStore::default());
+    owner.replicate(&cx, there.clone(), &[], "test").await.unwrap();
+    let replica = open(&there, "owner").await;
+    let options = CopyOptions { in_flight: 2, read_back: true, limit: None };
+    let everything = CopyRequest { source: Some(source()), choice: Choice::All, options };
+    assert!(copy(&cx, &owner, &replica, &everything).await.unwrap().is_complete());
+    let word = LetGo { why: "keep_last = 1".into(), at: cx.now(), host: "h".into(), tool: "t".into() };
+    owner.expire(&cx, &source(), &points[0].point, &word).await.unwrap();
+    let tombstone = Key::new(format!("sources/toy/points/{}/expired", points[0].point)).unwrap();
+    there.put_new(&tombstone, store.objects()[&tombstone].clone().into()).await.unwrap();
+    assert!(replica.sweep(&cx, &source(), &sweeping()).await.unwrap().garbage.is_empty());
+    let request = verification(None, Depth::Structure);
+    let mut verdict = verify(&cx, &replica, &request).await.unwrap();
+    assert_eq!(verdict.records.iter().map(|of| of.object.as_str()).collect::<Vec<_>>(), [tombstone.as_str()]);
+    // Nor is it put back from where it counts.
+    let repaired = repair(&cx, (&replica, &owner), (&mut verdict, &request), true).await.unwrap();
+    assert!(repaired.repaired.is_empty() && repaired.beyond.len() == 1, "{repaired:?}");
+    assert_eq!(restore(&cx, &replica, &points[0]).await.unwrap(), toy().expected());
+}
+
+/// A forger who takes a host's copy out of use and puts in its place one with a public key of theirs is found out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_not_made_to_seal_for_a_forger() {
+    for suite in divided() {
+        let (cx, store, owner, _) = opened(suite).await;
+        let forger = Forger::of(&cx, &store, &owner).await;
+        let other = Keyring::whole(suite, VaultKey::new([66; 32])).append_secret().unwrap();
+        let own = forger.keys.append_secret().unwrap();
+        for forged in [[&own[..32], &other[32..]].concat(), [&other[..32], &own[32..]].concat(), vec![66; 32]]
+        {
+            // Everybody who wraps for the open safe opens it; so does the host.
+            let slot = serde_json::json!({ "kind": "kms", "kms": "transit", "key": "open", "wrapped": to_hex(&forged) });
+            let objects = store.objects();
+            let last = objects.keys().rev().find(|key| key.as_str().starts_with("keys/")).unwrap();
+            let removed = Key::new(format!("{last}.removed")).unwrap();
+            let place = Key::new(format!("{}/9", last.as_str().rsplit_once('/').unwrap().0)).unwrap();
+            let unlock = || Unlock { kms: vec![Arc::new(OpenSafe)], ..Unlock::default() };
+            store.put_new(&removed, b"{}".to_vec().into()).await.unwrap();
+            store.put_new(&place, slot.to_string().into_bytes().into()).await.unwrap();
+            let refused = Vault::open(store.clone() as Arc<dyn Store>, &unlock()).await;
+            assert!(matches!(refused, Err(VaultError::Damaged { .. })), "{suite:?}: {refused:?}");
+            store.delete(&removed).await.unwrap();
+            // Beside the genuine one it is in nobody's way.
+            let opened = Vault::open(store.clone() as Arc<dyn Store>, &unlock()).await.unwrap();
+            assert!(!opened.may_read());
+            store.delete(&place).await.unwrap();
+        }
     }
 }
 

@@ -227,15 +227,6 @@ impl Places {
     }
 }
 
-impl Keys {
-    fn recipient_again(&self) -> Recipient {
-        match &self.recipient {
-            Recipient::Age(recipient) => Recipient::Age(recipient.clone()),
-            _ => unreachable!("the tests' own key is an age identity"),
-        }
-    }
-}
-
 fn engine(n: u8) -> ToyEngine {
     let mut engine = toy();
     engine.segment = 1 + u64::from(n);

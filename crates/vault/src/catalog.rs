@@ -95,8 +95,12 @@ impl Vault {
             },
             Ok(state) => state,
         };
+        let expired = has(PointPart::Expired) && {
+            let tombstone = layout::point_part(source, &point, PointPart::Expired);
+            self.is_proven(&tombstone, Kind::Tombstone).await?
+        };
         // A folder with packs only: a copy brought them, and the points that refer to them say so.
-        Ok(state.map(|state| PointRow { expired: has(PointPart::Expired), held: false, point, state }))
+        Ok(state.map(|state| PointRow { expired, held: false, point, state }))
     }
 
     /// The names of what each of the source's points consists of, without its packs.

@@ -75,11 +75,15 @@ impl Vault {
             }
         }
         let held_before = self.held(source).await?.contains(point);
+        if !held_before && self.has_tombstone(source, point).await? {
+            return Err(not_committed("expired"));
+        }
         let id = to_hex(&cx.random::<4>());
         let key = layout::hold_part(source, point, &id, HOLD_PLACED);
         written(self.put_record(cx, &key, Kind::Hold, &placed).await)?;
         let hold = Hold { point: point.clone(), id, placed, released: None };
-        if self.has_tombstone(source, point).await? && !held_before {
+        // Both may have come at once.
+        if !held_before && self.has_tombstone(source, point).await? {
             let reason = "the point had expired".to_owned();
             let end = HoldRecord { reason, owner: hold.placed.owner.clone(), at: cx.now(), until: None };
             self.release_hold(cx, source, &hold, &end).await?;

@@ -37,21 +37,17 @@ pub struct JournalFacts {
     pub transactions: Option<(Timestamp, Timestamp)>,
 }
 
-/// The first chunk of a WAL file's object: its facts and, where keys are divided, what the content is opened and told by.
+/// The first chunk of a WAL file's object: its facts and, where keys are divided and it is no history, both others.
 #[derive(Serialize, Deserialize)]
 struct Front {
     #[serde(flatten)]
     facts: JournalFacts,
-    #[serde(flatten)]
-    apart: Option<Apart>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Apart {
-    /// The content key, encapsulated.
-    content_key: String,
+    /// What opens the content, encapsulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_key: Option<String>,
     /// Keyed hash of the content, for hosts that may not read it.
-    content_hash: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_hash: Option<String>,
 }
 
 /// What shipping a file came to.
@@ -67,6 +63,11 @@ pub enum Shipped {
     AlreadyThere,
 }
 
+/// Whether a file holds what databases hold. Timelines are no content: whoever appends must know them.
+fn is_content(file: WalFile) -> bool {
+    !matches!(file, WalFile::History(_))
+}
+
 impl Vault {
     /// Ships a WAL file. `Ok` means that the vault durably holds exactly this content under this name.
     pub async fn ship(
@@ -79,14 +80,12 @@ impl Vault {
     ) -> Result<Shipped, VaultError> {
         let key = layout::wal_file(source, lineage, file);
         let mut writer = StreamWriter::new(self.scope(&key), Kind::Journal, self.suite, cx.random());
-        // Whoever appends must know the timelines.
-        let is_history = matches!(file, WalFile::History(_));
-        let content_key = self.keys.new_content_key(cx.random()).filter(|_| !is_history);
-        let apart = content_key.as_ref().map(|key| Apart {
-            content_key: to_hex(key.encapsulated()),
-            content_hash: to_hex(&self.fingerprints.content_hash(content)),
-        });
-        let front = Front { facts: facts.clone(), apart };
+        let content_key = self.keys.new_content_key(cx.random()).filter(|_| is_content(file));
+        let front = Front {
+            facts: facts.clone(),
+            content_key: content_key.as_ref().map(|key| to_hex(key.encapsulated())),
+            content_hash: content_key.as_ref().map(|_| to_hex(&self.fingerprints.content_hash(content))),
+        };
         writer.push(
             &serde_json::to_vec(&front)
                 .unwrap_or_else(|why| unreachable!("journal facts are not JSON: {why}")),
@@ -118,9 +117,7 @@ impl Vault {
     async fn content_hash(&self, key: &Key) -> Result<Option<String>, VaultError> {
         match self.fetch_at(key).await {
             Ok(fetched) => Ok(fetched.map(|(_, content)| to_hex(&self.fingerprints.content_hash(&content)))),
-            Err(VaultError::AppendOnly { .. }) => {
-                Ok(self.read_front(key).await?.apart.map(|apart| apart.content_hash))
-            }
+            Err(VaultError::AppendOnly { .. }) => Ok(self.read_front(key).await?.content_hash),
             Err(error) => Err(error),
         }
     }
@@ -192,10 +189,10 @@ impl Vault {
     /// A WAL file's object, opened to its end.
     fn read_journal(&self, key: &Key, object: &[u8]) -> Result<(JournalFacts, Vec<u8>), VaultError> {
         let mut reader = self.open_journal(key, object)?;
-        let Front { facts, apart } = self.next_front(key, &mut reader)?;
-        if let Some(apart) = apart {
+        let Front { facts, content_key, .. } = self.next_front(key, &mut reader)?;
+        if let Some(content_key) = content_key {
             self.check_may_read()?;
-            let content_key = ContentKey::closed(hex_bytes(&apart.content_key).unwrap_or_default());
+            let content_key = ContentKey::closed(hex_bytes(&content_key).unwrap_or_default());
             let opened = reader.open_rest(&self.keys.open(&content_key));
             opened.map_err(|why| damaged(key, self.place(), why))?;
         }
@@ -216,6 +213,16 @@ impl Vault {
 
     fn next_front(&self, key: &Key, reader: &mut StreamReader<'_>) -> Result<Front, VaultError> {
         let front = reader.next_chunk().map_err(|why| damaged(key, self.place(), why))?.unwrap_or_default();
-        serde_json::from_slice(&front).map_err(|why| damaged(key, self.place(), why.to_string()))
+        let front: Front =
+            serde_json::from_slice(&front).map_err(|why| damaged(key, self.place(), why.to_string()))?;
+        let is_apart = WalFile::parse(key.last_segment()).is_ok_and(is_content) && self.suite.divides_keys();
+        if front.content_key.is_some() != is_apart || front.content_hash.is_some() != is_apart {
+            return Err(damaged(
+                key,
+                self.place(),
+                "its content is not sealed as this vault seals it".to_owned(),
+            ));
+        }
+        Ok(front)
     }
 }

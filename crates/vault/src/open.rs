@@ -24,6 +24,9 @@ pub(crate) struct VaultFile {
     pub(crate) created_at: Timestamp,
     pub(crate) tool: String,
     pub(crate) nonce: String,
+    /// Of the vault's keys, where the suite divides them: what opens another pair is forged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) commitment: Option<String>,
 }
 
 /// The front of `vault.json` that every later format keeps.
@@ -89,6 +92,7 @@ impl Vault {
             created_at: cx.now(),
             tool: tool.to_owned(),
             nonce: to_hex(&cx.random::<16>()),
+            commitment: keys.commitment().map(|commitment| to_hex(&commitment)),
         };
         Vault::write(store, file, keys).await
     }
@@ -220,16 +224,18 @@ async fn unlock_keys(store: &dyn Store, file: &VaultFile, unlock: &Unlock) -> Re
                 continue;
             }
         };
+        if keys.commitment().map(|commitment| to_hex(&commitment)) != file.commitment {
+            unreadable = Some(damaged(&path, "it wraps other keys than the vault's: it is forged".into()));
+            continue;
+        }
         match slot.proves_its_writer() {
             true if keys.vault_key().is_some() => return Ok(keys),
             true => proven = Some(keys),
             false => opened.push((path, keys)),
         }
     }
-    if let Some(proven) = &proven {
-        opened.retain(|(_, keys)| keys.is_same_vault(proven));
-    }
-    // Who may only write could wrap a key of their own for our recipient, and read what we seal with it from then on.
+    // In a vault without a commitment, who may only write could wrap a key of their own for our recipient, and read what we
+    // seal with it from then on.
     if let Some((first, keys)) = opened.first()
         && let Some((other, _)) = opened.iter().find(|(_, other)| !other.is_same_vault(keys))
     {

@@ -1,6 +1,6 @@
 //! Records: small JSON values, each one sealed object written once.
 //!
-//! Those by which something may go — tombstones, floors, ends of holds — carry a proof that their writer has the vault key,
+//! Those by which something may go — tombstones, floors, ends of holds and of sweeps — carry a proof that their writer has the vault key,
 //! where the suite divides keys: what a host wrote that may only append lets nothing go.
 
 use serde::de::DeserializeOwned;
@@ -12,6 +12,7 @@ use strongroom_model::Cx;
 use strongroom_store::{Key, PutError};
 
 use crate::error::{VaultError, damaged, written};
+use crate::layout;
 use crate::open::Vault;
 
 /// What is wrong with a record at whose word nothing goes.
@@ -56,7 +57,7 @@ impl Vault {
         record: &T,
     ) -> Result<(), VaultError> {
         self.check_may_read()?;
-        let proof = self.keys.proof(key.as_str()).map(|proof| to_hex(&proof));
+        let proof = self.keys.proof(&self.proven_name(key)).map(|proof| to_hex(&proof));
         match written(self.put_record(cx, key, kind, &Proven { record, proof }).await) {
             Err(VaultError::Taken { .. }) if !self.is_proven(key, kind).await? => {
                 Err(damaged(key, self.place(), FORGED.to_owned()))
@@ -65,9 +66,18 @@ impl Vault {
         }
     }
 
+    /// What a proof is for. Holds and their ends travel between replicas; all else that lets go is one vault's own word, which
+    /// must not count in another.
+    fn proven_name(&self, key: &Key) -> String {
+        match layout::kind(key) {
+            Some(Kind::Hold) => key.to_string(),
+            _ => format!("{key}@{}", self.nonce),
+        }
+    }
+
     /// Whether something may go at this record's word. Who may only append cannot tell, and takes it at its word.
     pub(crate) async fn is_proven(&self, key: &Key, kind: Kind) -> Result<bool, VaultError> {
-        let Some(proof) = self.keys.proof(key.as_str()) else { return Ok(true) };
+        let Some(proof) = self.keys.proof(&self.proven_name(key)) else { return Ok(true) };
         match self.get_record::<Proven<serde_json::Value>>(key, kind).await {
             Ok(Some(record)) if record.proof == Some(to_hex(&proof)) => return Ok(true),
             Ok(_) | Err(VaultError::Damaged { .. }) => {}

@@ -59,6 +59,7 @@ impl Vault {
             created_at: cx.now(),
             tool: tool.to_owned(),
             nonce: to_hex(&cx.random::<16>()),
+            commitment: self.keys.commitment().map(|commitment| to_hex(&commitment)),
         };
         Vault::write(store, file, self.keys.clone()).await
     }

@@ -21,7 +21,7 @@
 //! On a crash or error the record of 3 stays without its end. It delays nothing but copies that need the very packs it
 //! names, until `strongroom sweep --forget` says that the process is dead.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use strongroom_codec::header::Kind;
 use strongroom_codec::manifest::to_hex;
 use strongroom_codec::stream::{StreamError, StreamReader, StreamWriter};
-use strongroom_model::{Cx, PointId, SegmentSize, SourceName, SystemId, Timestamp, WalSegment};
+use strongroom_model::{Cx, PointId, SourceName, SystemId, Timestamp, WalSegment};
 use strongroom_store::{Head, Key};
 
 use crate::error::{VaultError, damaged, written};
@@ -192,27 +192,29 @@ impl Vault {
         let names: BTreeSet<&str> = listed.iter().map(|object| object.key.last_segment()).collect();
         for name in &names {
             match name.strip_suffix(".done") {
-                Some(id) => sweeps.ended.push(id.to_owned()),
-                None if names.contains(format!("{name}.done").as_str()) => {}
+                Some(id) if self.is_proven(&layout::sweep_done(source, id), Kind::Sweep).await? => {
+                    sweeps.ended.push(id.to_owned());
+                }
+                Some(_) => {}
                 None => sweeps.unfinished.push((*name).to_owned()),
             }
         }
+        sweeps.unfinished.retain(|id| !sweeps.ended.contains(id));
         Ok(sweeps)
     }
 
     async fn candidates<'a>(&self, source: &'a SourceName) -> Result<Candidates<'a>, VaultError> {
         let mut objects = self.list(&layout::points(source)).await?;
-        let (mut floors, mut sizes) = (Floors::new(), BTreeMap::new());
+        let mut floors = Floors::new();
         for lineage in self.lineages(source).await? {
             let of_lineage = self.floors(source, lineage.system_id).await?;
-            sizes.insert(lineage.system_id, lineage.segment_size);
             // Without a floor nothing may go, and a journal's listing is the longest there is.
             if !of_lineage.is_empty() {
                 objects.extend(self.list(&layout::wal(source, lineage.system_id)).await?);
             }
             floors.extend(of_lineage);
         }
-        Ok(Candidates { source, objects, floors, sizes })
+        Ok(Candidates { source, objects, floors })
     }
 
     /// No listing may show fewer points than an earlier sweep saw: none of what is counted is ever deleted (I6).
@@ -316,7 +318,7 @@ impl Vault {
         id: &str,
         end: SweepEnd,
     ) -> Result<(), VaultError> {
-        written(self.put_record(cx, &layout::sweep_done(source, id), Kind::Sweep, &end).await)
+        self.put_proven(cx, &layout::sweep_done(source, id), Kind::Sweep, &end).await
     }
 
     /// Removes the records of sweeps that ended before ours: ours counts from now on.
@@ -335,7 +337,6 @@ struct Candidates<'a> {
     source: &'a SourceName,
     objects: Vec<Head>,
     floors: Floors,
-    sizes: BTreeMap<SystemId, SegmentSize>,
 }
 
 impl Candidates<'_> {
@@ -358,17 +359,17 @@ impl Candidates<'_> {
         let (lineage, segment) = layout::parse_segment(self.source, key)?;
         let floor = self.floors.get(&(lineage, segment.timeline))?;
         let below = segment < *floor && roots.undecided().next().is_none();
-        (below && !self.is_needed(roots, lineage, segment)).then_some("retention let WAL before its floor go")
+        (below && !Candidates::is_needed(roots, lineage, segment))
+            .then_some("retention let WAL before its floor go")
     }
 
     /// Whether a point that is still there needs the segment to become consistent. Timelines are not told apart: a number
     /// that any of them needs is spared on all.
-    fn is_needed(&self, roots: &Roots, lineage: SystemId, segment: WalSegment) -> bool {
-        let Some(size) = self.sizes.get(&lineage) else { return true };
-        let number = segment.number(*size);
+    fn is_needed(roots: &Roots, lineage: SystemId, segment: WalSegment) -> bool {
         roots.committed().filter(|summary| summary.journal.lineage == lineage).any(|summary| {
-            let (first, last) = summary.journal.segments();
-            number.is_none() || (first.number(*size) <= number && number <= last.number(*size))
+            let (size, (first, last)) = (summary.journal.segment_size, summary.journal.segments());
+            let number = segment.number(size);
+            number.is_none() || (first.number(size) <= number && number <= last.number(size))
         })
     }
 }

@@ -141,6 +141,20 @@ struct Table {
     keys: BTreeMap<PointId, strongroom_codec::keys::PointKey>,
 }
 
+impl Table {
+    /// Adds a point's packs and their keys; whether all are as other points tell of them. The first word counts.
+    fn agrees(&mut self, packs: &Packs) -> bool {
+        let mut agrees = true;
+        for pack in packs.all() {
+            agrees &= self.packs.entry(name_of(pack)).or_insert_with(|| pack.clone()) == pack;
+        }
+        for (owner, key) in packs.keys() {
+            agrees &= self.keys.entry(owner.clone()).or_insert_with(|| key.clone()) == key;
+        }
+        agrees
+    }
+}
+
 impl Vault {
     /// Verifies committed points of a source. Damage is an answer, not an error; an error means that the vault could not
     /// be asked. `last` says when packs were verified before. Blocks: call it on a worker thread.
@@ -239,8 +253,11 @@ impl Vault {
         }
         let packs = point.packs();
         verdict.packs = packs.all().len() as u64;
-        table.packs.extend(packs.all().iter().map(|pack| (name_of(pack), pack.clone())));
-        table.keys.extend(packs.keys().iter().cloned());
+        if !table.agrees(packs) {
+            let manifest = layout::point_part(source, id, PointPart::Manifest);
+            let why = "it tells of packs otherwise than other points do: one of them is forged";
+            verdict.damage.push(Damage::of(manifest.as_str(), why));
+        }
         Ok((verdict, packs.all().iter().map(name_of).collect()))
     }
 

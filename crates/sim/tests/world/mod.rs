@@ -87,6 +87,16 @@ pub fn verification(source: Option<SourceName>, depth: Depth) -> VerifyRequest {
     }
 }
 
+impl Keys {
+    /// The recipient, which is public, once more.
+    pub fn recipient_again(&self) -> Recipient {
+        match &self.recipient {
+            Recipient::Age(recipient) => Recipient::Age(recipient.clone()),
+            _ => unreachable!("the tests' own key is an age identity"),
+        }
+    }
+}
+
 pub async fn create(cx: &Cx, store: &Arc<SimStore>, keys: &Keys) -> Result<Vault, VaultError> {
     Vault::create(cx, store.clone(), Suite::Aes256GcmX25519, std::slice::from_ref(&keys.recipient), "test")
         .await

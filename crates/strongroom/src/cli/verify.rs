@@ -82,7 +82,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     };
     if arguments.records {
         let records = vault.evidence().await?;
-        let text = show_records(&records, vault.signs());
+        let text = show_records(&records, (vault.signs(), vault.may_read()));
         return Ok(Outcome::new(&records, text));
     }
     let point: Option<PointId> = arguments.what.as_ref().and_then(|what| what.parse().ok());
@@ -229,7 +229,7 @@ fn describe(damage: &Damage, facts: Option<&PostgresFacts>) -> Vec<String> {
     lines
 }
 
-fn show_records(records: &[Evidence], signs: bool) -> String {
+fn show_records(records: &[Evidence], (signs, may_read): (bool, bool)) -> String {
     let row = |record: &Evidence| {
         let Verification { source, depth, began_at, bytes, left, damage, .. } = &record.verification;
         let found = match (damage.len(), left) {
@@ -237,10 +237,11 @@ fn show_records(records: &[Evidence], signs: bool) -> String {
             (0, left) => format!("sound so far, {left} packs left"),
             (count, _) => tinted(&format!("{count} objects damaged"), AnsiColor::Red),
         };
-        let signed = match (record.signed, signs) {
-            (true, _) => "signed".to_owned(),
-            (false, true) => tinted("signature is wrong", AnsiColor::Red),
-            (false, false) => "unsigned: the vault has no key of its own".to_owned(),
+        let signed = match (record.signed, signs, may_read) {
+            (true, ..) => "signed".to_owned(),
+            (false, _, false) => "cannot be checked by who may only append".to_owned(),
+            (false, true, true) => tinted("signature is wrong", AnsiColor::Red),
+            (false, false, true) => "unsigned: the vault has no key of its own".to_owned(),
         };
         let depth = format!("{depth:?}").to_lowercase();
         vec![began_at.to_string(), source.to_string(), depth, ByteSize(*bytes).to_string(), found, signed]

@@ -29,6 +29,12 @@ impl Copying {
         let key = Key::new(object).map_err(|why| unknown(&why.to_string()))?;
         let bytes = match (pack, layout::kind(&key)) {
             (Some(pack), _) => self.proven_pack(&key, pack).await?,
+            // A vault's own word, which no other may give for it.
+            (None, Some(Kind::Tombstone | Kind::Floor)) if self.to.suite.divides_keys() => {
+                return Err(unknown(
+                    "what a vault let go is its own word: delete the object, and let go again",
+                ));
+            }
             (None, Some(Kind::Manifest)) => self.proven_manifest(&key).await?,
             (None, Some(Kind::Decision)) => self.proven_decision(&key).await?,
             (None, Some(kind)) => self.depart(&key, kind).await?,
