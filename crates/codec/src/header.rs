@@ -147,6 +147,9 @@ pub enum HeaderError {
     /// The wrong kind of object under this key.
     #[error("an object of another kind lies under this key")]
     OtherKind,
+    /// Protected otherwise than this vault's objects are.
+    #[error("an object of another suite lies under this key")]
+    OtherSuite,
 }
 
 impl From<Malformed> for HeaderError {

@@ -10,14 +10,14 @@
 //! A record never spans chunks, so a reader holds one chunk at a time: memory does not grow with the database.
 
 use serde::{Deserialize, Serialize};
+use strongroom_model::PointId;
 use strongroom_model::entry::{Entry, EntryKind, EntryPath, Owner};
 use strongroom_model::page::{Place, Run, check_map, page_count};
 use strongroom_model::point::{FileRow, PackRef, PointFacts};
-use strongroom_model::{PointId, VaultId};
 use zeroize::Zeroizing;
 
-use crate::header::{Kind, Suite};
-use crate::keys::{ContentKey, PointKey, VaultKey};
+use crate::header::Kind;
+use crate::keys::{ContentKey, PointKey};
 use crate::stream::{CHUNK_LIMIT, StreamError, StreamReader, StreamScope, StreamWriter};
 use crate::wire::{Malformed, WireReader, put_bytes, put_varint};
 
@@ -67,7 +67,6 @@ impl ManifestWriter {
     /// A manifest with these facts. `owners` are the points that own packs, each with its key.
     pub fn new(
         scope: StreamScope<'_>,
-        suite: Suite,
         nonce: [u8; 16],
         facts: &PointFacts,
         owners: &[(PointId, PointKey)],
@@ -83,7 +82,7 @@ impl ManifestWriter {
                 })
                 .collect(),
         };
-        let mut stream = StreamWriter::new(scope, Kind::Manifest, suite, nonce);
+        let mut stream = StreamWriter::new(scope, Kind::Manifest, nonce);
         let front = Zeroizing::new(serde_json::to_vec(&front).map_err(ManifestError::Facts)?);
         if front.len() > CHUNK_LIMIT {
             return Err(Malformed { what: "facts longer than a chunk" }.into());
@@ -193,8 +192,8 @@ pub struct ManifestReader<'a> {
 
 impl<'a> ManifestReader<'a> {
     /// Opens `object`: the facts and all packs are read, rows follow by [`ManifestReader::next_row`].
-    pub fn new(key: &VaultKey, vault: &VaultId, path: &str, object: &'a [u8]) -> Result<Self, ManifestError> {
-        let mut stream = StreamReader::new(StreamScope { key, vault, path }, Kind::Manifest, object)?;
+    pub fn new(scope: StreamScope<'_>, object: &'a [u8]) -> Result<Self, ManifestError> {
+        let mut stream = StreamReader::new(scope, Kind::Manifest, object)?;
         let front = Zeroizing::new(stream.next_chunk()?.ok_or(Malformed { what: "manifest" })?);
         let front: Front = serde_json::from_slice(&front).map_err(ManifestError::Facts)?;
         let owners = front.owners.iter().map(|owner| {

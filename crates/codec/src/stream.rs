@@ -38,7 +38,9 @@ pub enum StreamError {
 /// What a stream is sealed for.
 #[derive(Clone, Copy)]
 pub struct StreamScope<'a> {
-    /// The vault's key.
+    /// The vault's suite: an object of another is none of its own.
+    pub suite: Suite,
+    /// The vault's append key.
     pub key: &'a VaultKey,
     /// The vault's id.
     pub vault: &'a VaultId,
@@ -57,9 +59,9 @@ pub struct StreamWriter {
 }
 
 impl StreamWriter {
-    /// A stream of this kind, sealed under `suite`, told apart from all others by `nonce`.
-    pub fn new(scope: StreamScope<'_>, kind: Kind, suite: Suite, nonce: [u8; 16]) -> StreamWriter {
-        let header = Header { kind, suite, nonce };
+    /// A stream of this kind, told apart from all others by `nonce`.
+    pub fn new(scope: StreamScope<'_>, kind: Kind, nonce: [u8; 16]) -> StreamWriter {
+        let header = Header { kind, suite: scope.suite, nonce };
         StreamWriter {
             header,
             sealer: Sealer::for_object(scope.key, &header, scope.vault, scope.path),
@@ -173,6 +175,9 @@ impl<'a> StreamReader<'a> {
         object: &'a [u8],
     ) -> Result<StreamReader<'a>, StreamError> {
         let header = Header::read(object, kind)?;
+        if header.suite != scope.suite {
+            return Err(HeaderError::OtherSuite.into());
+        }
         Ok(StreamReader {
             header,
             sealer: Sealer::for_object(scope.key, &header, scope.vault, scope.path),
@@ -228,14 +233,8 @@ impl<'a> StreamReader<'a> {
 }
 
 /// A whole object of one chunk: a record.
-pub fn write_record(
-    scope: StreamScope<'_>,
-    kind: Kind,
-    suite: Suite,
-    nonce: [u8; 16],
-    record: &[u8],
-) -> Vec<u8> {
-    let mut writer = StreamWriter::new(scope, kind, suite, nonce);
+pub fn write_record(scope: StreamScope<'_>, kind: Kind, nonce: [u8; 16], record: &[u8]) -> Vec<u8> {
+    let mut writer = StreamWriter::new(scope, kind, nonce);
     writer.push(record);
     writer.finish()
 }
@@ -260,9 +259,8 @@ mod tests {
         let vault = VaultId::new([1; 16]);
         let key = VaultKey::new([2; 32]);
         let mut writer = StreamWriter::new(
-            StreamScope { key: &key, vault: &vault, path: "p" },
+            StreamScope { suite, key: &key, vault: &vault, path: "p" },
             Kind::Journal,
-            suite,
             [3; 16],
         );
         chunks.iter().for_each(|chunk| writer.push(chunk));
@@ -272,8 +270,10 @@ mod tests {
     fn read(object: &[u8]) -> Result<Vec<Vec<u8>>, StreamError> {
         let vault = VaultId::new([1; 16]);
         let key = VaultKey::new([2; 32]);
-        let mut reader =
-            StreamReader::new(StreamScope { key: &key, vault: &vault, path: "p" }, Kind::Journal, object)?;
+        let suite = SUITES.into_iter().find(|suite| object.get(11) == Some(&(*suite as u8)));
+        let suite = suite.unwrap_or(Suite::Aes256Gcm);
+        let scope = StreamScope { suite, key: &key, vault: &vault, path: "p" };
+        let mut reader = StreamReader::new(scope, Kind::Journal, object)?;
         let mut chunks = Vec::new();
         while let Some(chunk) = reader.next_chunk()? {
             chunks.push(chunk);
@@ -299,8 +299,9 @@ mod tests {
         let chunks: Vec<&[u8]> = content.chunks(30_000).collect();
         for count in 0..=chunks.len() {
             let written = [1, 2, 3, 50].map(|threads| {
-                let scope = StreamScope { key: &key, vault: &vault, path: "p" };
-                let mut writer = StreamWriter::new(scope, Kind::Journal, Suite::Aes256Gcm, [3; 16]);
+                let suite = Suite::Aes256Gcm;
+                let scope = StreamScope { suite, key: &key, vault: &vault, path: "p" };
+                let mut writer = StreamWriter::new(scope, Kind::Journal, [3; 16]);
                 writer.push(b"facts");
                 writer.push_all(&chunks[..count], threads);
                 writer.finish()
@@ -334,9 +335,9 @@ mod tests {
         let (vault, keys) = (VaultId::new([1; 16]), Keyring::whole(suite, VaultKey::new([2; 32])));
         let (content, other) =
             (keys.new_content_key([4; 32]).unwrap(), keys.new_content_key([5; 32]).unwrap());
-        let scope = StreamScope { key: keys.append_key(), vault: &vault, path: "p" };
+        let scope = StreamScope { suite, key: keys.append_key(), vault: &vault, path: "p" };
         for rest in [&[][..], &[&b"wal"[..], b"more"]] {
-            let mut writer = StreamWriter::new(scope, Kind::Journal, suite, [3; 16]);
+            let mut writer = StreamWriter::new(scope, Kind::Journal, [3; 16]);
             writer.push(b"facts");
             writer.seal_rest(&content);
             rest.iter().for_each(|chunk| writer.push(chunk));
@@ -361,6 +362,17 @@ mod tests {
             assert!(short.skip_rest().is_err());
             let closed = ContentKey::closed(content.encapsulated().to_vec());
             assert_eq!(reader().open_rest(&closed), Err(NotAuthentic.into()));
+        }
+    }
+
+    #[test]
+    fn an_object_of_another_suite_is_none_of_the_vaults() {
+        let (vault, key) = (VaultId::new([1; 16]), VaultKey::new([2; 32]));
+        for (suite, other) in SUITES.into_iter().flat_map(|suite| SUITES.map(|other| (suite, other))) {
+            let object = write(&[b"sealed"], suite);
+            let scope = StreamScope { suite: other, key: &key, vault: &vault, path: "p" };
+            let read = read_record(scope, Kind::Journal, &object);
+            assert_eq!(read.is_ok(), suite == other, "{suite:?} in a vault of {other:?}");
         }
     }
 

@@ -159,9 +159,9 @@ impl Maker {
         let owners: Vec<_> = owners.into_iter().map(|owner| (owner, PointKey::new([1; 32], None))).collect();
         let path = layout::point_part(&self.source, &point, layout::PointPart::Manifest);
         let key = VaultKey::public();
-        let scope = StreamScope { key: &key, vault: self.vault.id(), path: path.as_str() };
-        let mut manifest =
-            ManifestWriter::new(scope, Suite::Plain, self.cx.random(), &facts, &owners).unwrap();
+        let scope =
+            StreamScope { suite: Suite::Plain, key: &key, vault: self.vault.id(), path: path.as_str() };
+        let mut manifest = ManifestWriter::new(scope, self.cx.random(), &facts, &owners).unwrap();
         packs.iter().for_each(|pack| manifest.pack(pack).unwrap());
         let manifest = manifest.finish();
         self.write(path.as_str(), &manifest);
@@ -188,12 +188,10 @@ impl Maker {
             summary: Box::new(summary),
         };
         let path = layout::point_part(&self.source, &point, layout::PointPart::Decision);
-        let scope = StreamScope { key: &key, vault: self.vault.id(), path: path.as_str() };
+        let scope =
+            StreamScope { suite: Suite::Plain, key: &key, vault: self.vault.id(), path: path.as_str() };
         let decision = serde_json::to_vec(&decision).unwrap();
-        self.write(
-            path.as_str(),
-            &write_record(scope, Kind::Decision, Suite::Plain, self.cx.random(), &decision),
-        );
+        self.write(path.as_str(), &write_record(scope, Kind::Decision, self.cx.random(), &decision));
     }
 
     fn write(&self, key: &str, bytes: &[u8]) {

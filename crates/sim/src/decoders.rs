@@ -52,7 +52,7 @@ pub fn compressed(data: &[u8]) {
 }
 
 fn scope<'a>(key: &'a VaultKey, vault: &'a VaultId) -> StreamScope<'a> {
-    StreamScope { key, vault, path: "p" }
+    StreamScope { suite: Suite::Plain, key, vault, path: "p" }
 }
 
 /// A whole object, as a store gave it.
@@ -70,7 +70,7 @@ pub fn stream(data: &[u8]) {
 /// A manifest, as a store gave it.
 pub fn manifest(data: &[u8]) {
     let (key, vault) = (VaultKey::public(), VaultId::new([1; 16]));
-    let Ok(mut reader) = ManifestReader::new(&key, &vault, "p", data) else { return };
+    let Ok(mut reader) = ManifestReader::new(scope(&key, &vault), data) else { return };
     while let Ok(Some(_)) = reader.next_row() {}
 }
 
@@ -81,7 +81,7 @@ pub fn manifest_rows(data: &[u8]) {
 
 fn sealed_manifest(records: &[u8]) -> Vec<u8> {
     let (key, vault) = (VaultKey::public(), VaultId::new([1; 16]));
-    let mut writer = StreamWriter::new(scope(&key, &vault), Kind::Manifest, Suite::Plain, [2; 16]);
+    let mut writer = StreamWriter::new(scope(&key, &vault), Kind::Manifest, [2; 16]);
     writer.push(&front());
     writer.push(records);
     writer.finish()
@@ -196,7 +196,7 @@ mod tests {
     fn the_seals_open() {
         let (key, vault) = (VaultKey::public(), VaultId::new([1; 16]));
         let object = sealed_manifest(b"E\x00\x00");
-        let reader = ManifestReader::new(&key, &vault, "p", &object);
+        let reader = ManifestReader::new(scope(&key, &vault), &object);
         assert!(reader.is_ok_and(|mut reader| matches!(reader.next_row(), Ok(None))));
         assert!(with_footer(0, &[0]).is_some_and(|reader| reader.pages() == 0));
     }

@@ -232,8 +232,9 @@ impl Forger {
 
     /// A record that opens and reads as the vault's own would.
     async fn write(&self, cx: &Cx, (path, kind): (String, Kind), record: serde_json::Value) {
-        let scope = StreamScope { key: self.keys.append_key(), vault: &self.vault, path: &path };
-        let object = write_record(scope, kind, self.suite, cx.random(), record.to_string().as_bytes());
+        let scope =
+            StreamScope { suite: self.suite, key: self.keys.append_key(), vault: &self.vault, path: &path };
+        let object = write_record(scope, kind, cx.random(), record.to_string().as_bytes());
         self.store.put_new(&Key::new(path.clone()).unwrap(), object.into()).await.unwrap();
     }
 }

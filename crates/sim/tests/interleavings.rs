@@ -186,9 +186,14 @@ impl Stage {
             if intent.host == "sim" && self.cx.random::<1>()[0] < 64 {
                 let key = Key::new(format!("sources/toy/points/{}/decision", row.point)).unwrap();
                 let decision = serde_json::to_vec(&Decision::Abandoned { why: "evil".into() }).unwrap();
-                let scope = StreamScope { key: &VaultKey::public(), vault: vault.id(), path: key.as_str() };
+                let scope = StreamScope {
+                    suite: Suite::Plain,
+                    key: &VaultKey::public(),
+                    vault: vault.id(),
+                    path: key.as_str(),
+                };
                 let nonce = self.cx.random();
-                let record = write_record(scope, Kind::Decision, Suite::Plain, nonce, &decision);
+                let record = write_record(scope, Kind::Decision, nonce, &decision);
                 let _ = store.put_new(&key, record.into()).await;
             }
         }

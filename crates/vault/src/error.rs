@@ -226,7 +226,9 @@ impl From<HeaderError> for Unreadable {
     fn from(error: HeaderError) -> Unreadable {
         match error {
             HeaderError::Newer(format) => Unreadable::Newer(format),
-            HeaderError::NotOurs | HeaderError::OtherKind => Unreadable::Damaged(error.to_string()),
+            HeaderError::NotOurs | HeaderError::OtherKind | HeaderError::OtherSuite => {
+                Unreadable::Damaged(error.to_string())
+            }
         }
     }
 }

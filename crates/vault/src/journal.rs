@@ -79,7 +79,7 @@ impl Vault {
         content: &[u8],
     ) -> Result<Shipped, VaultError> {
         let key = layout::wal_file(source, lineage, file);
-        let mut writer = StreamWriter::new(self.scope(&key), Kind::Journal, self.suite, cx.random());
+        let mut writer = StreamWriter::new(self.scope(&key), Kind::Journal, cx.random());
         let content_key = self.keys.new_content_key(cx.random()).filter(|_| is_content(file));
         let front = Front {
             facts: facts.clone(),

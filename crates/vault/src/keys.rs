@@ -110,8 +110,8 @@ impl KeySlot {
             Recipient::Passphrase(passphrase) if suite.is_fips() => {
                 let salt = cx.random::<16>();
                 let wrapping = stretch_fips(passphrase, &salt, PBKDF2_ITERATIONS)?;
-                let scope = StreamScope { key: &wrapping, vault, path: "key" };
-                let wrapped = write_record(scope, Kind::Key, Suite::Fips, cx.random(), secret);
+                let scope = StreamScope { suite: Suite::Fips, key: &wrapping, vault, path: "key" };
+                let wrapped = write_record(scope, Kind::Key, cx.random(), secret);
                 let (salt, wrapped) = (to_hex(&salt), to_hex(&wrapped));
                 Ok(KeySlot::Pbkdf2 { iterations: PBKDF2_ITERATIONS, salt, wrapped })
             }
@@ -123,8 +123,8 @@ impl KeySlot {
                 let salt = cx.random::<16>();
                 let cost = (ARGON2_MEMORY_KIB, ARGON2_PASSES, ARGON2_LANES);
                 let wrapping = stretch(passphrase, &salt, cost)?;
-                let scope = StreamScope { key: &wrapping, vault, path: "key" };
-                let wrapped = write_record(scope, Kind::Key, Suite::Aes256Gcm, cx.random(), secret);
+                let scope = StreamScope { suite: Suite::Aes256Gcm, key: &wrapping, vault, path: "key" };
+                let wrapped = write_record(scope, Kind::Key, cx.random(), secret);
                 Ok(KeySlot::Passphrase {
                     memory_kib: cost.0,
                     passes: cost.1,
@@ -212,13 +212,13 @@ impl KeySlot {
                 let salt = from_hex::<16>(salt).filter(|_| cheap)?;
                 let wrapping = stretch(passphrase, &salt, (*memory_kib, *passes, *lanes)).ok()?;
                 let wrapped = hex_bytes(wrapped)?;
-                let scope = StreamScope { key: &wrapping, vault, path: "key" };
+                let scope = StreamScope { suite: Suite::Aes256Gcm, key: &wrapping, vault, path: "key" };
                 read_record(scope, Kind::Key, &wrapped).ok().map(Zeroizing::new)
             }
             (KeySlot::Pbkdf2 { iterations, salt, wrapped }, Some(passphrase), _) => {
                 let salt = from_hex::<16>(salt).filter(|_| *iterations <= PBKDF2_LIMIT)?;
                 let wrapping = stretch_fips(passphrase, &salt, *iterations).ok()?;
-                let scope = StreamScope { key: &wrapping, vault, path: "key" };
+                let scope = StreamScope { suite: Suite::Fips, key: &wrapping, vault, path: "key" };
                 read_record(scope, Kind::Key, &hex_bytes(wrapped)?).ok().map(Zeroizing::new)
             }
             (KeySlot::Age { wrapped, .. }, _, Some(identities)) => {

@@ -36,7 +36,7 @@ const GAP: u64 = 64 << 10;
 pub struct Point {
     summary: Summary,
     manifest: Bytes,
-    path: String,
+    path: Key,
     facts: PointFacts,
     packs: Packs,
 }
@@ -82,13 +82,13 @@ impl Vault {
         if manifest.len() as u64 != size || to_hex(&object_hash(self.suite, &manifest)) != hash {
             return Err(damaged(path, self.place(), "it is not the manifest that was committed".to_owned()));
         }
-        let reader = ManifestReader::new(self.keys.append_key(), &self.id, path.as_str(), &manifest)
+        let reader = ManifestReader::new(self.scope(&path), &manifest)
             .map_err(|why| damaged(&path, self.place(), why))?;
         let facts = reader.facts().clone();
         let packs =
             Packs::new(Arc::clone(self), source.clone(), reader.owners().to_vec(), reader.packs().to_vec());
         drop(reader);
-        Ok(Point { summary: *summary, manifest, path: path.to_string(), facts, packs })
+        Ok(Point { summary: *summary, manifest, path, facts, packs })
     }
 
     /// Every object that a committed point needs to be restored to its own end: records, packs, and its stretch of WAL.
@@ -157,8 +157,7 @@ impl Point {
     pub fn rows<E: From<VaultError>>(&self, mut each: impl FnMut(FileRow) -> Result<(), E>) -> Result<(), E> {
         let vault = self.packs.vault();
         let unreadable = |why| E::from(damaged(&self.path, vault.place(), why));
-        let mut reader = ManifestReader::new(vault.keys.append_key(), &vault.id, &self.path, &self.manifest)
-            .map_err(unreadable)?;
+        let mut reader = ManifestReader::new(vault.scope(&self.path), &self.manifest).map_err(unreadable)?;
         while let Some(row) = reader.next_row().map_err(unreadable)? {
             each(row)?;
         }

@@ -30,7 +30,8 @@ struct Proven<T> {
 impl Vault {
     /// What streams under `key` are sealed for.
     pub(crate) fn scope<'a>(&'a self, key: &'a Key) -> StreamScope<'a> {
-        StreamScope { key: self.keys.append_key(), vault: &self.id, path: key.as_str() }
+        let (suite, key, path) = (self.suite, self.keys.append_key(), key.as_str());
+        StreamScope { suite, key, vault: &self.id, path }
     }
 
     /// Writes `value` under `key`, if the key is free.
@@ -44,7 +45,7 @@ impl Vault {
         // Our own values: plain structs and enums with string keys, which JSON cannot refuse.
         let json =
             serde_json::to_vec(value).unwrap_or_else(|why| unreachable!("{kind:?} is not JSON: {why}"));
-        let object = write_record(self.scope(key), kind, self.suite, cx.random(), &json);
+        let object = write_record(self.scope(key), kind, cx.random(), &json);
         self.store.put_new(key, object.into()).await
     }
 

@@ -308,9 +308,8 @@ impl Sweeper<'_> {
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let reader =
-            ManifestReader::new(self.vault.keys.append_key(), &self.vault.id, path.as_str(), &manifest)
-                .map_err(|why| damaged(&path, self.vault.place(), why))?;
+        let reader = ManifestReader::new(self.vault.scope(&path), &manifest)
+            .map_err(|why| damaged(&path, self.vault.place(), why))?;
         Ok(Some(reader.packs().to_vec()))
     }
 

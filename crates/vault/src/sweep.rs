@@ -287,7 +287,7 @@ impl Vault {
         let front =
             serde_json::to_vec(&record).unwrap_or_else(|why| unreachable!("a sweep is not JSON: {why}"));
         let keys = garbage.iter().fold(String::new(), |lines, object| lines + object.key.as_str() + "\n");
-        let mut stream = StreamWriter::new(self.scope(&path), Kind::Sweep, self.suite, cx.random());
+        let mut stream = StreamWriter::new(self.scope(&path), Kind::Sweep, cx.random());
         stream.push(&front);
         stream.push(keys.as_bytes());
         written(self.store.put_new(&path, stream.finish().into()).await)

@@ -380,7 +380,7 @@ impl Upload {
         let too_large = |why: &dyn std::fmt::Display| {
             VaultError::TooLarge(format!("write the manifest of {}: {why}", intent.point))
         };
-        let mut writer = ManifestWriter::new(vault.scope(&path), vault.suite, cx.random(), facts, &owners)
+        let mut writer = ManifestWriter::new(vault.scope(&path), cx.random(), facts, &owners)
             .map_err(|why| too_large(&why))?;
         for pack in packs {
             writer.pack(pack).map_err(|why| too_large(&why))?;

@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 use strongroom_model::point::JournalRange;
-use strongroom_model::{Lsn, SegmentSize, SystemId, Timeline, Timestamp};
+use strongroom_model::{Lsn, SegmentSize, SystemId, Timeline, Timestamp, VaultId};
 
 use super::*;
+use crate::header::Suite;
+use crate::keys::VaultKey;
 
 fn facts() -> PointFacts {
     let at = Timestamp::from_unix_seconds(1_800_000_000).unwrap();
@@ -33,9 +35,9 @@ fn pack(number: u32) -> PackRef {
 
 fn write(packs: &[PackRef], rows: &[FileRow]) -> Vec<u8> {
     let (key, vault) = (VaultKey::new([2; 32]), VaultId::new([1; 16]));
-    let scope = StreamScope { key: &key, vault: &vault, path: "m" };
+    let scope = StreamScope { suite: Suite::Aes256Gcm, key: &key, vault: &vault, path: "m" };
     let owners = [(facts().point, PointKey::new([4; 32], None))];
-    let mut writer = ManifestWriter::new(scope, Suite::Aes256Gcm, [5; 16], &facts(), &owners).unwrap();
+    let mut writer = ManifestWriter::new(scope, [5; 16], &facts(), &owners).unwrap();
     packs.iter().for_each(|pack| writer.pack(pack).unwrap());
     rows.iter().for_each(|row| writer.row(row).unwrap());
     writer.finish()
@@ -43,7 +45,10 @@ fn write(packs: &[PackRef], rows: &[FileRow]) -> Vec<u8> {
 
 fn read(object: &[u8]) -> Result<(Vec<PackRef>, Vec<FileRow>), ManifestError> {
     let (key, vault) = (VaultKey::new([2; 32]), VaultId::new([1; 16]));
-    let mut reader = ManifestReader::new(&key, &vault, "m", object)?;
+    let mut reader = ManifestReader::new(
+        StreamScope { suite: Suite::Aes256Gcm, key: &key, vault: &vault, path: "m" },
+        object,
+    )?;
     assert_eq!(*reader.facts(), facts());
     let mut rows = Vec::new();
     while let Some(row) = reader.next_row()? {
