@@ -18,7 +18,6 @@ use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, Tim
 use strongroom_model::{Cx, PointId, SourceName, WalFile, WalSegment};
 use strongroom_postgres::backup_manifest::BackedUp;
 use strongroom_postgres::export::ExportTarget;
-use strongroom_postgres::version::Major;
 use strongroom_vault::{Vault, VaultError};
 
 use crate::error::OpsError;
@@ -89,14 +88,13 @@ pub async fn plan(
     })
 }
 
-/// Writes the plan's point, taken by a server of version `major`, into `target`, durably. Reads the first of `vaults`; the
-/// others are its replicas.
+/// Writes the plan's point into `target`, durably. Reads the first of `vaults`; the others are its replicas.
 #[allow(clippy::disallowed_methods, reason = "measures the export for its report; nothing is decided by it")]
 pub async fn export(
     cx: &Cx,
     vaults: &[Arc<Vault>],
     plan: &ExportPlan,
-    (target, major): (Arc<ExportTarget>, Major),
+    target: Arc<ExportTarget>,
     workers: usize,
 ) -> Result<Exported, OpsError> {
     let began = tokio::time::Instant::now();
@@ -110,7 +108,6 @@ pub async fn export(
     cx.progress.begin("making durable", 0);
     let journal = plan.point.journal;
     let backed_up = BackedUp {
-        major,
         system_id: journal.lineage,
         timeline: journal.timeline,
         start: journal.start,

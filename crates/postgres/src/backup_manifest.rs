@@ -31,8 +31,6 @@ const NAMES_SYSTEM: u16 = 17;
 /// What a manifest says of the backup as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackedUp {
-    /// The server's version, which settles the manifest's.
-    pub major: Major,
     /// Of the cluster.
     pub system_id: SystemId,
     /// The timeline of its WAL.
@@ -54,9 +52,13 @@ pub struct ManifestFile {
     pub crc: u32,
 }
 
-/// The manifest's text.
-pub fn backup_manifest(backed_up: &BackedUp, files: &BTreeMap<EntryPath, ManifestFile>) -> String {
-    let BackedUp { major, system_id, timeline, start, stop } = backed_up;
+/// The manifest's text, in the version that servers of version `major` write.
+pub fn backup_manifest(
+    major: Major,
+    backed_up: &BackedUp,
+    files: &BTreeMap<EntryPath, ManifestFile>,
+) -> String {
+    let BackedUp { system_id, timeline, start, stop } = backed_up;
     let mut text = match major.number() >= NAMES_SYSTEM {
         true => format!(
             "{{ \"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": {system_id},\n\"Files\": ["
@@ -161,7 +163,6 @@ mod tests {
 
     fn of(major: u16, files: &[(&[u8], u64, u32)]) -> String {
         let backed_up = BackedUp {
-            major: Major::new(major).unwrap(),
             system_id: SystemId(7_710_384_190_146_594_273),
             timeline: Timeline::new(3).unwrap(),
             start: Lsn(0x1_0200_0028),
@@ -171,7 +172,7 @@ mod tests {
             let file = ManifestFile { size: *size, modified: 1_700_000_000, crc: *crc };
             (EntryPath::new(*path).unwrap(), file)
         });
-        backup_manifest(&backed_up, &files.collect())
+        backup_manifest(Major::new(major).unwrap(), &backed_up, &files.collect())
     }
 
     const AFTER: &str =

@@ -28,12 +28,16 @@ use crate::backup_manifest::{
 };
 use crate::target::tar::TarTarget;
 use crate::target::{ControlPolicy, FolderTarget, TargetError, TargetOptions};
+use crate::version::Major;
 
 /// Only archives keep it: it tells the server to make links that a plain folder has.
 const TABLESPACE_MAP: &str = "tablespace_map";
 
 /// Where the server notes which WAL was archived.
 const ARCHIVE_STATUS: &str = "pg_wal/archive_status";
+
+/// Where it keeps summaries of WAL, from this version on. It is empty in a base backup, and must be there.
+const SUMMARIES: (u16, &str) = (17, "pg_wal/summaries");
 
 /// How an export is laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,7 @@ pub enum Layout {
 
 /// An export being written.
 pub struct ExportTarget {
+    major: Major,
     writer: Writer,
     files: Arc<Mutex<BTreeMap<EntryPath, ManifestFile>>>,
     /// Whose `pg_wal` is: what is added belongs to the same.
@@ -58,8 +63,8 @@ enum Writer {
 }
 
 impl ExportTarget {
-    /// Takes the empty folder `path`, and those that tablespaces are mapped to.
-    pub fn create(path: &Path, layout: Layout) -> Result<ExportTarget, TargetError> {
+    /// Takes the empty folder `path`, and those that tablespaces are mapped to, for files of a server of version `major`.
+    pub fn create(path: &Path, major: Major, layout: Layout) -> Result<ExportTarget, TargetError> {
         let writer = match layout {
             Layout::Plain(tablespaces) => {
                 let options = TargetOptions {
@@ -71,7 +76,7 @@ impl ExportTarget {
             }
             Layout::Archives => Writer::Archives(TarTarget::create(path)?),
         };
-        Ok(ExportTarget { writer, files: Arc::default(), owner: Mutex::default() })
+        Ok(ExportTarget { major, writer, files: Arc::default(), owner: Mutex::default() })
     }
 
     /// What the user should know of what was written.
@@ -90,7 +95,7 @@ impl ExportTarget {
 
     /// Writes the manifest and what marks the whole as complete.
     pub fn finish_as(&self, backed_up: &BackedUp) -> Result<(), EngineError> {
-        let text = backup_manifest(backed_up, &lock(&self.files));
+        let text = backup_manifest(self.major, backed_up, &lock(&self.files));
         match &self.writer {
             Writer::Plain(_) => {
                 self.leave(BACKUP_MANIFEST, &text)?;
@@ -139,7 +144,11 @@ impl Target for ExportTarget {
         self.prepare_in_writer(entry)?;
         if entry.path.is("pg_wal") {
             *lock(&self.owner) = entry.owner.clone();
-            self.prepare_in_writer(&Entry { path: entry_path(ARCHIVE_STATUS)?, ..entry.clone() })?;
+            let (since, summaries) = SUMMARIES;
+            let summaries = Some(summaries).filter(|_| self.major.number() >= since);
+            for folder in [ARCHIVE_STATUS].into_iter().chain(summaries) {
+                self.prepare_in_writer(&Entry { path: entry_path(folder)?, ..entry.clone() })?;
+            }
         }
         Ok(())
     }

@@ -4,11 +4,16 @@
 
 mod live;
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::Instant;
 
 use live::{Site, digest, said, sound, versions};
+use rustix::process::{Pid, Signal, kill_process};
 use strongroom_postgres::cluster::{Binaries, Cluster, InitOptions};
 
 /// A loaded cluster with a tablespace, one recovery point of it, and what was in it at that point.
@@ -23,6 +28,12 @@ impl Exportable {
     fn new(binaries: &Binaries) -> Exportable {
         let site = Site::new(binaries, InitOptions::default());
         folder(&site, "fast");
+        // A name that JSON has no words for, and one that it must escape.
+        for name in [&b"odd \xff"[..], b"odd \"q\" \\ \n"] {
+            let path = site.cluster.data().join(OsStr::from_bytes(name));
+            std::fs::write(&path, name).unwrap();
+            site.binaries.give(&path).unwrap();
+        }
         let sql = |statements: &str| site.cluster.sql(statements).unwrap();
         sql(&format!("create tablespace fast location '{}'", site.inside("fast")));
         let load = site.load(2);
@@ -80,7 +91,7 @@ fn folder(site: &Site, name: &str) -> PathBuf {
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
@@ -122,6 +133,7 @@ fn a_plain_export_is_verified_by_postgresql_and_starts() {
         let (major, manifest) =
             (binaries.major().number(), std::fs::read_to_string(root.join("backup_manifest")).unwrap());
         assert_eq!(manifest.contains("System-Identifier"), major >= 17);
+        assert!(manifest.contains("\"Encoded-Path\": \"6f646420ff\""), "the odd name is missing");
         with.is_accepted("plain");
         refutes(&with, &root, segments[0].as_str().unwrap());
         with.is_accepted("plain");
@@ -201,6 +213,196 @@ fn archives_unpack_to_what_postgresql_verifies_and_starts() {
     }
 }
 
+/// Against the real one: the same archives, the same members, the same files in the manifest.
+#[test]
+fn an_export_has_what_pg_basebackup_has() {
+    for binaries in versions() {
+        let quiet = InitOptions { settings: "autovacuum = off".into(), ..InitOptions::default() };
+        let site = Site::new(&binaries, quiet);
+        folder(&site, "fast");
+        let sql = |statements: &str| site.cluster.sql(statements).unwrap();
+        sql(&format!("create tablespace fast location '{}'", site.inside("fast")));
+        sql("create table t tablespace fast as select n from generate_series(1, 20000) n;
+             create unlogged table gone as select 1; create temp table mine as select 1; checkpoint");
+        site.backup();
+        site.ok(&["export", "--tar", "--to", &site.inside("ours")]);
+        let mut theirs = site.cluster.client("pg_basebackup");
+        theirs.args(["--format=tar", "--checkpoint=fast", "--pgdata", &site.inside("theirs")]);
+        let output = theirs.output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(names(&site.path("ours")), names(&site.path("theirs")));
+        let members = |of: &str, archive: &str| -> BTreeSet<String> {
+            let mut tar = binaries.command("/bin/tar");
+            let listing =
+                tar.args(["--list", "--file", &site.inside(&format!("{of}/{archive}"))]).output().unwrap();
+            assert!(listing.status.success(), "{}", said(&listing));
+            let listing = String::from_utf8(listing.stdout).unwrap();
+            listing.lines().map(|line| line.trim_start_matches("./").to_owned()).collect()
+        };
+        for archive in
+            names(&site.path("ours")).iter().filter(|name| name.ends_with(".tar") && *name != "pg_wal.tar")
+        {
+            let (ours, theirs) = (members("ours", archive), members("theirs", archive));
+            let differing: Vec<_> = ours.symmetric_difference(&theirs).collect();
+            assert!(!ours.is_empty() && differing.is_empty(), "{archive} on {binaries:?}: {differing:?}");
+        }
+        // Theirs is a later one, and ends where the backup did. Ours came whole out of the archive, and is noted so.
+        let in_archive =
+            |of: &str| members(of, "pg_wal.tar").into_iter().partition(|name| name.ends_with(".done"));
+        let (done, segments): (Vec<String>, Vec<String>) = in_archive("ours");
+        let (_, theirs): (Vec<String>, Vec<String>) = in_archive("theirs");
+        assert_eq!((segments.len(), segments[0].len()), (theirs.len(), theirs[0].len()));
+        let noted: Vec<String> = segments.iter().map(|name| format!("archive_status/{name}.done")).collect();
+        assert_eq!(done, noted);
+        let manifest = |of: &str| -> serde_json::Value {
+            let text = std::fs::read(site.path(of).join("backup_manifest")).unwrap();
+            serde_json::from_slice(&text).unwrap()
+        };
+        let (ours, theirs) = (manifest("ours"), manifest("theirs"));
+        for same in ["PostgreSQL-Backup-Manifest-Version", "System-Identifier"] {
+            assert_eq!(ours[same], theirs[same], "{same}");
+        }
+        let files = |manifest: &serde_json::Value| -> BTreeSet<String> {
+            // What a quiet server writes anew for each: the labels, and what its checkpoints touch.
+            let changes =
+                ["backup_label", "tablespace_map", "global/pg_control", "pg_logical/replorigin_checkpoint"];
+            let files = manifest["Files"].as_array().unwrap().iter();
+            let kept = files.filter(|file| !changes.contains(&file["Path"].as_str().unwrap()));
+            kept.map(|file| file.to_string()).collect()
+        };
+        let differing: Vec<String> = files(&ours).symmetric_difference(&files(&theirs)).cloned().collect();
+        assert!(differing.is_empty(), "{differing:#?}");
+    }
+}
+
+/// The timeline's history goes along, and the server starts on that timeline.
+#[test]
+fn an_export_of_a_promoted_cluster_has_its_history() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let site = Site::new(&binaries, InitOptions::default());
+    site.cluster.sql("create table t as select 1 as n").unwrap();
+    site.backup();
+    site.ship(&site.cluster);
+    let promoted = site.restore("promoted", &[]);
+    promoted.sql("insert into t values (2)").unwrap();
+    site.configure("promoted.toml", &promoted);
+    let point = site.backup_with("promoted.toml");
+    let to = site.inside("exported");
+    let told = site.ok(&["export", "--to", &to, "--point", &point, "--output", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["exported"]["wal"][0], "00000002.history");
+    let output = binaries.command("pg_verifybackup").arg(&to).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let mut started = Cluster::adopt(&binaries, &site.path("exported")).unwrap();
+    started.configure("archive_mode = off").unwrap();
+    started.start().unwrap();
+    assert_eq!(started.sql("select count(*) from t").unwrap(), "2");
+    assert_eq!(started.sql("select timeline_id from pg_control_checkpoint()").unwrap(), "2");
+}
+
+/// Stopped or killed at any moment: what is there is whole, or plainly not.
+#[test]
+fn an_export_that_was_stopped_is_plainly_unfinished() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let site = Site::new(&binaries, InitOptions::default());
+    site.cluster
+        .sql("create table t as select n, repeat(md5(n::text), 8) as v from generate_series(1, 150000) n")
+        .unwrap();
+    site.backup();
+    let mut unfinished = 0;
+    for (form, mark) in [(&[][..], "global/pg_control"), (&["--tar"], "backup_manifest")] {
+        let began = Instant::now();
+        site.ok(&[&["export", "--to", &site.inside(mark)], form].concat());
+        let whole = began.elapsed();
+        for moment in 1..=6 {
+            let to = format!("{moment}{}", form.concat());
+            let inside = site.inside(&to);
+            let words = [&["export", "--to", &inside][..], form].concat();
+            let mut export =
+                site.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            // The moment is the point of the test, so here time itself is what is waited for.
+            std::thread::sleep(whole * moment / 7);
+            let signal = if moment % 2 == 0 { Signal::INT } else { Signal::KILL };
+            kill_process(Pid::from_raw(export.id() as i32).unwrap(), signal).unwrap();
+            let code = export.wait().unwrap().code();
+            if code == Some(0) {
+                assert!(site.path(&to).join(mark).exists());
+                continue;
+            }
+            // A request that comes before it can be heard kills.
+            assert!(code.is_none() || code == Some(130) && signal == Signal::INT, "{code:?}");
+            assert!(!site.path(&to).join(mark).exists() || signal == Signal::KILL, "stopped, and complete");
+            if site.path(&to).join("PG_VERSION").exists()
+                || site.path(&to).join("base.tar.strongroom-unfinished").exists()
+            {
+                unfinished += 1;
+                site.fails(10, &words);
+            }
+        }
+    }
+    assert!(unfinished > 0, "none of twelve was stopped while it wrote");
+}
+
+/// WAL and packs that are damaged in the first vault come from its replica; alone it refuses.
+#[test]
+fn an_export_goes_on_with_what_a_replica_has() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let site = Site::new(&binaries, InitOptions::default());
+    site.cluster.sql("create table t as select n, md5(n::text) from generate_series(1, 20000) n").unwrap();
+    let point = site.backup();
+    site.ship(&site.cluster);
+    let alone = std::fs::read_to_string(site.path("strongroom.toml")).unwrap();
+    let also = format!(
+        "[[also]]\nname = \"second\"\nurl = \"{}\"\nidentity_file = \"{}\"\n[source.",
+        site.inside("second"),
+        site.inside("identity.txt")
+    );
+    let both = alone.replace("[source.", &also);
+    std::fs::write(site.path("both.toml"), both).unwrap();
+    site.binaries.give(&site.path("both.toml")).unwrap();
+    let with_both = |code: i32, words: &[&str]| {
+        let output = site.command_with("both.toml", words).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", said(&output));
+        said(&output)
+    };
+    with_both(0, &["init", "--vault", "second", "--copy-of", "vault"]);
+    with_both(0, &["copy", "--to", "second"]);
+    let planned = site.ok(&["export", "--to", &site.inside("alone"), "--dry-run", "--output", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&planned).unwrap();
+    let segment = plan["last_segment"].as_str().unwrap().to_owned();
+    let objects = objects_of(&site.path("vault"), &segment);
+    let packs = site.path(&format!("vault/sources/main/points/{point}/packs"));
+    for path in objects.iter().chain([&packs.join(names(&packs).remove(0))]) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        std::fs::write(path, bytes).unwrap();
+    }
+    let refused = site.fails(8, &["export", "--to", &site.inside("alone")]);
+    assert!(refused.contains("is not whole"), "{refused}");
+    let told = with_both(0, &["export", "--to", &site.inside("helped")]);
+    assert!(told.contains("packs are missing or damaged"), "{told}");
+    let output = binaries.command("pg_verifybackup").arg(site.inside("helped")).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// The objects of a vault with this in their names.
+fn objects_of(vault: &Path, part: &str) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![vault.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for name in names(&folder) {
+            let path = folder.join(&name);
+            match path.is_dir() {
+                true => folders.push(path),
+                false if name.contains(part) => found.push(path),
+                false => {}
+            }
+        }
+    }
+    assert!(!found.is_empty(), "the vault has no {part}");
+    found
+}
+
 #[test]
 fn what_an_export_refuses() {
     let Some(binaries) = versions().into_iter().next() else { return };
@@ -227,7 +429,8 @@ fn what_an_export_refuses() {
     assert!(!site.path("to").exists());
 
     // A damaged pack: the export stops, names what is lost, and is no cluster.
-    let pack = find(&site.path(&format!("vault/sources/main/points/{point}/packs")));
+    let packs = site.path(&format!("vault/sources/main/points/{point}/packs"));
+    let pack = packs.join(names(&packs).remove(0));
     let good = std::fs::read(&pack).unwrap();
     let mut bad = good.clone();
     bad[good.len() / 3] ^= 4;
@@ -250,23 +453,10 @@ fn what_an_export_refuses() {
     let planned = site.ok(&["export", "--to", &to, "--dry-run", "--output", "json"]);
     let plan: serde_json::Value = serde_json::from_str(&planned).unwrap();
     let segment = plan["first_segment"].as_str().unwrap().to_owned();
-    let mut folders = vec![site.path("vault")];
-    while let Some(folder) = folders.pop() {
-        for name in names(&folder) {
-            let path = folder.join(&name);
-            if path.is_dir() {
-                folders.push(path);
-            } else if name.contains(&segment) {
-                std::fs::remove_file(path).unwrap();
-            }
-        }
+    for object in objects_of(&site.path("vault"), &segment) {
+        std::fs::remove_file(object).unwrap();
     }
     let missing = site.fails(9, &["export", "--to", &to, "--point", &point]);
     assert!(missing.contains(&format!("needs WAL segment {segment}")), "{missing}");
     assert!(!site.path("to").exists());
-}
-
-/// The one pack in a folder, or the first.
-fn find(folder: &Path) -> PathBuf {
-    folder.join(names(folder).remove(0))
 }

@@ -188,8 +188,10 @@ fn archive_of(path: &EntryPath) -> (String, &[u8]) {
     let bytes = path.as_bytes();
     match (within_tablespace(bytes), bytes.strip_prefix(b"pg_wal/")) {
         (Some((oid, rest)), _) => (format!("{oid}.tar"), rest),
-        // The folder for the archiver's notes must be there before any is put into it.
-        (None, Some(rest)) if rest != b"archive_status" => ("pg_wal.tar".to_owned(), rest),
+        // The folders must be there before anything is put into them.
+        (None, Some(rest)) if rest != b"archive_status" && rest != b"summaries" => {
+            ("pg_wal.tar".to_owned(), rest)
+        }
         _ => ("base.tar".to_owned(), bytes),
     }
 }
@@ -269,6 +271,7 @@ mod tests {
             ("pg_tblspc/16401/PG_15_202209061/5/1", "16401.tar", "PG_15_202209061/5/1"),
             ("pg_wal", "base.tar", "pg_wal"),
             ("pg_wal/archive_status", "base.tar", "pg_wal/archive_status"),
+            ("pg_wal/summaries", "base.tar", "pg_wal/summaries"),
             ("pg_wal/archive_status/x.done", "pg_wal.tar", "archive_status/x.done"),
             ("pg_wal/000000010000000000000001", "pg_wal.tar", "000000010000000000000001"),
         ] {

@@ -93,13 +93,13 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     context.printer.note(&text);
     let Whose::PgBasebackup = arguments.format;
     let layout = if arguments.tar { Layout::Archives } else { Layout::Plain(map) };
-    let target = ExportTarget::create(&arguments.to, layout).map_err(|error| {
+    let target = ExportTarget::create(&arguments.to, major, layout).map_err(|error| {
         Failure::new(Code::Target, error.to_string())
             .hint("export into an empty folder: nothing is ever overwritten or removed")
     })?;
     let target = Arc::new(target);
     let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
-    let exported = export(&context.cx, &vaults, &plan, (target.clone(), major), workers).await;
+    let exported = export(&context.cx, &vaults, &plan, target.clone(), workers).await;
     let exported = exported.map_err(|error| failure(error, &facts))?;
     let text = tell(&exported, &vault.place(), (&source, arguments), &target.notes());
     Ok(Outcome::new(&json!({ "plan": plan, "exported": exported, "notes": target.notes() }), text))
