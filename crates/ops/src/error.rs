@@ -6,6 +6,7 @@ use strongroom_model::retention::RetentionError;
 use strongroom_model::{Cancelled, PointId, SourceName, SystemId, Timeline, WalSegment};
 use strongroom_postgres::archive::ArchiveError;
 use strongroom_vault::VaultError;
+use strongroom_vault::verify::LostPages;
 
 /// What stopped a verb.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +95,14 @@ pub enum OpsError {
     /// A worker thread panicked: a broken invariant of ours.
     #[error("a worker stopped on a broken invariant: {0}")]
     Worker(String),
+    /// Pages that no vault has whole.
+    #[error("recovery point {point} is not whole: pages of {} files are in no vault", lost.len())]
+    LostPages {
+        /// The point.
+        point: PointId,
+        /// Which pages.
+        lost: Vec<LostPages>,
+    },
     /// The user asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),

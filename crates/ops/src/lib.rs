@@ -22,6 +22,7 @@ pub mod wal_status;
 pub mod list;
 pub mod status;
 pub mod restore;
+pub mod export;
 pub mod verify;
 pub mod repair;
 pub mod key;

@@ -109,6 +109,30 @@ pub async fn restore(
     options: RestoreOptions,
 ) -> Result<Restored, OpsError> {
     let began = tokio::time::Instant::now();
+    let restored = write_point(cx, vaults, plan, target.clone(), options).await?;
+    cx.progress.begin("making durable", 0);
+    let lost = restored.lost.clone();
+    let work = move || {
+        if !lost.is_empty() {
+            // Plain structs with string keys, which JSON cannot refuse.
+            let text = serde_json::to_string_pretty(&lost)
+                .unwrap_or_else(|why| unreachable!("lost pages are not JSON: {why}"));
+            target.leave(LOST_PAGES, &text)?;
+        }
+        Ok(target.finish()?)
+    };
+    off_the_runtime(work).await?;
+    Ok(Restored { seconds: Duration::as_secs_f64(&began.elapsed()), ..restored })
+}
+
+/// Writes the plan's point into `target`, which is not finished: more may be put there. The seconds are left at zero.
+pub(crate) async fn write_point(
+    cx: &Cx,
+    vaults: &[Arc<Vault>],
+    plan: &RestorePlan,
+    target: Arc<dyn Target>,
+    options: RestoreOptions,
+) -> Result<Restored, OpsError> {
     vaults.iter().try_for_each(|vault| vault.check_may_read())?;
     let point = open_point(vaults, plan).await?;
     let (cx, runtime) = (cx.clone(), Handle::current());
@@ -120,26 +144,24 @@ pub async fn restore(
             cx.check()?;
             target.prepare(&row.entry).map_err(OpsError::from)
         })?;
-        cx.progress.begin("restoring", point.summary().bytes);
+        let summary = point.summary();
+        cx.progress.begin("writing", summary.bytes);
         let losses = options.accept_loss.then(Losses::default);
         let writing = Writing { cx: &cx, runtime: &runtime, point: &point, target: &*target, losses };
         write_pages(&writing, options.workers)?;
         cx.check()?;
-        cx.progress.begin("making durable", 0);
         let lost = writing.losses.map(Losses::into_named).unwrap_or_default();
-        if !lost.is_empty() {
-            // Plain structs with string keys, which JSON cannot refuse.
-            let text = serde_json::to_string_pretty(&lost)
-                .unwrap_or_else(|why| unreachable!("lost pages are not JSON: {why}"));
-            target.leave(LOST_PAGES, &text)?;
-        }
-        target.finish()?;
-        Ok::<_, OpsError>((entries, point.summary().bytes, point.packs().lent(), lost))
+        let (bytes, from_replicas) = (summary.bytes, point.packs().lent());
+        Ok(Restored { point: summary.point.clone(), entries, bytes, from_replicas, lost, seconds: 0.0 })
     };
-    let (entries, bytes, from_replicas, lost) =
-        tokio::task::spawn_blocking(work).await.map_err(|why| OpsError::Worker(why.to_string()))??;
-    let seconds = Duration::as_secs_f64(&began.elapsed());
-    Ok(Restored { point: plan.point.point.clone(), entries, bytes, from_replicas, lost, seconds })
+    off_the_runtime(work).await
+}
+
+/// Does what waits for disks where no other task is kept waiting.
+pub(crate) async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OpsError> + Send + 'static,
+) -> Result<T, OpsError> {
+    tokio::task::spawn_blocking(work).await.map_err(|why| OpsError::Worker(why.to_string()))?
 }
 
 /// Pages that were given up, by file; and why, each reason said once.

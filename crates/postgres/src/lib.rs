@@ -4,6 +4,7 @@
 //! back up  conninfo ▶ connect ▶ inspect ▶ session ─ start ▶ files (list) ▶ read (pages, checked) ▶ stop ▶ late files
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
 //! restore  vault ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
+//! export   vault ▶ target (a folder, or archives) ▶ backup_manifest ▶ pg_verifybackup, and a server without us
 //! ```
 //!
 //! What differs between versions is one row each in [`version`]. A source is never written to: its files are opened
@@ -23,6 +24,8 @@ pub mod relation;
 pub mod files;
 pub mod read;
 pub mod target;
+pub mod backup_manifest;
+pub mod export;
 #[cfg(feature = "test-cluster")]
 pub mod cluster;
 pub mod quote;

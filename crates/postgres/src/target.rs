@@ -39,6 +39,7 @@ use crate::relation::folder_number;
 
 pub(crate) mod place;
 mod sink;
+pub mod tar;
 
 use place::Place;
 use sink::{DIRECT_FROM, FileSink, Prepared, write_error};
@@ -51,11 +52,11 @@ const CONTROL_UNFINISHED: &str = "global/pg_control.strongroom-unfinished";
 const RENAMED: [(&str, &str); 2] =
     [(CONTROL_FILE, CONTROL_UNFINISHED), ("tablespace_map", "tablespace_map.old")];
 
-/// Why a folder cannot be restored into. Nothing was changed in it.
+/// Why a folder cannot be written into. Nothing was changed in it.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// Something is in it.
-    #[error("restore into {}: the folder is not empty (it holds '{found}')", path.display())]
+    #[error("write into {}: the folder is not empty (it holds '{found}')", path.display())]
     NotEmpty {
         /// The folder.
         path: PathBuf,
@@ -63,7 +64,7 @@ pub enum TargetError {
         found: String,
     },
     /// A server runs in it.
-    #[error("restore into {}: a server runs in it (process {pid})", path.display())]
+    #[error("write into {}: a server runs in it (process {pid})", path.display())]
     Running {
         /// The folder.
         path: PathBuf,
@@ -71,25 +72,25 @@ pub enum TargetError {
         pid: i32,
     },
     /// Another restore goes into it.
-    #[error("restore into {}: another process is restoring into it", path.display())]
+    #[error("write into {}: another process is writing into it", path.display())]
     Busy {
         /// The folder.
         path: PathBuf,
     },
     /// It is a link.
-    #[error("restore into {}: it is a link", path.display())]
+    #[error("write into {}: it is a link", path.display())]
     Link {
         /// The link.
         path: PathBuf,
     },
     /// It is a file.
-    #[error("restore into {}: it is not a folder", path.display())]
+    #[error("write into {}: it is not a folder", path.display())]
     NotAFolder {
         /// What is there.
         path: PathBuf,
     },
     /// It belongs to someone else.
-    #[error("restore into {}: the folder belongs to user {owner}", path.display())]
+    #[error("write into {}: the folder belongs to user {owner}", path.display())]
     ForeignOwner {
         /// The folder.
         path: PathBuf,
@@ -97,7 +98,7 @@ pub enum TargetError {
         owner: u32,
     },
     /// A tablespace's new place would be of no use.
-    #[error("restore tablespace {oid} into {}: {why}", path.display())]
+    #[error("put tablespace {oid} into {}: {why}", path.display())]
     Tablespace {
         /// Which.
         oid: u32,
@@ -162,7 +163,7 @@ pub enum ControlPolicy {
     /// Poisoned: the server starts with the backup label or not at all.
     #[default]
     Poison,
-    /// As stored, byte for byte: to compare, not to start.
+    /// As stored, byte for byte: to compare, and to hand out as `pg_basebackup` would (`export`).
     AsStored,
 }
 

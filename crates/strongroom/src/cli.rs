@@ -20,6 +20,7 @@ mod status;
 mod copy;
 mod thaw;
 mod restore;
+mod export;
 mod verify;
 mod key;
 mod hold;
@@ -62,6 +63,7 @@ enum Verb {
     Status(status::Arguments),
     Copy(copy::Arguments),
     Restore(restore::Arguments),
+    Export(export::Arguments),
     Verify(verify::Arguments),
     #[command(subcommand)]
     Key(key::Verb),
@@ -163,6 +165,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Status(arguments) => status::run(&context, &arguments).await,
         Verb::Copy(arguments) => copy::run(&context, &arguments).await,
         Verb::Restore(arguments) => restore::run(&context, &arguments, line).await,
+        Verb::Export(arguments) => export::run(&context, &arguments).await,
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
         Verb::Key(verb) => key::run(&context, &verb).await,
         Verb::Hold(verb) => hold::run(&context, &verb).await,

@@ -331,6 +331,10 @@ impl From<OpsError> for Failure {
             OpsError::UnknownSource(_) => {
                 (Code::Settings, "`strongroom list` shows the sources of this vault")
             }
+            OpsError::LostPages { .. } => (
+                Code::Damaged,
+                "put them back with `strongroom verify --data --repair-from REPLICA`, or choose an older point (--point)",
+            ),
             OpsError::Worker(_) => (Code::Bug, "please report this, with the message"),
             OpsError::Cancelled(_) => (Code::Cancelled, ""),
         };

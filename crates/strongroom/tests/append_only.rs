@@ -35,6 +35,8 @@ fn a_host_appends_what_only_its_owner_restores() {
         let refused = site.fails(7, &["restore", "--yes", "--to", &stolen, "--latest"]);
         assert!(refused.contains("may only append") && refused.contains("key list"), "{refused}");
         assert!(!site.path("stolen/PG_VERSION").exists());
+        let exported = site.fails(7, &["export", "--to", &site.inside("exported")]);
+        assert!(exported.contains("may only append") && !site.path("exported/PG_VERSION").exists());
         assert!(site.fails(7, &["verify", "--data"]).contains("may only append"));
         let wal = site.cluster.sql("select last_archived_wal from pg_stat_archiver").unwrap();
         assert!(site.fails(200, &["wal", "fetch", wal.trim(), &stolen]).contains("may only append"));

@@ -79,6 +79,7 @@ fn help_says_what_it_said() {
         "status",
         "copy",
         "restore",
+        "export",
         "verify",
         "doctor",
         "completions",

@@ -22,6 +22,7 @@ use strongroom_postgres::session::PostgresFacts;
 use strongroom_postgres::target::{FolderTarget, TargetOptions};
 use strongroom_postgres::version::Major;
 use strongroom_store::folder::free_bytes;
+use strongroom_vault::point::Point;
 use strongroom_vault::{Vault, VaultError};
 
 use crate::cli::thaw::describe as describe_thaw;
@@ -138,7 +139,7 @@ fn action(text: &str) -> Result<TargetAction, String> {
         .ok_or_else(|| "choose pause, promote or shutdown".into())
 }
 
-fn mapping(text: &str) -> Result<(String, PathBuf), String> {
+pub fn mapping(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, folder)) if !name.is_empty() && folder.starts_with('/') => {
             Ok((name.to_owned(), folder.into()))
@@ -166,9 +167,9 @@ pub async fn run(
     };
     let vaults: Vec<_> = [vec![vault.clone()], context.replicas_of(&vault).await].concat();
     let point = open_point(&vaults, &plan).await?;
-    thawed(context, &vault, &plan, arguments).await?;
-    let facts: PostgresFacts = serde_json::from_value(point.facts().engine_facts.clone())
-        .map_err(|error| Failure::new(Code::Damaged, format!("facts of {}: {error}", plan.point.point)))?;
+    let frozen = Frozen::of(arguments.dry_run, arguments.thaw);
+    thawed(context, &vault, &plan, frozen).await?;
+    let facts = facts_of(&point)?;
     let tablespaces = tablespaces(&facts, &arguments.tablespace_map)?;
     let mut text = describe(&plan, &facts, &tablespaces, arguments);
     text.push_str(&notes(context, &vault));
@@ -195,10 +196,6 @@ pub async fn run(
     let options = RestoreOptions { workers, accept_loss: arguments.accept_loss };
     let restored = restore(&context.cx, &vaults, &plan, target.clone(), options).await;
     let restored = restored.map_err(|error| match error {
-        // The only engine here is the target folder: what it refuses is not the source's fault.
-        OpsError::Engine(error) if !matches!(error, EngineError::Cancelled(_)) => {
-            Failure { kind: Code::Target, ..Failure::from(error) }
-        }
         // What no vault has whole need not keep the rest from being restored.
         OpsError::Vault(error @ (VaultError::Damaged { .. } | VaultError::Missing { .. })) => {
             Failure::from(error).hint(
@@ -206,7 +203,7 @@ pub async fn run(
                  --accept-loss restores everything else into a new folder and names the lost pages",
             )
         }
-        other => other.into(),
+        other => of_target(other),
     })?;
     let mut text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
     let launched = launched(context, arguments, (&facts, &mut text), restored.seconds).await?;
@@ -214,6 +211,29 @@ pub async fn run(
     let code = if restored.lost.is_empty() { Code::Ok } else { Code::Problems };
     let json = json!({ "plan": plan, "restored": restored, "notes": target.notes(), "launched": launched });
     Ok(Outcome::new(&json, text).with_code(code))
+}
+
+/// The failure of a verb whose only engine is the folder it writes into: what that refuses is not the source's fault.
+pub fn of_target(error: OpsError) -> Failure {
+    match error {
+        OpsError::Engine(error) if !matches!(error, EngineError::Cancelled(_)) => {
+            Failure { kind: Code::Target, ..Failure::from(error) }
+        }
+        other => other.into(),
+    }
+}
+
+/// What PostgreSQL's part of a point says.
+pub fn facts_of(point: &Point) -> Result<PostgresFacts, Failure> {
+    serde_json::from_value(point.facts().engine_facts.clone())
+        .map_err(|error| Failure::new(Code::Damaged, format!("facts of {}: {error}", point.summary().point)))
+}
+
+/// The version of the server that a point is of.
+pub fn major_of(facts: &PostgresFacts) -> Result<Major, Failure> {
+    let unknown = || Failure::new(Code::Damaged, format!("the point is of version {}", facts.version_num));
+    let major = u8::try_from(facts.version_num / 10_000).ok();
+    major.and_then(|major| Major::new(major.into())).ok_or_else(unknown)
 }
 
 /// Starts the restored server, if that was asked for.
@@ -228,11 +248,7 @@ async fn launched(
     }
     // Said before recovery, which may end otherwise than one hopes.
     context.printer.note(text);
-    let unknown = || Failure::new(Code::Damaged, format!("the point is of version {}", facts.version_num));
-    let major = u8::try_from(facts.version_num / 10_000)
-        .ok()
-        .and_then(|major| Major::new(major.into()))
-        .ok_or_else(unknown)?;
+    let major = major_of(facts)?;
     let (cx, to, port) = (context.cx.clone(), arguments.to.clone(), arguments.port);
     let launched = tokio::task::spawn_blocking(move || launch(&cx, &to, major, port)).await;
     let launched = launched.map_err(|why| Failure::new(Code::Bug, why.to_string()))?;
@@ -259,12 +275,34 @@ fn describe_launch(launched: &Launched, restored: f64, to: &Path) -> String {
     )
 }
 
+/// What becomes of a point that is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frozen {
+    /// It is refused.
+    Refuse,
+    /// It is thawed, and waited for.
+    Thaw,
+    /// What thawing takes is shown.
+    Show,
+}
+
+impl Frozen {
+    /// From the flags `--dry-run` and `--thaw`.
+    pub fn of(dry_run: bool, thaw: bool) -> Frozen {
+        match (dry_run, thaw) {
+            (true, _) => Frozen::Show,
+            (false, true) => Frozen::Thaw,
+            (false, false) => Frozen::Refuse,
+        }
+    }
+}
+
 /// What is frozen is thawed before anything is written: a restore that waits for half a day at every pack is none.
-async fn thawed(
+pub async fn thawed(
     context: &Context,
     vault: &Arc<Vault>,
     plan: &RestorePlan,
-    arguments: &Arguments,
+    frozen: Frozen,
 ) -> Result<(), Failure> {
     let freezes = context.settings.vault.lifecycle.freezes();
     let Some(custody) = context.custody_of(vault)?.filter(|_| freezes) else { return Ok(()) };
@@ -281,18 +319,22 @@ async fn thawed(
         return Ok(());
     }
     let what = describe_thaw(&needed);
-    if arguments.dry_run {
-        context.printer.note(&what);
-        return Ok(());
+    match frozen {
+        Frozen::Refuse => {
+            let hint =
+                format!("strongroom thaw {} --wait, then once more; --thaw does both", plan.point.point);
+            Err(Failure::new(Code::NoRestore, what).hint(hint))
+        }
+        Frozen::Show => {
+            context.printer.note(&what);
+            Ok(())
+        }
+        Frozen::Thaw => {
+            context.printer.note(&what);
+            thaw::thaw(&context.cx, &*custody, &needed, (THAWED_DAYS, ThawSpeed::Standard)).await?;
+            Ok(thaw::wait(&context.cx, vault, &*custody, of).await?)
+        }
     }
-    if !arguments.thaw {
-        let failure = Failure::new(Code::NoRestore, what);
-        return Err(failure
-            .hint(format!("strongroom thaw {} --wait, then restore; --thaw does both", plan.point.point)));
-    }
-    context.printer.note(&what);
-    thaw::thaw(&context.cx, &*custody, &needed, (THAWED_DAYS, ThawSpeed::Standard)).await?;
-    Ok(thaw::wait(&context.cx, vault, &*custody, of).await?)
 }
 
 /// Days for which a restore keeps what it thaws.
@@ -394,7 +436,7 @@ fn show(time: &TypedTime) -> String {
 }
 
 /// A refusal that shows what could be restored instead.
-async fn refusal(vault: &Vault, source: &SourceName, error: PlanError) -> Failure {
+pub async fn refusal(vault: &Vault, source: &SourceName, error: PlanError) -> Failure {
     let mut failure = Failure::from(error);
     if let Ok(listings) = list(vault, Some(source)).await {
         for window in listings.iter().flat_map(|listing| &listing.windows) {
@@ -410,7 +452,10 @@ async fn refusal(vault: &Vault, source: &SourceName, error: PlanError) -> Failur
     failure
 }
 
-fn tablespaces(facts: &PostgresFacts, map: &[(String, PathBuf)]) -> Result<BTreeMap<u32, PathBuf>, Failure> {
+pub fn tablespaces(
+    facts: &PostgresFacts,
+    map: &[(String, PathBuf)],
+) -> Result<BTreeMap<u32, PathBuf>, Failure> {
     let mut mapped = BTreeMap::new();
     for (name, folder) in map {
         let known =
@@ -465,7 +510,7 @@ fn describe(
 }
 
 /// Whether it fits, as far as can be told: all-zero pages take no room, and WAL takes more.
-fn room(needed: u64, to: &Path) -> Option<String> {
+pub fn room(needed: u64, to: &Path) -> Option<String> {
     let free = free_bytes(to).ok()?;
     let fits = match free < needed {
         true => tinted("too little unless much of it is zeros", AnsiColor::Yellow),
