@@ -73,6 +73,7 @@ pub async fn plan(
     request: &RestoreRequest,
     only: Option<&PointId>,
 ) -> Result<RestorePlan, OpsError> {
+    vault.check_may_read()?;
     let points = vault.points(source).await?;
     let journals = journal::load_all(vault, source).await?;
     if points.is_empty() && journals.is_empty() {

@@ -28,10 +28,12 @@ fn a_host_appends_what_only_its_owner_restores() {
         site.ship(&site.cluster);
 
         // The host knows what there is, and reads nothing of it.
-        for arguments in [&["list"][..], &["status"], &["show", &point], &["verify"], &["doctor"]] {
+        for arguments in [&["list"][..], &["status"], &["show", &point], &["verify"]] {
             site.ok(arguments);
         }
+        assert!(site.ok(&["doctor"]).contains("opens, to append and not to read"));
         let stolen = site.inside("stolen");
+        site.fails(7, &["restore", "--dry-run", "--to", &stolen, "--latest"]);
         let refused = site.fails(7, &["restore", "--yes", "--to", &stolen, "--latest"]);
         assert!(refused.contains("may only append") && refused.contains("key list"), "{refused}");
         assert!(!site.path("stolen/PG_VERSION").exists());

@@ -41,7 +41,8 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     // One thing that is down must not hide what the others say.
     let vault = match context.vault().await {
         Ok(vault) => {
-            examination.note("vault", Verdict::Ok, format!("{} opens ({})", vault.place(), vault.id()), None);
+            let how = if vault.may_read() { "opens" } else { "opens, to append and not to read" };
+            examination.note("vault", Verdict::Ok, format!("{} {how} ({})", vault.place(), vault.id()), None);
             Some(vault)
         }
         Err(failure) => {
