@@ -139,7 +139,7 @@ impl Context {
 
     /// The same, for probes: what it locks it locks for a minute, as long as the configured lock is there at all.
     pub fn probe_store(&self) -> Result<Arc<dyn Store>, Failure> {
-        let (address, mut options) = way_to(&self.url()?, &self.settings.vault)?;
+        let (address, mut options) = self.way(None)?;
         if let Some(lock) = &mut options.manner.lock {
             lock.keep = PROBE_LOCK;
         }
@@ -360,12 +360,7 @@ impl Context {
     /// What the store of the vault of this name (the first, if none is said) does by itself to keep objects; `None` for a
     /// folder.
     pub fn custody(&self, name: Option<&str>) -> Result<Option<Arc<dyn Custody>>, Failure> {
-        let settings = self.named_settings(name)?;
-        let url = match name {
-            Some(_) => self.url_of(settings)?,
-            None => self.url()?,
-        };
-        let (address, options) = way_to(&url, settings)?;
+        let (address, options) = self.way(name)?;
         custody(&address, &options).map_err(Failure::from)
     }
 
@@ -379,14 +374,17 @@ impl Context {
 
     /// What stands before every key of that vault in its bucket; `None` for a folder.
     pub fn bucket_prefix(&self, name: Option<&str>) -> Result<Option<String>, Failure> {
-        let url = match name {
-            Some(_) => self.url_of(self.named_settings(name)?)?,
-            None => self.url()?,
-        };
-        Ok(match way_to(&url, self.named_settings(name)?)?.0 {
+        Ok(match self.way(name)?.0 {
             StoreAddress::Folder(_) => None,
             StoreAddress::Bucket { prefix, .. } => Some(prefix),
         })
+    }
+
+    /// Where the vault of this name is, or the first, and how it is spoken to.
+    fn way(&self, name: Option<&str>) -> Result<(StoreAddress, StoreOptions), Failure> {
+        let settings = self.named_settings(name)?;
+        let url = if name.is_some() { self.url_of(settings)? } else { self.url()? };
+        way_to(&url, settings)
     }
 
     /// What the vault of this name keeps, of whichever source.

@@ -46,11 +46,9 @@ async fn frozen(
 ) -> Result<BTreeMap<PointId, StorageClass>, Failure> {
     let mut frozen = BTreeMap::new();
     let days = context.settings.vault.lifecycle.packs_freeze_after();
-    let Some(custody) = context.custody_of(vault)? else {
-        return Ok(frozen);
-    };
     let limit = days.and_then(|days| context.cx.now().earlier(Duration::from_secs(u64::from(days) * 86_400)));
     let Some(limit) = limit else { return Ok(frozen) };
+    let Some(custody) = context.custody_of(vault)? else { return Ok(frozen) };
     for summary in listing.points.iter().filter_map(PointRow::restorable) {
         if summary.started_at > limit {
             continue;

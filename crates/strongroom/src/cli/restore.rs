@@ -304,8 +304,10 @@ pub async fn thawed(
     plan: &RestorePlan,
     frozen: Frozen,
 ) -> Result<(), Failure> {
-    let freezes = context.settings.vault.lifecycle.freezes();
-    let Some(custody) = context.custody_of(vault)?.filter(|_| freezes) else { return Ok(()) };
+    if !context.settings.vault.lifecycle.freezes() {
+        return Ok(());
+    }
+    let Some(custody) = context.custody_of(vault)? else { return Ok(()) };
     let of = (&plan.point.source, &plan.point.point);
     let needed = match thaw::plan(&context.cx, vault, &*custody, of, ThawSpeed::Standard).await {
         Ok(needed) => needed,
