@@ -279,6 +279,8 @@ async fn a_follower_that_fails_never_fails_the_backup_and_is_filled_later() {
             let point = backup(&cx, &from, &engine, &request).await.unwrap();
             let reached = pair.to.operations() > at;
             let context = format!("{fault:?} at {at}");
+            let refused = matches!(fault, Fault::Before | Fault::ReplyLost | Fault::Dead | Fault::PutRefused);
+            assert!(!refused || pair.to.operations() <= at + 1, "{context}: it was not left alone");
             // What the backup handed out need not be copied again.
             pair.to.heal();
             let followed = Pair::packs(&pair.to) == Pair::packs(&pair.from);
@@ -294,6 +296,31 @@ async fn a_follower_that_fails_never_fails_the_backup_and_is_filled_later() {
         }
     }
     assert!(runs > 10, "only {runs} runs");
+}
+
+/// Whether its writer died, a replica cannot tell: a follower's point waits for a copy, as a copy's own does.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_sweep_takes_what_a_writer_gave_a_follower_for_dead() {
+    let cx = surroundings(14);
+    let pair = pair(&cx).await;
+    let rehearsal = Arc::new(SimStore::holding(pair.from.objects()));
+    let vault = open(&rehearsal, &pair.keys).await.unwrap();
+    rehearsal.heal();
+    backup(&cx, &vault, &later(), &world::request()).await.unwrap();
+    let is_manifest = |line: &String| line.contains(" Write ") && line.ends_with("/manifest");
+    let manifest = rehearsal.log().iter().position(is_manifest).unwrap();
+
+    let (from, to) = pair.vaults().await;
+    pair.from.fail_at(manifest, Fault::Dead);
+    let request = BackupRequest { followers: vec![to.clone()], ..world::request() };
+    backup(&cx, &from, &later(), &request).await.unwrap_err();
+    let rows = to.points(&source()).await.unwrap();
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert!(matches!(row.state, PointState::Undecided { .. }));
+    let packs = Pair::packs(&pair.to);
+    let swept = to.sweep(&world_at(15, 365 * 24 * 3600), &source(), &sweeping()).await.unwrap();
+    assert_eq!((swept.spared, swept.revoked), (vec![row.point.clone()], vec![]));
+    assert!(!packs.is_empty() && Pair::packs(&pair.to) == packs);
 }
 
 #[tokio::test(flavor = "multi_thread")]

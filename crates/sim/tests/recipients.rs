@@ -99,6 +99,9 @@ async fn a_forged_key_is_not_sealed_with() {
         let both = Unlock { identities: mine.unlock.identities.clone(), ..unlock };
         let drill = check(&vault, &both).await.unwrap();
         assert!(!drill.is_passed() && drill.recipients.iter().any(|(_, proof)| *proof == Proof::Worthless));
+        // It opens, and it is a whole key: not this vault's.
+        let last = vault.remove_recipient(&cx, 1, (&mine.unlock, None)).await;
+        assert!(matches!(last, Err(VaultError::LastRecipient { number: 1 })), "{name}: {last:?}");
         store.delete(&place).await.unwrap();
     }
     assert!(opens(&store, &mine.unlock).await);

@@ -192,6 +192,27 @@ async fn errors_beside_a_writer_cost_its_parent_nothing() {
     assert_eq!(swept.spared, [writer]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_lies_costs_a_writer_and_its_parent_nothing() {
+    let cx = surroundings(12);
+    let (_, store, writer, points) = a_writer_and_its_expired_parent(&cx).await;
+    let (objects, needed) = (store.objects(), [writer.to_string(), points[2].point.to_string()]);
+    let needed = needed.each_ref().map(String::as_str);
+    let keep = about(&store, &needed);
+    for fault in [Fault::ListEmpty, Fault::ListCut, Fault::ListRepeated] {
+        for at in 0.. {
+            let store = Arc::new(SimStore::holding(objects.clone()));
+            let vault = open(&store).await;
+            store.fail_at(at, fault);
+            let swept = sweep(&world_at(13, 60), &vault, false).await;
+            assert_eq!(about(&store, &needed), keep, "{fault:?} at {at}: {swept:?}");
+            if store.operations() <= at {
+                break;
+            }
+        }
+    }
+}
+
 /// An empty replica.
 async fn replica(cx: &Cx, from: &Vault) -> (Arc<Vault>, Arc<SimStore>) {
     let store = Arc::new(SimStore::default());

@@ -144,3 +144,26 @@ fn every_flipped_byte_and_truncation_is_noticed() {
         }
     }
 }
+
+/// A footer says whose pages its frames hold: neighbours in one run, whatever is not one in another.
+#[test]
+fn a_footer_says_whose_pages_a_frame_holds() {
+    let suite = Suite::Aes256Gcm;
+    let (key, prints, vault) = (point_key(suite), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
+    let header = pack_header(suite, [4; 16]);
+    let mut writer =
+        PackWriter::new(scope(&key, &prints, &vault), header, Compression::default(), 0, 1 << 20);
+    let pages = [7; 2 * PAGE_SIZE];
+    for (file, first) in [(3, 5), (3, 7), (3, 10), (4, 12), (5, 0)] {
+        writer.add(file, first, &pages, &mut Vec::new());
+    }
+    writer.add(6, 2, &pages[..PAGE_SIZE + 9], &mut Vec::new());
+    writer.add(6, 4, &pages[..9], &mut Vec::new());
+    let reader = open(&writer.finish().0).unwrap();
+    let runs = [(3, 5, 4), (3, 10, 2), (4, 12, 2), (5, 0, 2), (6, 2, 2), (6, 4, 1)];
+    let runs = runs.map(|(file, first, count)| {
+        let last_len = if file == 6 { 9 } else { PAGE_SIZE as u32 };
+        FrameRun { file, first, count, last_len }
+    });
+    assert_eq!(reader.frames()[0].runs, runs);
+}
