@@ -12,8 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use strongroom_codec::header::Kind as StreamKind;
+use strongroom_codec::keys::{Keyring, VaultKey};
+use strongroom_codec::stream::{StreamScope, StreamWriter};
 use strongroom_model::point::{PointState, Summary};
-use strongroom_model::{Cx, Entropy};
+use strongroom_model::{Cx, Entropy, SystemId, WalFile};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::{BackupRequest, backup};
 use strongroom_ops::copy_points::{Choice, Copied, CopyRequest, copy, plan};
@@ -261,6 +264,31 @@ async fn wal_pushed_to_both_is_no_difference_and_other_wal_of_one_name_is() {
     let copied = other.copy(&cx).await.unwrap();
     assert_eq!(copied.sources[0].journal.differing.len(), 1, "{copied:?}");
     assert!(!copied.is_complete());
+}
+
+/// However it is stored: another build may cut and compress it otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_wal_in_a_longer_object_is_no_difference() {
+    let cx = surroundings(16);
+    let (from, to) = (Arc::new(SimStore::default()), Arc::new(SimStore::default()));
+    Vault::create(&cx, from.clone(), Suite::Plain, &[], "test").await.unwrap();
+    let vault = plain(from.clone()).await;
+    take(&cx, &vault, &toy()).await.unwrap();
+    replicate(&cx, &vault, &to).await.unwrap();
+
+    let (path, object) = from.objects().into_iter().find(|(key, _)| key.as_str().contains("/wal/")).unwrap();
+    let file = WalFile::parse(path.last_segment()).unwrap();
+    let (facts, content) = vault.fetch(&source(), SystemId(42), file).await.unwrap().unwrap();
+    let keys = Keyring::whole(Suite::Plain, VaultKey::public());
+    let scope = StreamScope { key: keys.append_key(), vault: vault.id(), path: path.as_str() };
+    let mut writer = StreamWriter::new(scope, StreamKind::Journal, Suite::Plain, cx.random());
+    writer.push(&serde_json::to_vec(&facts).unwrap());
+    content.chunks(1000).for_each(|chunk| writer.push(chunk));
+    let longer = writer.finish();
+    assert!(longer.len() > object.len() + 1000);
+    to.put_new(&path, longer.into()).await.unwrap();
+    let copied = copy(&cx, &vault, &plain(to).await, &all()).await.unwrap();
+    assert!(copied.is_complete() && copied.sources[0].journal.differing.is_empty(), "{copied:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,7 @@ async fn recipients_come_and_go_and_no_data_is_rewritten() {
     assert!(!opens(&store, &second).await);
     assert_eq!(vault.add_recipient(&cx, (&recipient, Scope::Whole), Some("safe".into())).await.unwrap(), 2);
     assert!(opens(&store, &second).await && opens(&store, &first.unlock).await);
+    assert_eq!(vault.key_slots().await.unwrap(), 2);
     let other = keys();
     assert_eq!(rotate(&cx, &vault, 1, (&other.recipient, None)).await.unwrap(), 3);
     assert!(!opens(&store, &first.unlock).await && opens(&store, &other.unlock).await);
