@@ -14,7 +14,8 @@ use strongroom_ops::backup::{BackupRequest, backup};
 use strongroom_sim::engine::Files;
 use strongroom_sim::{SimStore, ToyEngine, world as surroundings, world_at};
 use strongroom_store::Store;
-use strongroom_vault::upload::{PACK_TARGET, UploadOptions};
+use strongroom_vault::point::stored_bytes;
+use strongroom_vault::upload::{PACK_TARGET, UploadOptions, memory_ceiling};
 use strongroom_vault::{Vault, VaultError};
 use world::{create, keys, open, request, restore, take, toy};
 
@@ -205,15 +206,33 @@ async fn a_point_of_many_bytes_lies_in_packs_of_bounded_size() {
     take(&cx, &vault, &toy()).await.unwrap();
     let mut engine = toy();
     engine.files.insert("noise".into(), noise(5 * 1024));
+    let room = memory_ceiling(1, 0);
+    assert!(room < 2 * PACK_TARGET as u64 && memory_ceiling(3, 2) == 5 * room);
     // The last is of what is written at the end; one without pages is of the worker that met only zeros.
     for expected in [3, 2] {
         let point = take(&cx, &vault, &engine).await.unwrap();
         let sizes: Vec<u64> = packs_of(&store, &point).await.iter().map(|pack| pack.size).collect();
         assert_eq!(sizes.len(), expected, "{sizes:?}");
-        assert!(sizes.iter().all(|size| *size < (PACK_TARGET + (1 << 20)) as u64), "{sizes:?}");
+        assert!(sizes.iter().all(|size| *size <= room), "{sizes:?}");
         assert!(restore(&cx, &vault, &point).await.unwrap() == engine.expected());
         // What is in several packs of the parent is taken over from each.
         assert!(expected == 3 || sizes.iter().sum::<u64>() < 3 * PAGE as u64, "{sizes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_has_to_hold_of_a_file_is_its_pages_that_are_not_zero() {
+    let (cx, vault, _) = vault(12).await;
+    let point = take(&cx, &vault, &toy()).await.unwrap();
+    let opened = vault.open_point(&point.source, &point.point).await.unwrap();
+    let mut stored = std::collections::BTreeMap::new();
+    let each = opened.rows(|row| {
+        stored.insert(String::from_utf8_lossy(row.entry.path.as_bytes()).into_owned(), stored_bytes(&row));
+        Ok::<(), VaultError>(())
+    });
+    each.unwrap();
+    for (file, pages) in [("big", 40), ("hole", 3), ("zeros", 0), ("empty", 0), ("short", 1)] {
+        assert_eq!(stored[file], pages * PAGE as u64, "{file}");
     }
 }
 

@@ -224,9 +224,15 @@ async fn a_listing_that_lies_costs_a_writer_and_its_parent_nothing() {
     let (objects, needed) = (store.objects(), [writer.to_string(), points[2].point.to_string()]);
     let needed = needed.each_ref().map(String::as_str);
     let keep = about(&store, &needed);
-    for fault in [Fault::ListEmpty, Fault::ListCut, Fault::ListRepeated] {
+    let faults = [Fault::ListEmpty, Fault::ListCut, Fault::ListRepeated];
+    // A listing is cut between two pages: strangers' objects move the cut to every place, also right before the writer's.
+    for (strangers, fault) in (0..3).flat_map(|strangers| faults.map(|fault| (strangers, fault))) {
         for at in 0.. {
             let store = Arc::new(SimStore::holding(objects.clone()));
+            for stranger in 0..strangers {
+                let key = format!("sources/toy/points/{}/stranger{stranger}", points[0].point);
+                store.tamper(&Key::new(key).unwrap(), Bytes::new());
+            }
             let vault = open(&store).await;
             store.fail_at(at, fault);
             let swept = sweep(&world_at(13, 60), &vault, false).await;
