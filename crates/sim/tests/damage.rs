@@ -180,3 +180,26 @@ async fn a_store_that_does_not_answer_says_nothing_of_what_is_there() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_gives_too_few_bytes_is_an_error_and_no_page() {
+    let (cx, keys) = (surroundings(6), keys());
+    let store = Arc::new(SimStore::default());
+    create(&cx, &store, &keys).await.unwrap();
+    let vault = open(&store, &keys).await.unwrap();
+    let point = take(&cx, &vault, &toy()).await.unwrap();
+    let mut refused = 0;
+    for at in 0.. {
+        store.fail_at(at, Fault::ShortRead);
+        let restored = restore(&cx, &vault, &point).await;
+        let (ended, met) = (store.operations() <= at, store.met());
+        store.heal();
+        refused += usize::from(restored.is_err());
+        assert!(met > 0 || restored.is_ok(), "operation {at}: {restored:?}");
+        assert!(restored.is_err() || restored.unwrap() == toy().expected(), "operation {at}");
+        if ended {
+            break;
+        }
+    }
+    assert!(refused > 3, "only {refused} short reads were refused");
+}
