@@ -224,6 +224,8 @@ async fn a_listing_that_lies_costs_a_writer_and_its_parent_nothing() {
     let (objects, needed) = (store.objects(), [writer.to_string(), points[2].point.to_string()]);
     let needed = needed.each_ref().map(String::as_str);
     let keep = about(&store, &needed);
+    let honest = open(&Arc::new(SimStore::holding(objects.clone()))).await;
+    let seen = sweep(&world_at(13, 60), &honest, false).await.unwrap().seen;
     let faults = [Fault::ListEmpty, Fault::ListCut, Fault::ListRepeated];
     // A listing is cut between two pages: strangers' objects move the cut to every place, also right before the writer's.
     for (strangers, fault) in (0..3).flat_map(|strangers| faults.map(|fault| (strangers, fault))) {
@@ -237,6 +239,7 @@ async fn a_listing_that_lies_costs_a_writer_and_its_parent_nothing() {
             store.fail_at(at, fault);
             let swept = sweep(&world_at(13, 60), &vault, false).await;
             assert_eq!(about(&store, &needed), keep, "{fault:?} at {at}: {swept:?}");
+            assert!(swept.is_err() || swept.unwrap().seen == seen, "{fault:?} at {at}: it looked away");
             if store.operations() <= at {
                 break;
             }
