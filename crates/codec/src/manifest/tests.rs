@@ -127,7 +127,7 @@ fn many_rows_span_many_chunks() {
         (0..30_000).map(|n| FileRow { entry: entry(n), map: vec![], damaged: vec![] }).collect();
     let object = write(&[pack(0)], &rows);
     assert_eq!(read(&object).unwrap().1, rows);
-    assert!(object.len() < rows.len() * 90, "{} bytes for {} rows", object.len(), rows.len());
+    assert!(object.len() < rows.len() * 20, "{} bytes for {} rows", object.len(), rows.len());
 }
 
 #[test]
