@@ -15,7 +15,7 @@ use strongroom_sim::engine::Files;
 use strongroom_sim::{SimStore, ToyEngine, world as surroundings, world_at};
 use strongroom_store::Store;
 use strongroom_vault::point::stored_bytes;
-use strongroom_vault::upload::{PACK_TARGET, UploadOptions, memory_ceiling};
+use strongroom_vault::upload::{PACK_TARGET, REBASE_AFTER, UploadOptions, memory_ceiling};
 use strongroom_vault::{Vault, VaultError};
 use world::{create, keys, open, request, restore, take, toy};
 
@@ -170,12 +170,12 @@ async fn what_the_parent_lost_is_stored_again() {
     }
 }
 
-/// How many files refer to the first point's pages in a second one that many hours later, when a thousand is the limit.
-async fn files_that_refer(hours: u64) -> usize {
+/// How many files refer to the first point's pages in a second one that many hours later.
+async fn files_that_refer(rebase_after: Duration, hours: u64) -> usize {
     let (cx, vault, _) = vault(9).await;
     let first = take(&cx, &vault, &toy()).await.unwrap();
     let later = world_at(10, hours * 3600);
-    let upload = UploadOptions { rebase_after: Duration::from_secs(1000 * 3600), ..request().upload };
+    let upload = UploadOptions { rebase_after, ..request().upload };
     let second = backup(&later, &vault, &toy(), &BackupRequest { upload, ..request() }).await.unwrap();
     let opened = vault.open_point(&second.source, &second.point).await.unwrap();
     let mut files = 0;
@@ -195,9 +195,13 @@ async fn files_that_refer(hours: u64) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn packs_come_due_one_by_one_in_the_last_quarter_of_their_time() {
     let stored = toy().files.values().filter(|file| file.iter().any(|byte| *byte != 0)).count();
-    assert_eq!((files_that_refer(740).await, files_that_refer(1010).await), (stored, 0));
-    let some = files_that_refer(880).await;
+    let limit = Duration::from_secs(1000 * 3600);
+    assert_eq!((files_that_refer(limit, 740).await, files_that_refer(limit, 1010).await), (stored, 0));
+    let some = files_that_refer(limit, 880).await;
     assert!((1..stored).contains(&some), "{some} of {stored} files");
+    // A month, unless the user says otherwise.
+    assert_eq!(files_that_refer(REBASE_AFTER, 22 * 24).await, stored);
+    assert_eq!(files_that_refer(REBASE_AFTER, 30 * 24 + 1).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
