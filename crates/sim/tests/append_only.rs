@@ -367,6 +367,11 @@ async fn the_whole_key_is_preferred() {
     owner.add_recipient(&cx, (&identity.recipient, Scope::Whole), None).await.unwrap();
     let unlock = Unlock { passphrase: passphrase("host").1.passphrase, ..identity.unlock };
     assert!(Vault::open(store.clone() as Arc<dyn Store>, &unlock).await.unwrap().may_read());
+    // Also where one passphrase opens both.
+    for (text, scope) in [("owner", Scope::AppendOnly), ("host", Scope::Whole)] {
+        owner.add_recipient(&cx, (&passphrase(text).0, scope), None).await.unwrap();
+        assert!(open(&store, text).await.may_read(), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,16 +7,19 @@ mod world;
 
 use std::sync::Arc;
 
-use strongroom_model::Cx;
+use strongroom_model::{Cx, SegmentSize, SystemId, Timeline, WalFile, WalSegment};
+use strongroom_ops::OpsError;
 use strongroom_ops::verify::{Verdict, verify};
 use strongroom_sim::engine::Files;
-use strongroom_sim::{SimStore, ToyEngine, world as surroundings};
+use strongroom_sim::{Fault, SimStore, ToyEngine, world as surroundings};
 use strongroom_store::{Key, Store};
+use strongroom_vault::expire::LetGo;
+use strongroom_vault::hold::HoldRecord;
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Suite, Unlock, Vault, VaultError};
 use world::{Keys, create, keys, open, restore, source, take, toy, verification};
 
-async fn verdict(cx: &Cx, vault: &Arc<Vault>, depth: Depth) -> Result<Verdict, strongroom_ops::OpsError> {
+async fn verdict(cx: &Cx, vault: &Arc<Vault>, depth: Depth) -> Result<Verdict, OpsError> {
     verify(cx, vault, &verification(Some(source()), depth)).await
 }
 
@@ -109,6 +112,13 @@ async fn wrong_keys_and_foreign_vaults_have_their_own_answers() {
     let text = String::from_utf8(store.objects()[&vault_json].to_vec()).unwrap();
     store.tamper(&vault_json, text.replace("\"format\": 1", "\"format\": 2").into());
     assert!(matches!(open(&store, &keys).await, Err(VaultError::Newer { format: 2, .. })));
+    // The key id is part of a path.
+    for id in ["", "../keys", "0g"] {
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json["key"] = id.into();
+        store.tamper(&vault_json, json.to_string().into());
+        assert!(matches!(open(&store, &keys).await, Err(VaultError::VaultFile { .. })), "{id}");
+    }
     store.tamper(&vault_json, "{".into());
     assert!(matches!(open(&store, &keys).await, Err(VaultError::VaultFile { .. })));
 }
@@ -122,4 +132,79 @@ async fn a_passphrase_opens_what_it_closed() {
     let unlock = |text: &str| Unlock { passphrase: Some(text.to_owned().into()), ..Unlock::default() };
     assert!(Vault::open(store.clone(), &unlock("correct horse")).await.is_ok());
     assert!(matches!(Vault::open(store, &unlock("correct horse ")).await, Err(VaultError::WrongKey { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_does_not_answer_says_nothing_of_what_is_there() {
+    let (cx, keys) = (surroundings(5), keys());
+    let store = Arc::new(SimStore::default());
+    let silent = || store.fail_at(0, Fault::Before);
+    let is_silent = |error: &VaultError| matches!(error, VaultError::Store(why) if why.is_passing());
+    silent();
+    assert!(create(&cx, &store, &keys).await.is_err_and(|error| is_silent(&error)));
+    assert!(store.objects().is_empty());
+    create(&cx, &store, &keys).await.unwrap();
+    silent();
+    assert!(open(&store, &keys).await.is_err_and(|error| is_silent(&error)));
+    let vault = open(&store, &keys).await.unwrap();
+    let point = take(&cx, &vault, &toy()).await.unwrap();
+
+    let segment =
+        |number| WalFile::Segment(WalSegment::numbered(Timeline::FIRST, number, SegmentSize::DEFAULT));
+    for (number, there) in [(1, true), (2, false)] {
+        let file = segment(number);
+        assert_eq!(vault.has_journal(&source(), SystemId(42), file).await.unwrap(), there);
+        assert_eq!(vault.fetch(&source(), SystemId(42), file).await.unwrap().is_some(), there);
+        silent();
+        let asked = vault.has_journal(&source(), SystemId(42), file).await;
+        assert!(asked.is_err_and(|error| is_silent(&error)));
+        silent();
+        let fetched = vault.fetch(&source(), SystemId(42), file).await;
+        assert!(fetched.is_err_and(|error| is_silent(&error)));
+        store.heal();
+    }
+
+    let at = cx.now();
+    let why = LetGo { why: "test".into(), at, host: "sim".into(), tool: "test".into() };
+    assert!(vault.expire(&cx, &source(), &point.point, &why).await.unwrap());
+    assert!(!vault.expire(&cx, &source(), &point.point, &why).await.unwrap(), "it had been let go");
+    for failing in 0.. {
+        store.fail_at(failing, Fault::Before);
+        let hold = HoldRecord { reason: "test".into(), owner: "sim".into(), at, until: None };
+        let placed = vault.place_hold(&cx, &source(), &point.point, hold).await;
+        let met = store.met();
+        store.heal();
+        assert!(placed.is_err(), "operation {failing}: what was let go was held");
+        // A hold whose end could not be written holds for good.
+        if met == 0 || !vault.holds(&source()).await.unwrap().iter().all(|hold| hold.released.is_some()) {
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_gives_too_few_bytes_is_an_error_and_no_page() {
+    let (cx, keys) = (surroundings(6), keys());
+    let store = Arc::new(SimStore::default());
+    create(&cx, &store, &keys).await.unwrap();
+    let vault = open(&store, &keys).await.unwrap();
+    let point = take(&cx, &vault, &toy()).await.unwrap();
+    let mut refused = 0;
+    for at in 0.. {
+        store.fail_at(at, Fault::ShortRead);
+        let restored = restore(&cx, &vault, &point).await;
+        let (ended, met) = (store.operations() <= at, store.met());
+        store.heal();
+        match restored {
+            Ok(files) => assert_eq!(files, toy().expected(), "operation {at}"),
+            Err(error) => {
+                assert!(met > 0 && !matches!(error, OpsError::Worker(_)), "operation {at}: {error}");
+                refused += 1;
+            }
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(refused > 3, "only {refused} short reads were refused");
 }

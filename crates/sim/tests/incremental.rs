@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_model::Cx;
+use strongroom_model::page::Place;
 use strongroom_model::point::Summary;
 use strongroom_ops::backup::{BackupRequest, backup};
-use strongroom_sim::{SimStore, ToyEngine, world as surroundings};
+use strongroom_sim::engine::Files;
+use strongroom_sim::{SimStore, ToyEngine, world as surroundings, world_at};
 use strongroom_store::Store;
-use strongroom_vault::Vault;
-use strongroom_vault::upload::UploadOptions;
+use strongroom_vault::point::stored_bytes;
+use strongroom_vault::upload::{PACK_TARGET, REBASE_AFTER, UploadOptions, memory_ceiling};
+use strongroom_vault::{Vault, VaultError};
 use world::{create, keys, open, request, restore, take, toy};
 
 const PAGE: usize = 8192;
@@ -25,11 +28,16 @@ async fn vault(seed: u64) -> (Cx, Arc<Vault>, Arc<SimStore>) {
     (cx, open(&store, &keys).await.unwrap(), store)
 }
 
+/// Pages that no compression makes shorter.
+fn noise(pages: usize) -> Vec<u8> {
+    let chance = surroundings(99);
+    (0..pages * PAGE / 32).flat_map(|_| chance.random::<32>()).collect()
+}
+
 /// The toy after its `n`th change: one page of `big` differs each time. What is stored twice of `noise` no compression hides.
 fn changed(n: usize) -> ToyEngine {
     let mut engine = toy();
-    let chance = surroundings(99);
-    engine.files.insert("noise".into(), (0..40 * PAGE / 32).flat_map(|_| chance.random::<32>()).collect());
+    engine.files.insert("noise".into(), noise(40));
     for change in 0..n {
         let big = engine.files.get_mut("big").unwrap();
         big[(change % 40) * PAGE + 5] = 200 + (change / 40) as u8;
@@ -114,10 +122,10 @@ async fn a_point_taken_afresh_shares_nothing() {
 async fn a_file_that_several_workers_read_is_taken_over_wherever_it_is_the_same() {
     let (cx, vault, store) = vault(8).await;
     let mut engine = changed(0);
-    // A worker reads 128 MiB of a file at most; zeros between its ends are not stored.
+    // A worker reads 128 MiB of a file at most; zeros between its ends are not stored. Where the second begins, a run goes on.
     let mut long = engine.files["noise"].clone();
-    long.resize((128 << 20) + 8 * PAGE, 0);
-    long.extend_from_within(..8 * PAGE);
+    long.resize((128 << 20) - 4 * PAGE, 0);
+    long.extend_from_within(..20 * PAGE);
     engine.files.insert("long".into(), long);
     take(&cx, &vault, &engine).await.unwrap();
     *engine.files.get_mut("long").unwrap().last_mut().unwrap() ^= 1;
@@ -160,4 +168,102 @@ async fn what_the_parent_lost_is_stored_again() {
         let second = take(&cx, &vault, &toy()).await.unwrap();
         assert_eq!(restore(&cx, &vault, &second).await.unwrap(), toy().expected(), "{lost}");
     }
+}
+
+/// How many files refer to the first point's pages in a second one that many hours later.
+async fn files_that_refer(rebase_after: Duration, hours: u64) -> usize {
+    let (cx, vault, _) = vault(9).await;
+    let first = take(&cx, &vault, &toy()).await.unwrap();
+    let later = world_at(10, hours * 3600);
+    let upload = UploadOptions { rebase_after, ..request().upload };
+    let second = backup(&later, &vault, &toy(), &BackupRequest { upload, ..request() }).await.unwrap();
+    let opened = vault.open_point(&second.source, &second.point).await.unwrap();
+    let mut files = 0;
+    let is_first = |place: Place| match place {
+        Place::Pack { pack, .. } => opened.packs().all()[pack as usize].owner == first.point,
+        Place::Zero => false,
+    };
+    let each = opened.rows(|row| {
+        files += usize::from(row.map.iter().any(|run| is_first(run.place)));
+        Ok::<(), VaultError>(())
+    });
+    each.unwrap();
+    assert_eq!(restore(&later, &vault, &second).await.unwrap(), toy().expected());
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_come_due_one_by_one_in_the_last_quarter_of_their_time() {
+    let stored = toy().files.values().filter(|file| file.iter().any(|byte| *byte != 0)).count();
+    let limit = Duration::from_secs(1000 * 3600);
+    assert_eq!((files_that_refer(limit, 740).await, files_that_refer(limit, 1010).await), (stored, 0));
+    let some = files_that_refer(limit, 880).await;
+    assert!((1..stored).contains(&some), "{some} of {stored} files");
+    // A month, unless the user says otherwise.
+    assert_eq!(files_that_refer(REBASE_AFTER, 22 * 24).await, stored);
+    assert_eq!(files_that_refer(REBASE_AFTER, 30 * 24 + 1).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_of_many_bytes_lies_in_packs_of_bounded_size() {
+    let (cx, vault, store) = vault(10).await;
+    take(&cx, &vault, &toy()).await.unwrap();
+    let mut engine = toy();
+    engine.files.insert("noise".into(), noise(5 * 1024));
+    let room = memory_ceiling(1, 0);
+    assert!(room < 2 * PACK_TARGET as u64 && memory_ceiling(3, 2) == 5 * room);
+    // The last is of what is written at the end; one without pages is of the worker that met only zeros.
+    for expected in [3, 2] {
+        let point = take(&cx, &vault, &engine).await.unwrap();
+        let sizes: Vec<u64> = packs_of(&store, &point).await.iter().map(|pack| pack.size).collect();
+        assert_eq!(sizes.len(), expected, "{sizes:?}");
+        assert!(sizes.iter().all(|size| *size <= room), "{sizes:?}");
+        assert!(restore(&cx, &vault, &point).await.unwrap() == engine.expected());
+        // What is in several packs of the parent is taken over from each.
+        assert!(expected == 3 || sizes.iter().sum::<u64>() < 3 * PAGE as u64, "{sizes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restore_has_to_hold_of_a_file_is_its_pages_that_are_not_zero() {
+    let (cx, vault, _) = vault(12).await;
+    let point = take(&cx, &vault, &toy()).await.unwrap();
+    let opened = vault.open_point(&point.source, &point.point).await.unwrap();
+    let mut stored = std::collections::BTreeMap::new();
+    let each = opened.rows(|row| {
+        stored.insert(String::from_utf8_lossy(row.entry.path.as_bytes()).into_owned(), stored_bytes(&row));
+        Ok::<(), VaultError>(())
+    });
+    each.unwrap();
+    for (file, pages) in [("big", 40), ("hole", 3), ("zeros", 0), ("empty", 0), ("short", 1)] {
+        assert_eq!(stored[file], pages * PAGE as u64, "{file}");
+    }
+}
+
+/// How often a restore asks for parts of the first point's pack.
+async fn reads_of_first(files: [&[u8]; 2]) -> usize {
+    let (cx, vault, store) = vault(11).await;
+    let engines = files.map(|file| ToyEngine::new(42, Files::from([("only".into(), file.to_vec())])));
+    let first = take(&cx, &vault, &engines[0]).await.unwrap();
+    let second = take(&cx, &vault, &engines[1]).await.unwrap();
+    let pack = format!(" Read {}", packs_of(&store, &first).await[0].key);
+    store.heal();
+    assert!(restore(&cx, &vault, &second).await.unwrap() == engines[1].expected());
+    store.log().iter().filter(|line| line.ends_with(&pack)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_asks_for_neighbours_at_once_and_for_nothing_far_from_what_it_wants() {
+    const FRAME: usize = 16 * PAGE;
+    // The footer, and 10 MiB in parts of 4 MiB at most.
+    let whole = noise(80 * 16);
+    assert_eq!(reads_of_first([&whole, &whole]).await, 1 + 3);
+    // Of four frames the second is another's now: it is passed over where it is long, and read where it is not.
+    let four = &whole[..4 * FRAME];
+    let mut short = four.to_vec();
+    short[FRAME..2 * FRAME].fill(1);
+    let mut changed = four.to_vec();
+    changed[FRAME..2 * FRAME].fill(2);
+    assert_eq!(reads_of_first([four, &changed]).await, 1 + 2);
+    assert_eq!(reads_of_first([&short, &changed]).await, 1 + 1);
 }

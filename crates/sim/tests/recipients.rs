@@ -40,6 +40,7 @@ async fn recipients_come_and_go_and_no_data_is_rewritten() {
     assert!(!opens(&store, &second).await);
     assert_eq!(vault.add_recipient(&cx, (&recipient, Scope::Whole), Some("safe".into())).await.unwrap(), 2);
     assert!(opens(&store, &second).await && opens(&store, &first.unlock).await);
+    assert_eq!(vault.key_slots().await.unwrap(), 2);
     let other = keys();
     assert_eq!(rotate(&cx, &vault, 1, (&other.recipient, None)).await.unwrap(), 3);
     assert!(!opens(&store, &first.unlock).await && opens(&store, &other.unlock).await);
@@ -107,6 +108,9 @@ async fn a_forged_key_is_not_sealed_with() {
             assert!(
                 !drill.is_passed() && drill.recipients.iter().any(|(_, proof)| *proof == Proof::Worthless)
             );
+            // It opens, and it is a whole key: not this vault's.
+            let last = vault.remove_recipient(&cx, 1, (&mine.unlock, None)).await;
+            assert!(matches!(last, Err(VaultError::LastRecipient { number: 1 })), "{name}: {last:?}");
             store.delete(&place).await.unwrap();
         }
         assert!(opens(&store, &mine.unlock).await);

@@ -6,12 +6,13 @@ mod world;
 
 use std::sync::Arc;
 
-use strongroom_model::SystemId;
 use strongroom_model::point::PointState;
+use strongroom_model::{SegmentSize, SystemId, Timeline, WalFile, WalSegment};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::backup;
 use strongroom_ops::lineage::NewLineage;
 use strongroom_sim::{SimStore, ToyEngine, world as surroundings};
+use strongroom_vault::journal::JournalFacts;
 use strongroom_vault::{Vault, VaultError};
 use world::{create, files, keys, open, request, restore, ship, source, take, toy};
 
@@ -72,7 +73,6 @@ async fn another_cluster_under_the_same_name_is_refused_until_accepted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn behaviour_1_the_same_name_takes_the_same_bytes_and_no_others() {
-    use strongroom_model::{SegmentSize, WalFile};
     use strongroom_ops::wal_push::{WalInput, wal_push};
     use strongroom_vault::journal::Shipped;
     use strongroom_vault::lineage::Lineage;
@@ -110,4 +110,49 @@ async fn of_two_clusters_that_race_for_a_name_one_wins() {
     let (one, two) = (toy(), ToyEngine::new(43, files(9)));
     let (first, second) = tokio::join!(ship(&cx, &vault, &one), ship(&cx, &vault, &two));
     assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+}
+
+/// What a store's own hold is put on, and what is thawed: all that a restore reads of the point, and no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_objects_of_a_point_are_those_that_its_restore_needs() {
+    let (cx, vault) = vault(6).await;
+    let engine = |segment: u64| {
+        let mut engine = ToyEngine { segment, ..toy() };
+        engine.files.insert("short".into(), vec![segment as u8; 40]);
+        engine
+    };
+    let mut points = Vec::new();
+    for segment in [1, 2, 3] {
+        points.push(take(&cx, &vault, &engine(segment)).await.unwrap());
+    }
+    for name in ["00000001.history", "00000002.history", "000000010000000000000002.partial"] {
+        let file = WalFile::parse(name).unwrap();
+        let facts = JournalFacts { name: name.into(), size: 4, shipped_at: cx.now(), transactions: None };
+        vault.ship(&cx, &source(), SystemId(42), (file, &facts), b"some").await.unwrap();
+    }
+    let objects = vault.objects_of(&source(), &points[1].point).await.unwrap();
+    let own = objects.iter().filter(|key| key.as_str().contains(&points[1].point.to_string()));
+    let mut parts: Vec<&str> = own.clone().map(|key| key.last_segment()).collect();
+    parts.retain(|part| !part.contains('-'));
+    assert_eq!(parts, ["intent", "manifest", "decision"]);
+    let others = objects.iter().filter(|key| key.as_str().contains("/points/")).count() - own.count();
+    assert_eq!(others, 1, "the first point's pack: {objects:?}");
+    let wal = objects.iter().filter(|key| key.as_str().contains("/wal/"));
+    let wal: Vec<&str> = wal.map(|key| key.last_segment()).collect();
+    assert_eq!(wal, ["00000001.history", "000000010000000000000002"]);
+
+    let absent = vault.objects_of(&source(), &"20261120T120000Z-1f2e3d4c".parse().unwrap()).await;
+    assert!(matches!(absent, Err(VaultError::NoSuchPoint { .. })), "{absent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wal_whose_facts_are_anothers_is_not_given_out() {
+    let (cx, vault) = vault(7).await;
+    for (number, name, size) in [(1, "000000010000000000000001", 5), (2, "000000010000000000000009", 4)] {
+        let file = WalFile::Segment(WalSegment::numbered(Timeline::FIRST, number, SegmentSize::DEFAULT));
+        let facts = JournalFacts { name: name.into(), size, shipped_at: cx.now(), transactions: None };
+        vault.ship(&cx, &source(), SystemId(42), (file, &facts), b"some").await.unwrap();
+        let fetched = vault.fetch(&source(), SystemId(42), file).await;
+        assert!(matches!(fetched, Err(VaultError::Damaged { .. })), "{fetched:?}");
+    }
 }

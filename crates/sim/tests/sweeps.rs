@@ -192,6 +192,61 @@ async fn errors_beside_a_writer_cost_its_parent_nothing() {
     assert_eq!(swept.spared, [writer]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_whose_parent_another_sweep_has_taken_holds_no_sweep_up() {
+    let cx = surroundings(14);
+    let (vault, store, writer, points) = a_writer_and_its_expired_parent(&cx).await;
+    // It began when the parent had expired, and does without it; the other sweep had not seen it yet.
+    let manifest = Key::new(format!("sources/toy/points/{}/manifest", points[2].point)).unwrap();
+    store.delete(&manifest).await.unwrap();
+    let swept = sweep(&cx, &vault, false).await.unwrap();
+    assert_eq!((swept.spared, swept.revoked), (vec![writer], vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_intent_that_does_not_read_stops_sweeps_until_its_writer_is_taken_for_dead() {
+    let cx = surroundings(15);
+    let (vault, store, writer, _) = a_writer_and_its_expired_parent(&cx).await;
+    let intent = Key::new(format!("sources/toy/points/{writer}/intent")).unwrap();
+    store.tamper(&intent, Bytes::from_static(b"rot"));
+    let objects = store.objects();
+    let swept = sweep(&cx, &vault, false).await;
+    assert!(matches!(swept, Err(VaultError::SweepStopped { .. })), "{swept:?}");
+    assert_eq!(store.objects(), objects);
+    let swept = sweep(&world_at(16, 2 * HOUR), &vault, false).await.unwrap();
+    assert_eq!((swept.spared, swept.revoked), (vec![], vec![writer]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_lies_costs_a_writer_and_its_parent_nothing() {
+    let cx = surroundings(12);
+    let (_, store, writer, points) = a_writer_and_its_expired_parent(&cx).await;
+    let (objects, needed) = (store.objects(), [writer.to_string(), points[2].point.to_string()]);
+    let needed = needed.each_ref().map(String::as_str);
+    let keep = about(&store, &needed);
+    let honest = open(&Arc::new(SimStore::holding(objects.clone()))).await;
+    let seen = sweep(&world_at(13, 60), &honest, false).await.unwrap().seen;
+    let faults = [Fault::ListEmpty, Fault::ListCut, Fault::ListRepeated];
+    // A listing is cut between two pages: strangers' objects move the cut to every place, also right before the writer's.
+    for (strangers, fault) in (0..3).flat_map(|strangers| faults.map(|fault| (strangers, fault))) {
+        for at in 0.. {
+            let store = Arc::new(SimStore::holding(objects.clone()));
+            for stranger in 0..strangers {
+                let key = format!("sources/toy/points/{}/stranger{stranger}", points[0].point);
+                store.tamper(&Key::new(key).unwrap(), Bytes::new());
+            }
+            let vault = open(&store).await;
+            store.fail_at(at, fault);
+            let swept = sweep(&world_at(13, 60), &vault, false).await;
+            assert_eq!(about(&store, &needed), keep, "{fault:?} at {at}: {swept:?}");
+            assert!(swept.is_err() || swept.unwrap().seen == seen, "{fault:?} at {at}: it looked away");
+            if store.operations() <= at {
+                break;
+            }
+        }
+    }
+}
+
 /// An empty replica.
 async fn replica(cx: &Cx, from: &Vault) -> (Arc<Vault>, Arc<SimStore>) {
     let store = Arc::new(SimStore::default());

@@ -67,6 +67,7 @@ fn check(files: &[Vec<u8>], suite: Suite, compression: Compression) {
     assert_eq!((digest.size, digest.hash), (object.len() as u64, object_hash(suite, &object)));
     let pages = pages(&object).unwrap();
     assert_eq!(pages.len(), digest.pages as usize);
+    assert_eq!(digest.raw, pages.iter().map(|page| page.len() as u64).sum::<u64>());
     for (content, map) in filed {
         let mut back = vec![0; content.len()];
         for run in map {
@@ -143,4 +144,69 @@ fn every_flipped_byte_and_truncation_is_noticed() {
             assert!(pages(&object[..len]).is_err(), "length {len}");
         }
     }
+}
+
+/// A footer says whose pages its frames hold: neighbours in one run, whatever is not one in another.
+#[test]
+fn a_footer_says_whose_pages_a_frame_holds() {
+    let suite = Suite::Aes256Gcm;
+    let (key, prints, vault) = (point_key(suite), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
+    let header = pack_header(suite, [4; 16]);
+    let mut writer =
+        PackWriter::new(scope(&key, &prints, &vault), header, Compression::default(), 0, 1 << 20);
+    let pages = [7; 2 * PAGE_SIZE];
+    for (file, first) in [(3, 5), (3, 7), (3, 10), (4, 12), (5, 0)] {
+        writer.add(file, first, &pages, &mut Vec::new());
+    }
+    writer.add(6, 2, &pages[..PAGE_SIZE + 9], &mut Vec::new());
+    writer.add(6, 4, &pages[..9], &mut Vec::new());
+    let reader = open(&writer.finish().0).unwrap();
+    let runs = [(3, 5, 4), (3, 10, 2), (4, 12, 2), (5, 0, 2), (6, 2, 2), (6, 4, 1)];
+    let runs = runs.map(|(file, first, count)| {
+        let last_len = if file == 6 { 9 } else { PAGE_SIZE as u32 };
+        FrameRun { file, first, count, last_len }
+    });
+    assert_eq!(reader.frames()[0].runs, runs);
+}
+
+/// A seal only shows that a writer of this vault sealed it: its own mistake, or its memory's, the fingerprints find.
+#[test]
+fn pages_that_are_not_those_of_their_fingerprints_are_refused() {
+    let noise: Vec<u8> =
+        (0..32 * PAGE_SIZE as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let (object, ..) = write(&[noise], Suite::Aes256GcmX25519, Compression::default());
+    let read = |spoil: fn(&mut FrameRow)| {
+        let mut reader = open(&object).unwrap();
+        spoil(&mut reader.frames[1]);
+        let range = reader.frames()[1].range();
+        let mut stored = object[range.start as usize..range.end as usize].to_vec();
+        reader.read_frame(1, &mut stored, &mut Vec::new())
+    };
+    assert_eq!(read(|_| ()), Ok(()));
+    assert_eq!(read(|frame| frame.prints[3].0[0] ^= 1), Err(PackError::Fingerprint { page: 16 + 3 }));
+    assert_eq!(read(|frame| frame.hash[0] ^= 1), Err(PackError::Fingerprint { page: 16 }));
+}
+
+/// Whoever has a host's keys can seal a footer of their own.
+#[test]
+fn a_frame_that_is_none_is_refused() {
+    let read = |stored_len: usize, raw_len: usize, run: Option<u32>| {
+        let mut out = Vec::new();
+        put_varint(&mut out, stored_len as u64);
+        put_varint(&mut out, raw_len as u64);
+        out.push(Codec::Raw as u8);
+        out.extend_from_slice(&[0; 16]);
+        put_varint(&mut out, u64::from(run.is_some()));
+        if let Some(last_len) = run {
+            [0, 0, 1, last_len].iter().for_each(|number| put_varint(&mut out, u64::from(*number)));
+            out.extend_from_slice(&[0; 8]);
+        }
+        let mut reader = WireReader::new(&out, "frame");
+        read_frame_row(&mut reader, 0, 0).and_then(|_| reader.end())
+    };
+    let longest = FRAME_SIZE + TAG_SIZE;
+    assert_eq!((read(20, 9, Some(9)), read(longest, 9, Some(9))), (Ok(()), Ok(())));
+    assert!(read(20, 10, Some(9)).is_err(), "another length than its pages have");
+    assert!(read(longest + 1, 9, Some(9)).is_err(), "longer than a frame can be");
+    assert!(read(20, 0, None).is_err(), "no page");
 }

@@ -163,6 +163,8 @@ impl Site {
 
     /// Closes the server's open WAL segment and waits until it is shipped.
     pub fn ship(&self, cluster: &Cluster) {
+        // Of an empty segment nothing is closed, and versions differ in which they name then.
+        cluster.sql("select pg_logical_emit_message(true, 'ship', '')").unwrap();
         let segment = cluster.sql("select pg_walfile_name(pg_switch_wal())").unwrap();
         until(&format!("{segment} to be shipped"), || {
             let shipped = format!(
