@@ -6,7 +6,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -150,6 +150,12 @@ fn an_error_for_scripts_is_one_document_and_nothing_else() {
         assert!(document["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
         assert!(document["error"]["hint"].is_string(), "{document}");
         assert_eq!(text(&output.stderr), "", "{arguments:?}");
+    }
+    // Of PostgreSQL's own two commands as well, whose codes are others.
+    for words in [&["wal", "fetch", "--nonsense"][..], &["wal", "fetch", "000000010000000000000001", "x"]] {
+        let output = desk.run(&[&["--output", "json"][..], words].concat());
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((output.status.code(), &document["exit_code"]), (Some(200), &200.into()), "{words:?}");
     }
 }
 
@@ -328,6 +334,28 @@ fn recipients_come_and_go_in_the_vault_that_is_meant() {
     desk.put("twins.toml", &format!("[vault]\nurl = \"v\"\n{also}\"a\"\n{also}\"b\"\n"));
     let twins = answers(&desk.run(&["--config", "twins.toml", "verify", "--in", "twin"]), 3);
     assert!(twins.contains("two vaults are called twin"), "{twins}");
+}
+
+/// A script must not take half a report, or none, for the whole of it.
+#[test]
+fn a_report_that_cannot_be_written_is_no_success() {
+    let desk = Desk::new();
+    desk.ok(&["--vault", "v", "init", "--generate-identity", "id.txt"]);
+    let key = ["--vault", "v", "--identity-file", "id.txt"];
+    let into =
+        |words: &[&str], out: Stdio| desk.command(&[&key, words].concat()).stdout(out).output().unwrap();
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    for words in [&["key", "sheet"][..], &["list"], &["list", "--output", "json"], &["completions", "bash"]] {
+        let said = answers(&into(words, full()), 20);
+        assert!(said.contains("write to standard output: No space left"), "{words:?}: {said}");
+        // Whoever stopped reading has what they wanted.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        answers(&into(words, Stdio::from(writer)), 0);
+    }
+    // Recovery hears nothing of it: what it reads is the code.
+    let fetch = ["--output", "json", "wal", "fetch", "--source", "main", "none-of-its-files", "x"];
+    answers(&into(&fetch, full()), 1);
 }
 
 #[test]

@@ -207,6 +207,7 @@ fn a_full_disk_loses_nothing() {
     let target = site.inside("tiny/restored");
     let refused = site.fails(10, &["restore", "--yes", "--immediate", "--to", &target]);
     assert!(refused.contains("hint: make room"), "{refused}");
+    assert!(refused.contains("too little") && !refused.contains('\x1b'), "colours into a file: {refused:?}");
     assert!(!site.path("tiny/restored/global/pg_control").exists());
     site.ok(&["verify", "--data"]);
 }
