@@ -336,6 +336,16 @@ fn recipients_come_and_go_in_the_vault_that_is_meant() {
     assert!(twins.contains("two vaults are called twin"), "{twins}");
 }
 
+/// What is kept for ever as the record of a hold must say something.
+#[test]
+fn a_hold_without_a_reason_or_an_owner_is_refused() {
+    let desk = Desk::new();
+    for (reason, owner) in [("", "legal"), ("case 4711", "")] {
+        let hold = ["hold", "place", "20261120T120000Z-1f2e3d4c", "--reason", reason, "--owner", owner];
+        assert!(answers(&desk.run(&hold), 2).contains("a value is required"), "{reason:?}, {owner:?}");
+    }
+}
+
 /// A script must not take half a report, or none, for the whole of it.
 #[test]
 fn a_report_that_cannot_be_written_is_no_success() {
