@@ -95,7 +95,13 @@ pub struct PointView {
 /// Shows one point, of whichever source has it.
 pub async fn show(vault: &Arc<Vault>, point: &PointId) -> Result<PointView, OpsError> {
     let source = source_of(vault, point).await?;
-    let opened = vault.open_point(&source, point).await?;
+    let opened = match vault.open_point(&source, point).await {
+        // A sweep took it, and nobody behind anybody's back.
+        Err(VaultError::Missing { .. }) if has_expired(vault, &source, point).await? => {
+            return Err(VaultError::NotCommitted { point: point.clone(), state: "expired" }.into());
+        }
+        opened => opened?,
+    };
     let mut damaged = Vec::new();
     opened.rows(|row| {
         if !row.damaged.is_empty() {
@@ -110,6 +116,10 @@ pub async fn show(vault: &Arc<Vault>, point: &PointId) -> Result<PointView, OpsE
         wal: (first.to_string(), last.to_string()),
         damaged,
     })
+}
+
+async fn has_expired(vault: &Vault, source: &SourceName, point: &PointId) -> Result<bool, VaultError> {
+    Ok(vault.points(source).await?.iter().any(|row| row.point == *point && row.expired))
 }
 
 /// The source that has this point.

@@ -426,6 +426,28 @@ async fn a_restore_goes_on_with_a_replica_pack_by_pack_and_frame_by_frame() {
     assert_eq!(restored().await.unwrap().0, toy().expected());
 }
 
+/// A store that is down is waited for minutes at a time: once, not at every range of every pack.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_falls_silent_during_a_restore_is_not_asked_for_every_pack() {
+    let cx = surroundings(6);
+    let pair = pair(&cx).await;
+    pair.copy(&cx).await.unwrap();
+    let (from, to) = pair.vaults().await;
+    let vaults = [from, to];
+    let of_packs = || pair.from.log().into_iter().filter(|line| line.contains("/packs/")).collect::<Vec<_>>();
+    for point in &pair.points {
+        pair.from.heal();
+        let expected = restore_from(&cx, &vaults, point).await.unwrap().0;
+        let (whole, asked) = (pair.from.log(), of_packs());
+        let first = whole.iter().position(|line| *line == asked[0]).unwrap();
+        pair.from.fail_at(first, Fault::Dead);
+        let (files, report) = restore_from(&cx, &vaults, point).await.unwrap();
+        assert_eq!(files, expected);
+        assert!(report.from_replicas.values().sum::<usize>() > 1);
+        assert!(asked.len() > 2 && of_packs().len() == 1, "{asked:?}, when down: {:?}", of_packs());
+    }
+}
+
 /// One more point at its source, and in the replica all the others it shares packs with let go: a sweep there is about to
 /// delete what a copy would leave out because it is there.
 struct Crossing {

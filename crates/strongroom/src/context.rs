@@ -5,7 +5,7 @@
     reason = "this module is where secrets are read from files and the environment"
 )]
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -225,7 +225,12 @@ impl Context {
             settings.url.as_deref() == Some(name) || self.url_of(settings).is_ok_and(|url| url == name)
         };
         let main = Some(&self.settings.vault).filter(|main| name == MAIN && main.name.is_none());
-        let found = all().find(|settings| settings.name.as_deref() == Some(name)).or(main);
+        let mut named = all().filter(|settings| settings.name.as_deref() == Some(name));
+        let found = named.next().or(main);
+        if named.next().is_some() {
+            let failure = Failure::new(Code::Settings, format!("two vaults are called {name}"));
+            return Err(failure.hint("give one of them another name in strongroom.toml, or say its url"));
+        }
         found.or_else(|| all().find(by_url)).ok_or_else(|| {
             let known: Vec<String> = all().filter(|settings| settings.url.is_some()).map(called).collect();
             let failure = Failure::new(Code::Usage, format!("no vault is called {name}"));
@@ -323,15 +328,24 @@ impl Context {
 
     /// Writes a secret to a new file that only its owner can read.
     pub fn write_secret(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-        let unwritten =
-            |error: std::io::Error| Failure::new(Code::Failed, format!("write {}: {error}", path.display()));
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(unwritten)?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(unwritten)
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let written = file.and_then(|mut file| {
+            let written = file.write_all(bytes).and_then(|()| file.sync_all());
+            // Half a file would stand in the way of the next try.
+            written.inspect_err(|_| drop(std::fs::remove_file(path)))
+        });
+        written.map_err(|error| {
+            let hint = match error.kind() {
+                ErrorKind::AlreadyExists => "nothing is overwritten: name another file",
+                ErrorKind::StorageFull => {
+                    "free space there and run the same command again, or name another file"
+                }
+                ErrorKind::NotFound => "make its folder first, or name another file",
+                ErrorKind::PermissionDenied => "name a file in a folder that this user may write to",
+                _ => "",
+            };
+            Failure::new(Code::Failed, format!("write {}: {error}", path.display())).hint(hint)
+        })
     }
 
     /// A vault of the settings file, opened.
@@ -424,8 +438,9 @@ impl Context {
     /// The `n`th of them, opened when it is asked for. Recovery asks once per segment: one that is silent is asked for a
     /// shorter time while there is another to ask, which never makes a file count as absent.
     pub async fn journal_vault(&self, n: usize) -> Result<Arc<Vault>, Failure> {
+        let further = n.checked_sub(1).and_then(|further| self.settings.further.get(further));
         let opened = async {
-            match n.checked_sub(1).and_then(|further| self.settings.further.get(further)) {
+            match further {
                 Some(settings) => self.further_vault(settings).await,
                 None => self.vault().await,
             }
@@ -433,8 +448,15 @@ impl Context {
         if self.journal_places() == 1 {
             return opened.await;
         }
-        let silent =
-            |_| Failure::new(Code::Store, format!("vault {n} of the settings does not answer in time"));
+        let silent = |_| {
+            let flag = self.global.vault.clone().filter(|_| further.is_none());
+            let place = flag.unwrap_or_else(|| called(further.unwrap_or(&self.settings.vault)));
+            let failure =
+                Failure::new(Code::Store, format!("open vault {place}: it does not answer in time"));
+            failure.hint(
+                "is it up and reachable? If it is gone for good, take it out of the settings (docs/runbook/copy.md)",
+            )
+        };
         tokio::time::timeout(FETCH_PATIENCE, opened).await.map_err(silent)?
     }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_macros, reason = "this module is where printing happens")]
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
@@ -13,6 +13,7 @@ use tabled::settings::object::Rows;
 use tabled::settings::{Alignment, Modify, Padding, Style as TableStyle};
 
 use crate::failure::{Code, Failure};
+use crate::{Caller, arguments, exit_code};
 
 /// Who reads the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -69,25 +70,40 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// Prints what a command came to and gives its exit code. A reader that went away is no failure.
+    /// Prints what a command came to and gives its exit code. A reader that went away is no failure; a full disk under
+    /// a report is one, but for PostgreSQL, which reads the code alone.
     pub fn outcome(&self, outcome: &Outcome) -> Code {
-        let mut out = anstream(self.color, std::io::stdout().is_terminal(), std::io::stdout());
-        let _ = match self.format {
-            Format::Human if outcome.human.is_empty() => Ok(()),
-            Format::Human => writeln!(out, "{}", outcome.human.trim_end()),
-            Format::Json => writeln!(out, "{:#}", outcome.json),
-        };
-        outcome.code
+        match self.report(outcome) {
+            Err(error)
+                if error.kind() != ErrorKind::BrokenPipe && Caller::of(&arguments()) == Caller::Shell =>
+            {
+                let failure = Failure::new(Code::Failed, format!("write to standard output: {error}"));
+                self.failure(&failure.hint("what the command did stands: only its report is not whole"))
+            }
+            _ => outcome.code,
+        }
     }
 
-    /// Prints why a command failed and gives its exit code.
+    fn report(&self, outcome: &Outcome) -> std::io::Result<()> {
+        let mut out = anstream(self.color, std::io::stdout().is_terminal(), std::io::stdout());
+        match self.format {
+            Format::Human if outcome.human.is_empty() => {}
+            Format::Human => writeln!(out, "{}", outcome.human.trim_end())?,
+            Format::Json => writeln!(out, "{:#}", outcome.json)?,
+        }
+        out.flush()
+    }
+
+    /// Prints why a command failed and gives its exit code. Of a document that cannot be written the log has a line.
     pub fn failure(&self, failure: &Failure) -> Code {
         if self.format == Format::Json {
-            let error = json!({ "error": failure, "exit_code": failure.kind as u8 });
-            let _ = writeln!(std::io::stdout(), "{error:#}");
+            let error = json!({ "error": failure, "exit_code": exit_code(failure.kind) });
+            if writeln!(std::io::stdout(), "{error:#}").is_err() {
+                tracing::error!("{}", failure.on_one_line());
+            }
             return failure.kind;
         }
-        let mut err = anstream(self.color, std::io::stderr().is_terminal(), std::io::stderr());
+        let mut err = self.side();
         let red = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
         let cyan = Style::new().bold().fg_color(Some(AnsiColor::Cyan.into()));
         let _ = writeln!(err, "{red}error:{red:#} {}", failure.message);
@@ -103,8 +119,13 @@ impl Printer {
     /// Says something on the side, to people only.
     pub fn note(&self, text: &str) {
         if self.format == Format::Human {
-            let _ = writeln!(std::io::stderr(), "{text}");
+            let _ = writeln!(self.side(), "{text}");
         }
+    }
+
+    /// Standard error, with colours only where they are wanted.
+    fn side(&self) -> Box<dyn Write> {
+        anstream(self.color, std::io::stderr().is_terminal(), std::io::stderr())
     }
 
     /// Shows a text and asks for `yes`. `None` if nobody is there to answer.
@@ -112,7 +133,7 @@ impl Printer {
         if self.format == Format::Json || !std::io::stdin().is_terminal() {
             return None;
         }
-        let _ = write!(std::io::stderr(), "{text} [yes/no] ");
+        let _ = write!(self.side(), "{text} [yes/no] ");
         let _ = std::io::stderr().flush();
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).ok()?;

@@ -6,7 +6,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -150,6 +150,12 @@ fn an_error_for_scripts_is_one_document_and_nothing_else() {
         assert!(document["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
         assert!(document["error"]["hint"].is_string(), "{document}");
         assert_eq!(text(&output.stderr), "", "{arguments:?}");
+    }
+    // Of PostgreSQL's own two commands as well, whose codes are others.
+    for words in [&["wal", "fetch", "--nonsense"][..], &["wal", "fetch", "000000010000000000000001", "x"]] {
+        let output = desk.run(&[&["--output", "json"][..], words].concat());
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((output.status.code(), &document["exit_code"]), (Some(200), &200.into()), "{words:?}");
     }
 }
 
@@ -313,11 +319,96 @@ fn recipients_come_and_go_in_the_vault_that_is_meant() {
     by(one, &["key", "list"], 7);
     let listed = by(two, &["key", "list"], 0);
     assert!(listed.contains("operations") && !listed.contains("safe"), "{listed}");
-    by(two, &["key", "remove", "9"], 3);
+    for words in [&["key", "remove", "9"][..], &["key", "rotate", "9", "--generate-identity", "none.txt"]] {
+        let unknown = by(two, words, 2);
+        assert!(unknown.contains("no recipient 9") && unknown.contains("`strongroom key list`"), "{unknown}");
+    }
+    assert!(!desk.path("none.txt").exists(), "an identity was written for a recipient that is not");
     by(two, &["key", "add", "--age-recipient", "nonsense"], 3);
     // Nothing is sealed in this vault yet that could prove the key.
     assert!(by(two, &["key", "check"], 4).contains("take a backup first"));
     assert!(by(two, &["key", "sheet"], 0).contains("operations"));
     let unknown = by(two, &["key", "list", "--in", "elsewhere"], 2);
     assert!(unknown.contains("no vault is called elsewhere"), "{unknown}");
+    let also = "[[also]]\nname = \"twin\"\nurl = ";
+    desk.put("twins.toml", &format!("[vault]\nurl = \"v\"\n{also}\"a\"\n{also}\"b\"\n"));
+    let twins = answers(&desk.run(&["--config", "twins.toml", "verify", "--in", "twin"]), 3);
+    assert!(twins.contains("two vaults are called twin"), "{twins}");
+}
+
+/// What is kept for ever as the record of a hold must say something.
+#[test]
+fn a_hold_without_a_reason_or_an_owner_is_refused() {
+    let desk = Desk::new();
+    for (reason, owner) in [("", "legal"), ("case 4711", "")] {
+        let hold = ["hold", "place", "20261120T120000Z-1f2e3d4c", "--reason", reason, "--owner", owner];
+        assert!(answers(&desk.run(&hold), 2).contains("a value is required"), "{reason:?}, {owner:?}");
+    }
+}
+
+/// A script must not take half a report, or none, for the whole of it.
+#[test]
+fn a_report_that_cannot_be_written_is_no_success() {
+    let desk = Desk::new();
+    desk.ok(&["--vault", "v", "init", "--generate-identity", "id.txt"]);
+    let key = ["--vault", "v", "--identity-file", "id.txt"];
+    let into =
+        |words: &[&str], out: Stdio| desk.command(&[&key, words].concat()).stdout(out).output().unwrap();
+    let full = || Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    for words in [&["key", "sheet"][..], &["list"], &["list", "--output", "json"], &["completions", "bash"]] {
+        let said = answers(&into(words, full()), 20);
+        assert!(said.contains("write to standard output: No space left"), "{words:?}: {said}");
+        // Whoever stopped reading has what they wanted.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        answers(&into(words, Stdio::from(writer)), 0);
+    }
+    // Recovery hears nothing of it: what it reads is the code.
+    let fetch = ["--output", "json", "wal", "fetch", "--source", "main", "none-of-its-files", "x"];
+    answers(&into(&fetch, full()), 1);
+}
+
+#[test]
+fn a_secret_that_cannot_be_written_whole_is_not_left_in_half() {
+    let desk = Desk::new();
+    let binary = env!("CARGO_BIN_EXE_strongroom");
+    let script =
+        format!("trap '' XFSZ; ulimit -f 0; exec {binary} --vault v init --generate-identity id.txt");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).current_dir(desk.path(".")).env_clear().env("HOME", desk.path("."));
+    let said = answers(&command.output().unwrap(), 20);
+    assert!(said.contains("write id.txt: File too large"), "{said}");
+    assert!(!desk.path("id.txt").exists());
+    desk.ok(&["--vault", "v", "init", "--generate-identity", "id.txt"]);
+    let nowhere = answers(&desk.run(&["--vault", "w", "init", "--generate-identity", "no/id.txt"]), 20);
+    assert!(nowhere.contains("make its folder first"), "{nowhere}");
+}
+
+/// A listener that takes connections and never says a word.
+#[test]
+fn a_vault_that_recovery_cannot_wait_for_is_named() {
+    let desk = Desk::new();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    desk.ok(&["--vault", "v", "init", "--no-encryption"]);
+    desk.put(
+        "strongroom.toml",
+        &format!(
+            "[vault]\nurl = \"s3://bucket/far\"\nendpoint = \"{endpoint}\"\nallow_http = true\n[[also]]\nname = \"near\"\nurl = \"v\"\n"
+        ),
+    );
+    let mut fetch = desk.command(&["wal", "fetch", "--source", "main", "000000010000000000000001", "x"]);
+    fetch.envs([("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_REGION", "us-east-1")]);
+    let said = answers(&fetch.output().unwrap(), 200);
+    assert!(said.contains("open vault s3://bucket/far: it does not answer in time"), "{said}");
+    assert!(said.contains("hint: is it up and reachable?"), "{said}");
+}
+
+/// As other systems write an accent: a letter of its own behind its vowel.
+#[test]
+fn settings_that_init_writes_can_be_read_whatever_the_paths() {
+    let desk = Desk::new();
+    let odd = ["va\u{300}ult \"1\" \\", "it's\tid\u{301}.txt"];
+    desk.ok(&["--vault", odd[0], "init", "--generate-identity", odd[1], "--write-config", "strongroom.toml"]);
+    desk.ok(&["list"]);
 }

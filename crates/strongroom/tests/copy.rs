@@ -138,7 +138,7 @@ fn a_restore_goes_on_with_the_copy_when_a_pack_is_lost() {
     assert!(restore("strongroom.toml", 8, "alone").contains("is damaged"));
     let helped = restore("two.toml", 0, "helped");
     assert!(
-        helped.contains(&format!("1 packs are missing or damaged in {}", site.inside("vault"))),
+        helped.contains(&format!("1 packs are missing, damaged or out of reach in {}", site.inside("vault"))),
         "{helped}"
     );
     std::fs::remove_file(&pack).unwrap();

@@ -94,6 +94,7 @@ fn points_share_pages_expire_and_are_swept() {
         run(&["verify", "--data"]);
         let gone = site.inside("gone");
         site.fails(9, &["restore", "--yes", "--to", &gone, "--point", &points[1]]);
+        assert!(site.fails(9, &["show", &points[1]]).contains("is expired"));
         site.fails(9, &["hold", "place", &points[1], "--reason", "late", "--owner", "legal"]);
 
         run(&["hold", "release", &points[0], "--reason", "done", "--owner", "legal"]);

@@ -207,8 +207,24 @@ fn a_full_disk_loses_nothing() {
     let target = site.inside("tiny/restored");
     let refused = site.fails(10, &["restore", "--yes", "--immediate", "--to", &target]);
     assert!(refused.contains("hint: make room"), "{refused}");
+    assert!(refused.contains("too little") && !refused.contains('\x1b'), "colours into a file: {refused:?}");
     assert!(!site.path("tiny/restored/global/pg_control").exists());
     site.ok(&["verify", "--data"]);
+}
+
+#[test]
+fn folders_that_cannot_be_made_say_why_and_odd_ones_can_be_pasted() {
+    let Some(site) = site() else { return };
+    site.backup();
+    for verb in [&["restore", "--yes", "--immediate"][..], &["export"]] {
+        let refused = site.fails(10, &[verb, &["--to", "/proc/nowhere/x"]].concat());
+        assert!(refused.contains("because: No such file or directory"), "{refused}");
+        assert!(!refused.contains("an empty folder"), "that is not what is wrong: {refused}");
+        let odd = site.inside(&format!("it's {}", verb[0]));
+        let word = format!("'{}'", odd.replace('\'', r"'\''"));
+        let done = site.ok(&[verb, &["--to", &odd]].concat());
+        assert!(done.contains(&format!("pg_ctl -D {word} start")), "{done}");
+    }
 }
 
 #[test]

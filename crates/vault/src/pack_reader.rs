@@ -1,11 +1,13 @@
 //! Reading packs of a point: their footers, kept while they are likely to be wanted again, and their frames.
 //!
 //! A reader that may go on with replicas asks them for what its own vault has lost or damaged: objects are the same
-//! byte for byte, so any replica's range will do, and what it gives is checked like any other.
+//! byte for byte, so any replica's range will do, and what it gives is checked like any other. A vault that did not
+//! answer once is asked last from then on: waiting for it anew at every range would take days.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Display;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use strongroom_codec::keys::PointKey;
@@ -33,7 +35,11 @@ pub struct Packs {
     kept: Mutex<VecDeque<(u32, Arc<PackReader>)>>,
     replicas: Vec<Arc<Vault>>,
     lent: Arc<Mutex<Lent>>,
+    silent: Silent,
 }
+
+/// Why the point's own vault did not answer, once a replica did in its place.
+type Silent = Arc<OnceLock<String>>;
 
 /// Which objects came from a replica, by its place.
 type Lent = BTreeMap<String, BTreeSet<String>>;
@@ -45,8 +51,8 @@ impl Packs {
         keys: Vec<(PointId, PointKey)>,
         packs: Vec<PackRef>,
     ) -> Packs {
-        let (kept, lent) = (Mutex::default(), Arc::default());
-        Packs { vault, source, keys, packs, kept, replicas: Vec::new(), lent }
+        let (kept, lent, silent) = (Mutex::default(), Arc::default(), Arc::default());
+        Packs { vault, source, keys, packs, kept, replicas: Vec::new(), lent, silent }
     }
 
     /// Goes on with these when a pack is missing or damaged.
@@ -68,6 +74,7 @@ impl Packs {
             vault: Arc::clone(&self.vault),
             replicas: self.replicas.clone(),
             lent: Arc::clone(&self.lent),
+            silent: Arc::clone(&self.silent),
         }
     }
 
@@ -116,21 +123,37 @@ impl Packs {
     }
 
     async fn read_footer_anywhere(&self, pack: &PackRef) -> Result<PackReader, VaultError> {
+        let lender = self.lender(pack);
+        if let Some(why) = lender.silent.get()
+            && let Some(reader) = self.read_footer_elsewhere(pack, &lender, why).await
+        {
+            return Ok(reader);
+        }
         let error = match self.read_footer(&self.vault, pack).await {
             Err(error) if error.is_of_this_place() => error,
             answer => return answer,
         };
-        let lender = self.lender(pack);
+        let Some(reader) = self.read_footer_elsewhere(pack, &lender, &error).await else { return Err(error) };
+        lender.remember(&error);
+        Ok(reader)
+    }
+
+    async fn read_footer_elsewhere(
+        &self,
+        pack: &PackRef,
+        lender: &Lender,
+        error: &(impl Display + Sync),
+    ) -> Option<PackReader> {
         for replica in &self.replicas {
             match self.read_footer(replica, pack).await {
                 Ok(reader) => {
-                    lender.note(replica, &error);
-                    return Ok(reader);
+                    lender.note(replica, error);
+                    return Some(reader);
                 }
                 Err(second) => tracing::warn!("{second}"),
             }
         }
-        Err(error)
+        None
     }
 
     async fn read_footer(&self, vault: &Vault, pack: &PackRef) -> Result<PackReader, VaultError> {
@@ -171,6 +194,10 @@ async fn read_range(vault: &Vault, key: &Key, range: Range<u64>, size: u64) -> R
     if error.is_not_found() {
         return Err(VaultError::Missing { key: key.to_string(), place: vault.place() });
     }
+    // Who does not answer would not answer this either.
+    if error.is_passing() {
+        return Err(error.into());
+    }
     // A range beyond the end is the store's to refuse; that the end is not where it was is the pack's damage.
     match vault.store.head(key).await {
         Ok(head) if head.size != size => {
@@ -187,21 +214,40 @@ pub(crate) struct Lender {
     vault: Arc<Vault>,
     replicas: Vec<Arc<Vault>>,
     lent: Arc<Mutex<Lent>>,
+    silent: Silent,
 }
 
 impl Lender {
     /// The range; from a replica if its vault has it not, or does not answer.
     pub(crate) async fn fetch(&self, range: Range<u64>) -> Result<Bytes, VaultError> {
+        if let Some(why) = self.silent.get()
+            && let Some(bytes) = self.fetch_elsewhere(range.clone(), why).await.into_iter().next()
+        {
+            return Ok(bytes);
+        }
         let error = match read_range(&self.vault, &self.key, range.clone(), self.size).await {
             Ok(bytes) => return Ok(bytes),
             Err(error) => error,
         };
-        let mut helped = self.fetch_elsewhere(range, &error).await;
-        if helped.is_empty() { Err(error) } else { Ok(helped.swap_remove(0)) }
+        let helped = self.fetch_elsewhere(range, &error).await.into_iter().next();
+        let Some(bytes) = helped else { return Err(error) };
+        self.remember(&error);
+        Ok(bytes)
+    }
+
+    /// From now on replicas are asked first, if it was no answer that `error` tells of.
+    fn remember(&self, error: &VaultError) {
+        if matches!(error, VaultError::Store(error) if error.is_passing()) {
+            let _ = self.silent.set(error.to_string());
+        }
     }
 
     /// The range as every replica has it that answers; `error` is why its vault's own will not do.
-    pub(crate) async fn fetch_elsewhere(&self, range: Range<u64>, error: &VaultError) -> Vec<Bytes> {
+    pub(crate) async fn fetch_elsewhere(
+        &self,
+        range: Range<u64>,
+        error: &(impl Display + Sync),
+    ) -> Vec<Bytes> {
         let mut found = Vec::new();
         for replica in &self.replicas {
             match replica.store.get_range(&self.key, range.clone()).await {
@@ -215,7 +261,7 @@ impl Lender {
         found
     }
 
-    fn note(&self, replica: &Vault, error: &VaultError) {
+    fn note(&self, replica: &Vault, error: &impl Display) {
         let (place, key) = (replica.place(), self.key.to_string());
         let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
         if lent.entry(place.clone()).or_default().insert(key) {

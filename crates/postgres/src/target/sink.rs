@@ -151,7 +151,7 @@ pub(super) fn write_error(path: &std::path::Path, errno: Errno) -> EngineError {
     match errno {
         Errno::NOSPC | Errno::DQUOT => EngineError::Unfit {
             what: format!("write {}: no space left on its file system", path.display()),
-            hint: "make room, empty the target folder and restore again".to_owned(),
+            hint: "make room, empty the target folder and run the same command again".to_owned(),
         },
         errno => EngineError::io("write", path, errno.into()),
     }

@@ -12,13 +12,14 @@ use strongroom_ops::OpsError;
 use strongroom_ops::export::{ExportPlan, Exported, export, plan};
 use strongroom_ops::restore::open_point;
 use strongroom_postgres::export::{ExportTarget, Layout};
+use strongroom_postgres::recovery::shell_word;
 use strongroom_postgres::session::PostgresFacts;
 
 use crate::cli::restore::{
-    Frozen, facts_of, major_of, mapping, of_target, refusal, room, tablespaces, thawed,
+    Frozen, facts_of, major_of, mapping, of_folder, of_target, refusal, room, tablespaces, thawed,
 };
 use crate::context::Context;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::losses::lost_pages;
 use crate::output::Outcome;
 
@@ -93,10 +94,8 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     context.printer.note(&text);
     let Whose::PgBasebackup = arguments.format;
     let layout = if arguments.tar { Layout::Archives } else { Layout::Plain(map) };
-    let target = ExportTarget::create(&arguments.to, major, layout).map_err(|error| {
-        Failure::new(Code::Target, error.to_string())
-            .hint("export into an empty folder: nothing is ever overwritten or removed")
-    })?;
+    let target =
+        ExportTarget::create(&arguments.to, major, layout).map_err(|error| of_folder(error, "export"))?;
     let target = Arc::new(target);
     let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
     let exported = export(&context.cx, &vaults, &plan, target.clone(), workers).await;
@@ -164,12 +163,15 @@ fn tell(
     );
     text.push_str(&match arguments.tar {
         true => "\nunpack base.tar into a new folder, pg_wal.tar into its pg_wal, each OID.tar where tablespace_map says".to_owned(),
-        false => format!("\ncheck it: pg_verifybackup {0}\nstart it: pg_ctl -D {0} start", to.display()),
+        false => {
+            let word = shell_word(&to.to_string_lossy());
+            format!("\ncheck it: pg_verifybackup {word}\nstart it: pg_ctl -D {word} start")
+        }
     });
     text.push_str("\nnote: a server started on it archives as its settings say: archive_mode = off for a copy to look at");
     for (replica, packs) in &exported.from_replicas {
         text.push_str(&format!(
-            "\nwarning: {packs} packs are missing or damaged in {place} and came from {replica}: strongroom verify --repair-from"
+            "\nwarning: {packs} packs are missing, damaged or out of reach in {place} and came from {replica}: strongroom verify --repair-from"
         ));
     }
     notes.iter().for_each(|note| text.push_str(&format!("\nnote: {note}")));

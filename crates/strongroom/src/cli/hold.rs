@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anstyle::AnsiColor;
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 use serde_json::json;
 use strongroom_model::{PointId, SourceName, Timestamp};
@@ -61,10 +62,10 @@ pub struct Release {
 #[derive(clap::Args)]
 struct Why {
     /// Why, for whoever asks later
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     reason: String,
     /// Who answers for it
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     owner: String,
     /// Another vault than the first, by name or url
     #[arg(long = "in", value_name = "VAULT")]

@@ -2,11 +2,9 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "writes the identity and settings files that the user asked for"
+    reason = "takes back the identity and settings files that the user asked for"
 )]
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,11 +101,12 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     // Both files first: a name that is taken stops the command before there is a vault.
     if let Some(path) = &arguments.write_config {
         let text = config(context, &store.place(), arguments.generate_identity.as_deref());
-        write_new(path, text.as_bytes())?;
+        context.write_secret(path, text.as_bytes())?;
     }
     if let Some(path) = &arguments.generate_identity {
         let (identity, recipient) = generate_identity();
-        write_new(path, identity.as_bytes()).inspect_err(|_| remove(arguments.write_config.as_deref()))?;
+        let written = context.write_secret(path, identity.as_bytes());
+        written.inspect_err(|_| remove(arguments.write_config.as_deref()))?;
         recipients.push(Recipient::Age(recipient));
     }
     let made =
@@ -160,7 +159,7 @@ async fn replicate(context: &Context, arguments: &Arguments, original: &str) -> 
         arguments.age_recipient.iter().cloned().map(Recipient::Age).collect();
     if let Some(path) = &arguments.generate_identity {
         let (identity, recipient) = generate_identity();
-        write_new(path, identity.as_bytes())?;
+        context.write_secret(path, identity.as_bytes())?;
         recipients.push(Recipient::Age(recipient));
     }
     let tool = surroundings::tool();
@@ -248,32 +247,23 @@ fn advice(arguments: &Arguments, by_passphrase: bool) -> String {
 fn config(context: &Context, place: &str, identity: Option<&Path>) -> String {
     let place = if place.contains("://") { place.to_owned() } else { absolute(Path::new(place)) };
     let line = |key: &str, path: Option<&Path>| match path {
-        Some(path) => format!("{key} = {:?}\n", absolute(path)),
+        Some(path) => format!("{key} = {}\n", quoted(&absolute(path))),
         None => String::new(),
     };
     let identity = line("identity_file", identity);
     let passphrase = line("passphrase_file", context.passphrase_file().as_deref());
     format!(
-        "[vault]\nurl = {place:?}\n{identity}{passphrase}\n# One section per source; the name is yours.\n[source.main]\nkind = \"postgres\"\n\
-         connection = \"host=/var/run/postgresql user=postgres\"\n"
+        "[vault]\nurl = {}\n{identity}{passphrase}\n# One section per source; the name is yours.\n[source.main]\nkind = \"postgres\"\n\
+         connection = \"host=/var/run/postgresql user=postgres\"\n",
+        quoted(&place)
     )
+}
+
+/// A string as TOML writes it. Not as Rust does, whose escapes of combining letters TOML does not know.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
 }
 
 fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
-}
-
-fn write_new(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let mut options = std::fs::OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).open(path);
-    let written = file.and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()));
-    written.map_err(|error| {
-        Failure::new(Code::Failed, format!("write {}: {error}", path.display())).hint(
-            if error.kind() == std::io::ErrorKind::AlreadyExists {
-                "nothing is overwritten: name another file"
-            } else {
-                ""
-            },
-        )
-    })
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anstyle::AnsiColor;
 use serde::Serialize;
+use strongroom_ops::OpsError;
 use strongroom_ops::key::{KeyDrill, check, rotate};
 use strongroom_vault::keys::generate_identity;
 use strongroom_vault::recipients::{Proof, RecipientRow, Scope};
@@ -142,12 +143,15 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
         }
         Verb::Remove(Remove { number, place }) => {
             let vault = place.open(context).await?;
+            is_there(&vault, *number).await?;
             let unlock = context.unlock_of(place.named.as_deref())?;
             vault.remove_recipient(&context.cx, *number, (&unlock, None)).await?;
             Ok(Outcome::new(&number, format!("recipient {number} no longer opens {}", vault.place())))
         }
         Verb::Rotate(Rotate { number, place, new }) => {
             let vault = place.open(context).await?;
+            // Before an identity is written for it.
+            is_there(&vault, *number).await?;
             let recipient = new.recipient(context, place)?;
             let added = rotate(&context.cx, &vault, *number, (&recipient, new.label.clone())).await?;
             let text =
@@ -211,6 +215,15 @@ impl New {
             // clap asks for one of them.
             None => Err(Failure::new(Code::Usage, "for whom is the vault's key to be wrapped?")),
         }
+    }
+}
+
+/// Refuses a number that no recipient has.
+async fn is_there(vault: &Vault, number: u32) -> Result<(), Failure> {
+    let known = vault.recipients().await?;
+    match known.iter().any(|row| row.number == number) {
+        true => Ok(()),
+        false => Err(OpsError::UnknownRecipient(number).into()),
     }
 }
 

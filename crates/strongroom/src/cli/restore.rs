@@ -17,9 +17,9 @@ use strongroom_ops::list::list;
 use strongroom_ops::restore::{LOST_PAGES, RestoreOptions, Restored, open_point, plan, restore};
 use strongroom_ops::thaw;
 use strongroom_postgres::launch::{Launched, launch};
-use strongroom_postgres::recovery::{Archiving, RecoveringFolder, Role, settings};
+use strongroom_postgres::recovery::{Archiving, RecoveringFolder, Role, settings, shell_word};
 use strongroom_postgres::session::PostgresFacts;
-use strongroom_postgres::target::{FolderTarget, TargetOptions};
+use strongroom_postgres::target::{FolderTarget, TargetError, TargetOptions};
 use strongroom_postgres::version::Major;
 use strongroom_store::folder::free_bytes;
 use strongroom_vault::point::Point;
@@ -179,10 +179,7 @@ pub async fn run(
     context.printer.note(&text);
     agree(context, arguments)?;
     let options = TargetOptions { tablespaces: tablespaces.clone(), ..TargetOptions::default() };
-    let folder = FolderTarget::create(&arguments.to, options).map_err(|error| {
-        Failure::new(Code::Target, error.to_string())
-            .hint("restore into an empty folder: nothing is ever overwritten or removed")
-    })?;
+    let folder = FolderTarget::create(&arguments.to, options).map_err(|error| of_folder(error, "restore"))?;
     drop(point);
     let restore_command = context.command(&["wal", "fetch"], &source, "%f \"%p\"")?;
     let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
@@ -220,6 +217,15 @@ pub fn of_target(error: OpsError) -> Failure {
             Failure { kind: Code::Target, ..Failure::from(error) }
         }
         other => other.into(),
+    }
+}
+
+/// Why a folder is not taken. What the system refused is no matter of what lies in it.
+pub fn of_folder(error: TargetError, verb: &str) -> Failure {
+    match error {
+        error @ TargetError::Io { .. } => of_target(OpsError::Engine(error.into())),
+        other => Failure::new(Code::Target, other.to_string())
+            .hint(format!("{verb} into an empty folder: nothing is ever overwritten or removed")),
     }
 }
 
@@ -271,7 +277,7 @@ fn describe_launch(launched: &Launched, restored: f64, to: &Path) -> String {
         seconds(restored + launched.seconds),
         seconds(restored),
         seconds(launched.seconds),
-        to.display(),
+        shell_word(&to.to_string_lossy()),
     )
 }
 
@@ -358,11 +364,11 @@ fn tell(
         ByteSize(restored.bytes),
         restored.entries,
         human_duration(std::time::Duration::from_secs_f64(restored.seconds)),
-        to.display(),
+        shell_word(&to.to_string_lossy()),
     );
     for (replica, packs) in &restored.from_replicas {
         text.push_str(&format!(
-            "\nwarning: {packs} packs are missing or damaged in {place} and came from {replica}: strongroom verify --repair-from"
+            "\nwarning: {packs} packs are missing, damaged or out of reach in {place} and came from {replica}: strongroom verify --repair-from"
         ));
     }
     notes.iter().for_each(|note| text.push_str(&format!("\nnote: {note}")));
