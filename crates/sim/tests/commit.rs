@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use strongroom_codec::keys::{Keyring, VaultKey};
 use strongroom_codec::manifest::ManifestReader;
+use strongroom_codec::stream::StreamScope;
 use strongroom_model::point::Summary;
 use strongroom_model::{Cx, PointId};
 use strongroom_ops::OpsError;
@@ -179,7 +180,9 @@ async fn what_another_history_says_of_a_point_is_not_taken_for_our_own() {
 fn owners(store: &SimStore, vault: &Vault, point: &Summary) -> Vec<PointId> {
     let keys = Keyring::whole(Suite::Plain, VaultKey::public());
     let (path, objects) = (part(&point.point, "manifest"), store.objects());
-    let reader = ManifestReader::new(keys.append_key(), vault.id(), path.as_str(), &objects[&path]).unwrap();
+    let scope =
+        StreamScope { suite: vault.suite(), key: keys.append_key(), vault: vault.id(), path: path.as_str() };
+    let reader = ManifestReader::new(scope, &objects[&path]).unwrap();
     reader.owners().iter().map(|(owner, _)| owner.clone()).collect()
 }
 

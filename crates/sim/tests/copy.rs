@@ -280,8 +280,9 @@ async fn the_same_wal_in_a_longer_object_is_no_difference() {
     let file = WalFile::parse(path.last_segment()).unwrap();
     let (facts, content) = vault.fetch(&source(), SystemId(42), file).await.unwrap().unwrap();
     let keys = Keyring::whole(Suite::Plain, VaultKey::public());
-    let scope = StreamScope { key: keys.append_key(), vault: vault.id(), path: path.as_str() };
-    let mut writer = StreamWriter::new(scope, StreamKind::Journal, Suite::Plain, cx.random());
+    let scope =
+        StreamScope { suite: Suite::Plain, key: keys.append_key(), vault: vault.id(), path: path.as_str() };
+    let mut writer = StreamWriter::new(scope, StreamKind::Journal, cx.random());
     writer.push(&serde_json::to_vec(&facts).unwrap());
     content.chunks(1000).for_each(|chunk| writer.push(chunk));
     let longer = writer.finish();

@@ -176,8 +176,8 @@ fn a_row_lies_in_one_chunk_and_one_that_is_longer_is_refused() {
     let rows = long.map(link);
     assert!(read(&write(&[], &rows)).unwrap().1 == rows);
     let (key, vault) = (VaultKey::new([2; 32]), VaultId::new([1; 16]));
-    let scope = StreamScope { key: &key, vault: &vault, path: "m" };
-    let mut writer = ManifestWriter::new(scope, Suite::Plain, [5; 16], &facts(), &[]).unwrap();
+    let scope = StreamScope { suite: Suite::Plain, key: &key, vault: &vault, path: "m" };
+    let mut writer = ManifestWriter::new(scope, [5; 16], &facts(), &[]).unwrap();
     assert!(writer.row(&link(CHUNK_LIMIT + 1)).is_err());
     // A short one after it is not: nothing of the long one was taken.
     assert!(writer.row(&link(100)).is_ok());
@@ -188,9 +188,9 @@ fn a_row_lies_in_one_chunk_and_one_that_is_longer_is_refused() {
 fn an_end_that_counts_otherwise_and_a_pack_that_is_not_there_are_refused() {
     let written = |spoil: fn(&mut ManifestWriter)| {
         let (key, vault) = (VaultKey::new([2; 32]), VaultId::new([1; 16]));
-        let scope = StreamScope { key: &key, vault: &vault, path: "m" };
+        let scope = StreamScope { suite: Suite::Aes256Gcm, key: &key, vault: &vault, path: "m" };
         let owners = [(facts().point, PointKey::new([4; 32], None))];
-        let mut writer = ManifestWriter::new(scope, Suite::Aes256Gcm, [5; 16], &facts(), &owners).unwrap();
+        let mut writer = ManifestWriter::new(scope, [5; 16], &facts(), &owners).unwrap();
         writer.pack(&pack(0)).unwrap();
         writer.row(&link(100)).unwrap();
         spoil(&mut writer);
@@ -211,8 +211,8 @@ fn an_end_that_counts_otherwise_and_a_pack_that_is_not_there_are_refused() {
 #[test]
 fn a_manifest_that_goes_on_behind_its_end_is_refused() {
     let (key, vault) = (VaultKey::new([2; 32]), VaultId::new([1; 16]));
-    let scope = StreamScope { key: &key, vault: &vault, path: "m" };
-    let mut writer = ManifestWriter::new(scope, Suite::Aes256Gcm, [5; 16], &facts(), &[]).unwrap();
+    let scope = StreamScope { suite: Suite::Aes256Gcm, key: &key, vault: &vault, path: "m" };
+    let mut writer = ManifestWriter::new(scope, [5; 16], &facts(), &[]).unwrap();
     writer.stream.push(b"E\0\0");
     writer.stream.push(b"E\0\0");
     assert!(read(&writer.stream.finish()).is_err());
