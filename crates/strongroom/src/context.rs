@@ -380,10 +380,15 @@ impl Context {
 
     /// The same for a vault that was opened: only the first one, and only as it is now.
     pub fn custody_of(&self, vault: &Vault) -> Result<Option<Arc<dyn Custody>>, Failure> {
-        match self.global.as_of.is_none() && self.store()?.place() == vault.place() {
+        match self.global.as_of.is_none() && self.is_first(vault) {
             true => self.custody(None),
             false => Ok(None),
         }
+    }
+
+    /// Whether a vault that was opened is the first one, and none that stands in for it.
+    pub fn is_first(&self, vault: &Vault) -> bool {
+        self.store().is_ok_and(|store| store.place() == vault.place())
     }
 
     /// What stands before every key of that vault in its bucket; `None` for a folder.

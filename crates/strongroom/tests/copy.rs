@@ -94,7 +94,8 @@ fn a_bucket_takes_over_when_the_folder_is_gone() {
     std::fs::rename(site.path("vault"), site.path("gone")).unwrap();
     let listed = with(&site, "two.toml", 0, &["list"]);
     assert!(listed.contains(&first) && listed.contains("going on with s3://copies/prod"), "{listed}");
-    assert!(with(&site, "two.toml", 0, &["verify", "--data"]).contains("sound"));
+    let verdict = with(&site, "two.toml", 4, &["verify", "--data"]);
+    assert!(verdict.contains("sound") && verdict.contains("the first vault was not verified"), "{verdict}");
     with(&site, "two.toml", 0, &["show", &second]);
     let to = site.inside("restored");
     let told = with(&site, "two.toml", 0, &["restore", "--yes", "--no-archiving", "--to", &to]);

@@ -133,8 +133,14 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         lines.push(format!("{} holds nothing to verify yet", vault.place()));
     }
     lines.extend(repair.iter().flat_map(describe_repair));
-    let code = if verdict.sound { Code::Ok } else { Code::Problems };
-    let json = Answer { verdict: &verdict, repair: &repair };
+    // A nightly check must not take the replica's health for that of the vault it was to look at.
+    let stood_in = arguments.of.is_none() && !context.is_first(&vault);
+    if stood_in {
+        let what = tinted("the first vault was not verified", AnsiColor::Red);
+        lines.push(format!("{what}: it does not answer, and {} does", vault.place()));
+    }
+    let code = if verdict.sound && !stood_in { Code::Ok } else { Code::Problems };
+    let json = Answer { verdict: &verdict, vault: vault.place(), stood_in, repair: &repair };
     Ok(Outcome::new(&json, lines.join("\n")).with_code(code))
 }
 
@@ -142,6 +148,9 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
 struct Answer<'a> {
     #[serde(flatten)]
     verdict: &'a Verdict,
+    /// Which was verified, and whether it stood in for the first.
+    vault: String,
+    stood_in: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     repair: &'a Option<Repair>,
 }
