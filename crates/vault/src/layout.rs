@@ -151,6 +151,7 @@ pub fn lets_go(key: &Key) -> bool {
     match kind(key) {
         Some(Kind::Tombstone | Kind::Floor) => true,
         Some(Kind::Hold) => key.last_segment() == HOLD_RELEASED,
+        Some(Kind::Sweep) => key.last_segment().ends_with(SWEEP_DONE),
         _ => false,
     }
 }
@@ -191,9 +192,12 @@ pub fn sweep(source: &SourceName, id: &str) -> Key {
     key(format!("{}/{id}", sweeps(source)))
 }
 
+/// How the name of a sweep's end ends.
+pub const SWEEP_DONE: &str = ".done";
+
 /// What sweep `id` came to; without it the sweep may still be deleting.
 pub fn sweep_done(source: &SourceName, id: &str) -> Key {
-    key(format!("{}/{id}.done", sweeps(source)))
+    key(format!("{}/{id}{SWEEP_DONE}", sweeps(source)))
 }
 
 /// The folder of all holds of a source.

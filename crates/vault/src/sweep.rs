@@ -191,7 +191,7 @@ impl Vault {
         let listed = self.list(&layout::sweeps(source)).await?;
         let names: BTreeSet<&str> = listed.iter().map(|object| object.key.last_segment()).collect();
         for name in &names {
-            match name.strip_suffix(".done") {
+            match name.strip_suffix(layout::SWEEP_DONE) {
                 Some(id) if self.is_proven(&layout::sweep_done(source, id), Kind::Sweep).await? => {
                     sweeps.ended.push(id.to_owned());
                 }

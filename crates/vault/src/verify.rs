@@ -194,7 +194,7 @@ impl Vault {
         Ok(verdict)
     }
 
-    /// The small records of a source that do not read: tombstones, floors, holds; and evidence, which is everybody's.
+    /// The small records of a source that do not read or count: tombstones, floors, holds, ends of sweeps; and evidence, which is everybody's.
     pub async fn damaged_records(&self, source: &SourceName) -> Result<Vec<Damage>, VaultError> {
         let mut records = Vec::new();
         for (folder, kind) in [
@@ -204,6 +204,8 @@ impl Vault {
         ] {
             records.extend(self.list(&folder).await?.into_iter().map(|object| (object.key, kind)));
         }
+        let ends = self.list(&layout::sweeps(source)).await?.into_iter().map(|object| object.key);
+        records.extend(ends.filter(layout::lets_go).map(|key| (key, Kind::Sweep)));
         for (point, parts) in self.point_parts(source).await? {
             if parts.iter().any(|part| part == PointPart::Expired.name()) {
                 records.push((layout::point_part(source, &point, PointPart::Expired), Kind::Tombstone));
@@ -212,6 +214,8 @@ impl Vault {
         let mut damage = Vec::new();
         for (key, kind) in records {
             match self.get_record::<serde_json::Value>(&key, kind).await {
+                // A sweep took the record of an earlier one meanwhile.
+                Ok(None) => {}
                 Ok(_) if !layout::lets_go(&key) || self.is_proven(&key, kind).await? => {}
                 Ok(_) => damage.push(Damage::of(key.as_str(), FORGED)),
                 Err(error) => damage.push(as_damage(error)?),
