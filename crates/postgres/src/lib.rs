@@ -38,5 +38,8 @@ pub mod tls;
 pub mod refusal;
 pub mod connect;
 pub mod inspect;
+pub mod sender;
+pub mod replication;
+pub mod receiving;
 pub mod advice;
 pub mod session;
