@@ -315,11 +315,13 @@ fn floors_of(shelf: &Shelf<'_>, floor: u64) -> Vec<FloorLine> {
     for window in journal.windows() {
         let size = journal.segment_size;
         let number = |segment: WalSegment| segment.number(size).unwrap_or_default();
-        let (first, last) = (number(window.first_segment(size)), number(window.last_segment(size)));
-        let below = floor.min(last + 1).saturating_sub(first);
+        let first = number(window.first_segment(size));
+        // A segment that is still open stays: it is yet to become whole.
+        let floor = floor.min(first + window.segments());
+        let below = floor.saturating_sub(first);
         if below > 0 {
             let line = lines.entry(window.timeline).or_insert((0, 0));
-            *line = (floor.min(last + 1), line.1 + below);
+            *line = (floor, line.1 + below);
         }
     }
     let line = |(timeline, (floor, below))| FloorLine {

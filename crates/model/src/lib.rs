@@ -14,6 +14,7 @@ pub mod time;
 pub mod cx;
 pub mod name;
 pub mod position;
+pub mod tail;
 pub mod segment;
 pub mod history;
 pub mod page;

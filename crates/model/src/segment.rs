@@ -5,6 +5,7 @@
 //! 000000010000001600000003.partial             the last segment of an abandoned timeline; never taken for a whole one
 //! 000000010000001600000003.000000D8.backup     where a base backup started
 //! 00000002.history                             where timeline 2 came from
+//! 000000010000001600000003.00000000-0001A2B8   ours: a part of a segment that was not finished when it was received
 //! ```
 
 use std::fmt;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::position::{Lsn, Timeline};
 use crate::size::ByteSize;
+use crate::tail::Stretch;
 
 /// The size of a cluster's WAL segments: a power of two from 1 MiB to 1 GiB, set by `initdb`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -128,7 +130,7 @@ fn hex8(digits: &str) -> Option<u32> {
     if digits.len() == 8 && digits.bytes().all(upper) { u32::from_str_radix(digits, 16).ok() } else { None }
 }
 
-/// What a file that PostgreSQL asks to archive or to fetch is.
+/// What a file of a journal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WalFile {
     /// A completed segment.
@@ -139,6 +141,8 @@ pub enum WalFile {
     History(Timeline),
     /// A backup history file: the segment a base backup started in, and the offset in it.
     BackupLabel(WalSegment, u32),
+    /// What a receiver had of a segment that was not finished. Only vaults know these: no server asks for one.
+    Part(WalSegment, Stretch),
 }
 
 /// A file name that is none of PostgreSQL's WAL file names.
@@ -147,7 +151,7 @@ pub enum WalFile {
 pub struct NotAWalFile(pub String);
 
 impl WalFile {
-    /// Reads a file name (no folder).
+    /// Reads the name (no folder) of a file that PostgreSQL offers for archiving or asks for.
     pub fn parse(name: &str) -> Result<WalFile, NotAWalFile> {
         let file = match name.split_once('.') {
             None => WalSegment::parse(name).map(WalFile::Segment),
@@ -161,13 +165,36 @@ impl WalFile {
         file.ok_or_else(|| NotAWalFile(name.to_owned()))
     }
 
+    /// Reads the name of a file of a journal as a vault keeps it: PostgreSQL's files, and parts.
+    pub fn parse_kept(name: &str) -> Result<WalFile, NotAWalFile> {
+        let part = || {
+            let (segment, stretch) = name.split_once('.')?;
+            let (start, end) = stretch.split_once('-')?;
+            let stretch = Stretch::new(hex8(start)?, hex8(end)?)?;
+            Some(WalFile::Part(WalSegment::parse(segment)?, stretch))
+        };
+        part().map_or_else(|| WalFile::parse(name), Ok)
+    }
+
+    /// The segment it is, or belongs to; `None` for a history.
+    pub fn segment(self) -> Option<WalSegment> {
+        match self {
+            WalFile::Segment(segment)
+            | WalFile::Partial(segment)
+            | WalFile::BackupLabel(segment, _)
+            | WalFile::Part(segment, _) => Some(segment),
+            WalFile::History(_) => None,
+        }
+    }
+
     /// The timeline in the name.
     pub fn timeline(self) -> Timeline {
         match self {
-            WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::BackupLabel(segment, _) => {
-                segment.timeline
-            }
             WalFile::History(timeline) => timeline,
+            WalFile::Segment(segment)
+            | WalFile::Partial(segment)
+            | WalFile::BackupLabel(segment, _)
+            | WalFile::Part(segment, _) => segment.timeline,
         }
     }
 }
@@ -179,6 +206,7 @@ impl fmt::Display for WalFile {
             WalFile::Partial(segment) => f.pad(&format!("{segment}.partial")),
             WalFile::History(timeline) => f.pad(&format!("{:08X}.history", timeline.get())),
             WalFile::BackupLabel(segment, offset) => f.pad(&format!("{segment}.{offset:08X}.backup")),
+            WalFile::Part(segment, stretch) => f.pad(&format!("{segment}.{stretch}")),
         }
     }
 }
@@ -224,6 +252,23 @@ mod tests {
             &long,
         ] {
             assert_eq!(WalFile::parse(name), Err(NotAWalFile(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn parts_are_known_to_vaults_only() {
+        let name = "0000000A0000001600000003.00000000-0001A2B8";
+        let part = WalFile::parse_kept(name).unwrap();
+        assert_eq!((part.to_string().as_str(), part.timeline()), (name, tl(10)));
+        assert!(WalFile::parse(name).is_err());
+        assert_eq!(WalFile::parse_kept("00000002.history"), WalFile::parse("00000002.history"));
+        for stretch in
+            ["00000001-00000001", "00000002-00000001", "0-1", "0000000a-0000000b", "00000000-", "-"]
+        {
+            assert!(
+                WalFile::parse_kept(&format!("0000000A0000001600000003.{stretch}")).is_err(),
+                "{stretch}"
+            );
         }
     }
 

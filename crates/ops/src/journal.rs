@@ -6,8 +6,9 @@ use strongroom_model::history::TimelineHistory;
 use strongroom_model::journal::{Journal, Reach};
 use strongroom_model::point::Summary;
 use strongroom_model::restore_plan::Candidate;
-use strongroom_model::{SourceName, Timestamp, WalFile, WalSegment};
+use strongroom_model::{SourceName, SystemId, Timestamp, WalFile, WalSegment};
 use strongroom_vault::catalog::PointRow;
+use strongroom_vault::journal::JournalFacts;
 use strongroom_vault::lineage::Lineage;
 use strongroom_vault::{Vault, VaultError};
 
@@ -53,8 +54,8 @@ impl LastTransactions {
             let number = |segment: WalSegment| segment.number(size).unwrap_or_default();
             let (low, high) = (number(window.first_segment(size)), number(last));
             for number in (low..=high).rev().take(LOOK_BACK) {
-                let segment = WalFile::Segment(WalSegment::numbered(window.timeline, number, size));
-                let facts = vault.journal_facts(source, journal.lineage, segment).await?;
+                let segment = WalSegment::numbered(window.timeline, number, size);
+                let facts = facts(vault, source, journal.lineage, segment).await?;
                 if let Some((_, ended)) = facts.transactions {
                     found.insert(last, ended);
                     break;
@@ -72,6 +73,23 @@ impl LastTransactions {
     /// The last transaction before the end of the window that this segment ends, if known.
     pub fn at(&self, last: WalSegment) -> Option<Timestamp> {
         self.0.get(&last).copied()
+    }
+}
+
+/// The facts of a segment that a listing showed, or of what was there of it.
+pub async fn facts(
+    vault: &Vault,
+    source: &SourceName,
+    lineage: SystemId,
+    segment: WalSegment,
+) -> Result<JournalFacts, VaultError> {
+    match vault.journal_facts(source, lineage, WalFile::Segment(segment)).await {
+        Err(VaultError::Store(error)) if error.is_not_found() => {
+            let facts = vault.tail_facts(source, lineage, segment).await?;
+            // Nothing of it at all is the first answer's to tell.
+            facts.ok_or(VaultError::Store(error))
+        }
+        facts => facts,
     }
 }
 

@@ -280,6 +280,10 @@ async fn read_file(
     cx.progress.advance(lineage.segment_size.bytes());
     match read {
         Ok(()) => Ok(None),
+        // Its segment has become whole, and a sweep was here.
+        Err(VaultError::Store(error)) if error.is_not_found() && matches!(file, WalFile::Part(..)) => {
+            Ok(None)
+        }
         Err(VaultError::Damaged { key, why, .. }) => Ok(Some(Damage::of(key, why))),
         Err(error) => Err(error.into()),
     }

@@ -7,6 +7,7 @@ use strongroom_model::journal::Journal;
 use strongroom_model::{SourceName, SystemId, Timeline, WalFile};
 use strongroom_vault::Vault;
 use strongroom_vault::lineage::Lineage;
+use strongroom_vault::tail::Held;
 
 use crate::error::OpsError;
 use crate::journal;
@@ -18,6 +19,15 @@ pub enum Fetched {
     File {
         /// Its content.
         content: Vec<u8>,
+        /// The lineage it is of.
+        lineage: Lineage,
+    },
+    /// A segment that nobody finished, as far as it was received: zeros follow, at which the server's recovery ends.
+    Tail {
+        /// A segment's worth of bytes.
+        content: Vec<u8>,
+        /// How many of them were received.
+        received: usize,
         /// The lineage it is of.
         lineage: Lineage,
     },
@@ -40,6 +50,17 @@ pub async fn wal_fetch(
         return Err(OpsError::OtherLineage { source_name: source.clone(), registered, found: wanted });
     };
     let lineage = lineages.swap_remove(at);
+    if let WalFile::Segment(segment) = file {
+        return Ok(match vault.fetch_segment(source, wanted, segment).await? {
+            Some(Held::Whole(content)) => Fetched::File { content, lineage },
+            Some(Held::Tail(mut content)) => {
+                let received = content.len();
+                content.resize(lineage.segment_size.bytes() as usize, 0);
+                Fetched::Tail { content, received, lineage }
+            }
+            None => Fetched::Absent,
+        });
+    }
     match (vault.fetch(source, wanted, file).await?, file) {
         (Some((_, content)), _) => Ok(Fetched::File { content, lineage }),
         (None, WalFile::History(timeline)) => {

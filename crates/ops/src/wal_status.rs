@@ -40,11 +40,11 @@ pub struct WindowStatus {
     pub first_segment: String,
     /// The last of them.
     pub last_segment: String,
-    /// How many.
+    /// How many whole ones.
     pub segments: u64,
     /// The last transaction in it.
     pub last_transaction: Option<Timestamp>,
-    /// When its last segment was shipped, by the shipper's clock.
+    /// When its last segment, or the end of its tail, was shipped, by the shipper's clock.
     pub last_shipped_at: Timestamp,
     /// Seconds since then.
     pub age_s: u64,
@@ -69,9 +69,7 @@ pub async fn wal_status(cx: &Cx, vault: &Vault, source: &SourceName) -> Result<J
         for (at, window) in all.iter().enumerate() {
             let size = journal.segment_size;
             let last = window.last_segment(size);
-            let facts = vault
-                .journal_facts(source, lineage.system_id, strongroom_model::WalFile::Segment(last))
-                .await?;
+            let facts = journal::facts(vault, source, lineage.system_id, last).await?;
             windows.push(WindowStatus {
                 window: *window,
                 first_segment: window.first_segment(size).to_string(),

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom_model::retention::Retention;
+use strongroom_model::tail::Stretch;
 use strongroom_model::{PointId, WalFile};
 use strongroom_ops::expire::{expire, plan};
 use strongroom_ops::hand::Hand;
@@ -38,7 +39,7 @@ use strongroom_store::{Key, Store};
 use strongroom_vault::sweep::SweepOptions;
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Suite, Unlock, Vault};
-use world::{Keys, keys, restore, ship, source, take, verification};
+use world::{Keys, keys, restore, ship, ship_part, source, take, verification};
 
 /// Seconds.
 const DAY: u64 = 24 * 3600;
@@ -56,12 +57,15 @@ struct Sound {
 struct Sight {
     listed: BTreeSet<PointId>,
     restored: BTreeSet<PointId>,
-    fetched: bool,
+    fetched: usize,
     expiring: BTreeSet<PointId>,
     garbage: BTreeSet<Key>,
     /// An error, or a verification that found something.
     alarms: Vec<String>,
 }
+
+/// What was received of an open segment.
+const TAIL: [u8; 90] = [9; 90];
 
 fn keep_one() -> Retention {
     Retention { keep_last: 1, ..Retention::default() }
@@ -101,6 +105,7 @@ async fn sound(suite: Suite, keys: &Keys) -> Sound {
             place(&cx, &vault, &points[usize::from(n) - 1], &why).await.unwrap();
         }
     }
+    ship_part(&cx, &vault, (5, Stretch::new(0, TAIL.len() as u32).unwrap()), &TAIL).await;
     verify(&cx, &vault, &verification(None, Depth::Data)).await.unwrap();
     vault.sweep(&cx, &source(), &sweeping(false)).await.unwrap();
     release(&cx, &vault, &points[1], &why).await.unwrap();
@@ -110,7 +115,10 @@ async fn sound(suite: Suite, keys: &Keys) -> Sound {
     let sight = look(&store, &vault, &truth).await;
     let (listed, restored) = (&sight.listed, &sight.restored);
     let alive = BTreeSet::from([points[0].clone(), points[2].clone()]);
-    assert!(*listed == alive && *restored == alive && sight.fetched && sight.alarms.is_empty(), "{sight:?}");
+    assert!(
+        *listed == alive && *restored == alive && sight.fetched == 2 && sight.alarms.is_empty(),
+        "{sight:?}"
+    );
     assert!(!sight.garbage.is_empty(), "what expired was not swept yet");
     Sound { objects: store.objects(), truth, sight, operations: store.operations() }
 }
@@ -141,12 +149,18 @@ async fn look(store: &SimStore, vault: &Arc<Vault>, truth: &BTreeMap<PointId, Fi
         Ok(verdict) if !verdict.sound => alarm(&mut sight, &"the verification found damage"),
         Ok(_) => {}
     }
-    match wal_fetch(vault, &source(), None, WalFile::parse("000000010000000000000003").unwrap()).await {
-        Err(error) => alarm(&mut sight, &error),
-        Ok(Fetched::Absent) => {}
-        Ok(Fetched::File { content, .. }) => {
-            assert!(content == vec![7; 1 << 16], "other bytes of WAL");
-            sight.fetched = true;
+    for (name, whole) in [("000000010000000000000003", true), ("000000010000000000000005", false)] {
+        match wal_fetch(vault, &source(), None, WalFile::parse(name).unwrap()).await {
+            Err(error) => alarm(&mut sight, &error),
+            Ok(Fetched::Absent) => {}
+            Ok(Fetched::File { content, .. }) => {
+                assert!(whole && content == vec![7; 1 << 16], "other bytes of WAL");
+                sight.fetched += 1;
+            }
+            Ok(Fetched::Tail { content, received, .. }) => {
+                assert!(!whole && content[..received] == TAIL, "other bytes of a tail");
+                sight.fetched += 1;
+            }
         }
     }
     match plan(vault, &source(), &keep_one(), cx.now()).await {

@@ -158,7 +158,7 @@ impl Vault {
         loop {
             let page = self.store.names(&layout::wal(source, lineage), after.as_ref()).await?;
             files.extend(
-                page.objects.iter().filter_map(|object| WalFile::parse(object.key.last_segment()).ok()),
+                page.objects.iter().filter_map(|object| WalFile::parse_kept(object.key.last_segment()).ok()),
             );
             match page.next {
                 Some(next) => after = Some(next),

@@ -38,6 +38,7 @@ use crate::layout::{self, PointPart};
 use crate::lineage::Lineage;
 use crate::open::Vault;
 use crate::point::Point;
+use crate::tail::finished;
 use crate::upload::IntentRecord;
 
 /// Two objects of one WAL file that was shipped twice differ in length by what their times and compression differ in
@@ -254,12 +255,12 @@ impl Copying {
         lineage: SystemId,
     ) -> Result<Brought, VaultError> {
         let floors = self.to.floors(source, lineage).await?;
-        let wanted = |key: &Key| match WalFile::parse(key.last_segment()) {
-            Ok(WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::BackupLabel(segment, _)) => {
-                floors.get(&(lineage, segment.timeline)).is_none_or(|floor| segment >= *floor)
-            }
-            Ok(WalFile::History(_)) => true,
-            Err(_) => false,
+        let finished = finished(&self.from.journal_files(source, lineage).await?);
+        let wanted = |key: &Key| {
+            let Ok(file) = WalFile::parse_kept(key.last_segment()) else { return false };
+            let floor = floors.get(&(lineage, file.timeline()));
+            let is_below = file.segment().is_some_and(|segment| floor.is_some_and(|floor| segment < *floor));
+            !is_below && !finished.contains(&file)
         };
         self.folder(cx, (&layout::wal(source, lineage), Kind::Journal), &wanted).await
     }

@@ -33,7 +33,8 @@ pub struct JournalFacts {
     pub size: u64,
     /// When it was shipped, by the shipper's clock.
     pub shipped_at: Timestamp,
-    /// When its first and last transaction ended, by the server's clock; `None` if none did in this file.
+    /// When its first and last transaction ended, by the server's clock; `None` if none did in this file. Those of a part
+    /// are counted from its segment's beginning.
     pub transactions: Option<(Timestamp, Timestamp)>,
 }
 
@@ -215,7 +216,8 @@ impl Vault {
         let front = reader.next_chunk().map_err(|why| damaged(key, self.place(), why))?.unwrap_or_default();
         let front: Front =
             serde_json::from_slice(&front).map_err(|why| damaged(key, self.place(), why.to_string()))?;
-        let is_apart = WalFile::parse(key.last_segment()).is_ok_and(is_content) && self.suite.divides_keys();
+        let is_apart =
+            WalFile::parse_kept(key.last_segment()).is_ok_and(is_content) && self.suite.divides_keys();
         if front.content_key.is_some() != is_apart || front.content_hash.is_some() != is_apart {
             return Err(damaged(
                 key,

@@ -161,7 +161,10 @@ pub fn wal_file(source: &SourceName, lineage: SystemId, file: WalFile) -> Key {
     let folder = wal(source, lineage);
     key(match file {
         WalFile::History(_) => format!("{folder}/{file}"),
-        WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::BackupLabel(segment, _) => {
+        WalFile::Segment(segment)
+        | WalFile::Partial(segment)
+        | WalFile::BackupLabel(segment, _)
+        | WalFile::Part(segment, _) => {
             format!("{folder}/{:08X}/{}/{file}", segment.timeline.get(), segment.stretch())
         }
     })
@@ -224,14 +227,11 @@ pub fn evidence(month: &str, id: &str) -> Key {
     key(format!("{EVIDENCE}/{month}/{id}"))
 }
 
-/// Which segment's file a key names, whole, partial or a backup's label. Histories are none.
+/// Which segment's file a key names: all of it, a part, or a backup's label. Histories are none.
 pub fn parse_segment(source: &SourceName, key: &Key) -> Option<(SystemId, WalSegment)> {
     let rest = key.as_str().strip_prefix(format!("sources/{source}/wal/").as_str())?;
     let (lineage, _) = rest.split_once('/')?;
-    let segment = match WalFile::parse(key.last_segment()).ok()? {
-        WalFile::Segment(segment) | WalFile::Partial(segment) | WalFile::BackupLabel(segment, _) => segment,
-        WalFile::History(_) => return None,
-    };
+    let segment = WalFile::parse_kept(key.last_segment()).ok()?.segment()?;
     Some((SystemId(lineage.parse().ok()?), segment))
 }
 

@@ -8,7 +8,7 @@
 //! sources/<source>/points/<id>/packs/<n>-<nonce>    │ one recovery point, in the order of writing;
 //! sources/<source>/points/<id>/manifest             │ the decision is the commit
 //! sources/<source>/points/<id>/decision            ─┘
-//! sources/<source>/wal/<lineage>/<timeline>/<stretch>/<file>     one object per WAL file
+//! sources/<source>/wal/<lineage>/<timeline>/<stretch>/<file>     one object per WAL file, and parts of the open segment
 //! sources/<source>/wal/<lineage>/<timeline>.history
 //! ```
 //!
@@ -30,6 +30,7 @@ pub mod replica;
 pub mod record;
 pub mod lineage;
 pub mod journal;
+pub mod tail;
 pub mod hold;
 pub mod expire;
 pub mod catalog;

@@ -108,7 +108,7 @@ impl Vault {
             let needed = match file {
                 WalFile::Segment(segment) => first <= segment && segment <= last,
                 WalFile::History(timeline) => timeline == journal.timeline,
-                WalFile::Partial(_) | WalFile::BackupLabel(..) => false,
+                WalFile::Partial(_) | WalFile::BackupLabel(..) | WalFile::Part(..) => false,
             };
             if needed {
                 objects.push(layout::wal_file(source, journal.lineage, file));

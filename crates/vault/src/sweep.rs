@@ -11,7 +11,8 @@
 //!
 //! WAL goes below its timeline's floor, but for what points that are still there need to become consistent, and not at all
 //! while a point is being written: what that one needs is not known yet. Its writer puts its intent before it looks at
-//! the floors, so one of the two sees the other.
+//! the floors, so one of the two sees the other. Parts of a segment go as soon as 1 lists the segment itself, or a part
+//! that holds their bytes: who reads them looks again when one is gone.
 //!
 //! Writers need no right to delete; only the identity that sweeps does. Intents, decisions and tombstones stay for ever:
 //! they are what makes 4 and 6 possible.
@@ -30,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use strongroom_codec::header::Kind;
 use strongroom_codec::manifest::to_hex;
 use strongroom_codec::stream::{StreamError, StreamReader, StreamWriter};
-use strongroom_model::{Cx, PointId, SourceName, SystemId, Timestamp, WalSegment};
+use strongroom_model::{Cx, PointId, SourceName, SystemId, Timestamp, WalFile, WalSegment};
 use strongroom_store::{Head, Key};
 
 use crate::error::{VaultError, damaged, written};
@@ -38,6 +39,7 @@ use crate::expire::Floors;
 use crate::layout;
 use crate::open::Vault;
 use crate::roots::{Roots, Seen, Sweeper};
+use crate::tail::finished;
 
 /// Deletions under way at a time.
 const DELETIONS: usize = 16;
@@ -205,16 +207,19 @@ impl Vault {
 
     async fn candidates<'a>(&self, source: &'a SourceName) -> Result<Candidates<'a>, VaultError> {
         let mut objects = self.list(&layout::points(source)).await?;
-        let mut floors = Floors::new();
+        let (mut floors, mut parts) = (Floors::new(), BTreeSet::new());
         for lineage in self.lineages(source).await? {
-            let of_lineage = self.floors(source, lineage.system_id).await?;
-            // Without a floor nothing may go, and a journal's listing is the longest there is.
-            if !of_lineage.is_empty() {
-                objects.extend(self.list(&layout::wal(source, lineage.system_id)).await?);
-            }
-            floors.extend(of_lineage);
+            let id = lineage.system_id;
+            floors.extend(self.floors(source, id).await?);
+            let journal = self.list(&layout::wal(source, id)).await?;
+            let file = |head: &Head| WalFile::parse_kept(head.key.last_segment()).ok();
+            let files: Vec<WalFile> = journal.iter().filter_map(file).collect();
+            parts.extend(finished(&files).into_iter().map(|part| layout::wal_file(source, id, part)));
+            // Without a floor nothing else may go, and a journal's listing is the longest there is.
+            let may_go = |head: &Head| !floors.is_empty() || parts.contains(&head.key);
+            objects.extend(journal.into_iter().filter(may_go));
         }
-        Ok(Candidates { source, objects, floors })
+        Ok(Candidates { source, objects, floors, parts })
     }
 
     /// No listing may show fewer points than an earlier sweep saw: none of what is counted is ever deleted (I6).
@@ -337,6 +342,8 @@ struct Candidates<'a> {
     source: &'a SourceName,
     objects: Vec<Head>,
     floors: Floors,
+    /// Parts of segments whose bytes something else held as well.
+    parts: BTreeSet<Key>,
 }
 
 impl Candidates<'_> {
@@ -355,6 +362,9 @@ impl Candidates<'_> {
         }
         if let Some(point) = layout::parse_manifest(self.source, key) {
             return roots.why_manifest_may_go(&point);
+        }
+        if self.parts.contains(key) {
+            return Some("its segment, or another part of it, holds the same bytes");
         }
         let (lineage, segment) = layout::parse_segment(self.source, key)?;
         let floor = self.floors.get(&(lineage, segment.timeline))?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_model::point::Summary;
+use strongroom_model::tail::Stretch;
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
 use strongroom_model::{Cx, PointId, SegmentSize, SourceName, SystemId, Timeline, WalFile, WalSegment};
 use strongroom_ops::OpsError;
@@ -18,6 +19,7 @@ use strongroom_ops::verify::VerifyRequest;
 use strongroom_ops::wal_push::{WalInput, wal_push};
 use strongroom_sim::engine::Files;
 use strongroom_sim::{SimStore, ToyEngine, ToyTarget};
+use strongroom_vault::journal::JournalFacts;
 use strongroom_vault::lineage::Lineage;
 use strongroom_vault::upload::UploadOptions;
 use strongroom_vault::verify::{Budget, Depth};
@@ -128,6 +130,15 @@ pub async fn ship_content(
     let file = WalFile::Segment(segment);
     let input = WalInput { file, content, lineage, transactions: None };
     wal_push(cx, vault, &source(), &input).await.map(|_| ())
+}
+
+/// Ships these bytes of the open segment with this number, which lie at `stretch`.
+pub async fn ship_part(cx: &Cx, vault: &Vault, (segment, stretch): (u64, Stretch), content: &[u8]) {
+    let segment = WalSegment::numbered(Timeline::FIRST, segment, SegmentSize::DEFAULT);
+    let file = WalFile::Part(segment, stretch);
+    let (name, size) = (file.to_string(), content.len() as u64);
+    let facts = JournalFacts { name, size, shipped_at: cx.now(), transactions: None };
+    vault.ship(cx, &source(), toy().lineage, (file, &facts), content).await.unwrap();
 }
 
 /// Journal first, then the point: a toy source has no archiver of its own.

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use anstyle::AnsiColor;
 use serde_json::json;
 use strongroom_model::time::human_duration;
-use strongroom_model::{SourceName, WalFile};
+use strongroom_model::{ByteSize, SourceName, WalFile};
 use strongroom_ops::wal_fetch::{Fetched, wal_fetch};
 use strongroom_ops::wal_push::{WalInput, ship_waiting, wal_push};
 use strongroom_ops::wal_status::wal_status;
 use strongroom_postgres::archive::{control_beside, place};
 use strongroom_vault::journal::Shipped;
+use strongroom_vault::lineage::Lineage;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure};
@@ -131,8 +132,8 @@ async fn fetch(
     // Recovery asks for nothing but WAL files; a name that is none is certainly nowhere.
     let Ok(file) = WalFile::parse(name) else { return Ok(absent("not a WAL file")) };
     let system_id = control_beside(destination).ok().map(|control| control.system_id);
-    // The first vault that has it will do. It is absent only if every one of them says so.
-    let mut failed: Option<Failure> = None;
+    // The first vault that has it whole will do. It is absent, or there in part, only if every one of them says so.
+    let (mut failed, mut longest): (Option<Failure>, Option<Tail>) = (None, None);
     for number in 0..context.journal_places() {
         let fetched = match context.journal_vault(number).await {
             Ok(vault) => {
@@ -143,6 +144,11 @@ async fn fetch(
         };
         match fetched {
             Ok((_, Fetched::Absent)) => {}
+            Ok((vault, Fetched::Tail { content, received, lineage })) => {
+                if longest.as_ref().is_none_or(|tail| tail.received < received) {
+                    longest = Some(Tail { vault, content, received, lineage });
+                }
+            }
             Ok((vault, Fetched::File { content, lineage })) => {
                 place(destination, file, &content, lineage.system_id, lineage.segment_size)?;
                 if let Some(failure) = failed {
@@ -154,13 +160,27 @@ async fn fetch(
             Err(failure) => keep_first(&mut failed, failure),
         }
     }
-    match failed {
-        Some(failure) => Err(failure),
-        None => {
+    match (failed, longest) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(Tail { vault, content, received, lineage })) => {
+            tracing::info!("{file} was never finished: {received} bytes of it were received");
+            place(destination, file, &content, lineage.system_id, lineage.segment_size)?;
+            let json = json!({ "file": name, "source": source, "outcome": "tail", "received": received, "vault": vault });
+            Ok(Outcome::new(&json, ""))
+        }
+        (None, None) => {
             tracing::info!("{file} is in none of the vaults");
             Ok(absent("absent"))
         }
     }
+}
+
+/// What one vault has of a segment that nobody finished.
+struct Tail {
+    vault: String,
+    content: Vec<u8>,
+    received: usize,
+    lineage: Lineage,
 }
 
 async fn status(context: &Context, source: Option<&SourceName>) -> Result<Outcome, Failure> {
@@ -175,7 +195,10 @@ async fn status(context: &Context, source: Option<&SourceName>) -> Result<Outcom
                 window.window.timeline.to_string(),
                 window.first_segment.clone(),
                 window.last_segment.clone(),
-                window.segments.to_string(),
+                match window.window.tail {
+                    Some(bytes) => format!("{} + {}", window.segments, ByteSize(bytes.into())),
+                    None => window.segments.to_string(),
+                },
                 window.last_transaction.map_or_else(|| "-".into(), |time| time.to_string()),
                 format!("{} ago", human_duration(std::time::Duration::from_secs(window.age_s))),
             ]);
