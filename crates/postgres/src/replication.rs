@@ -225,11 +225,14 @@ impl Replication {
     ) -> Result<Start, ReplicationError> {
         const OPERATION: &str = "receive WAL";
         let slot = slot.map(|slot| format!("SLOT {} ", quoted_name(slot.as_str()))).unwrap_or_default();
-        self.command(OPERATION, &format!("START_REPLICATION {slot}PHYSICAL {at} TIMELINE {timeline}")).await?;
+        self.command(OPERATION, &format!("START_REPLICATION {slot}PHYSICAL {at} TIMELINE {timeline}"))
+            .await?;
         let (mut rows, mut refused) = (Vec::new(), None);
         loop {
             match self.receive(OPERATION).await? {
-                Incoming::CopyBoth => return Ok(Start::Stream(Box::new(Stream { connection: self, next: at }))),
+                Incoming::CopyBoth => {
+                    return Ok(Start::Stream(Box::new(Stream { connection: self, next: at })));
+                }
                 Incoming::Message(Message::ErrorResponse(body)) => {
                     refused = Some(self.refusal(OPERATION, Said::read(body.fields())));
                 }
@@ -237,7 +240,9 @@ impl Replication {
                 Incoming::Message(Message::ReadyForQuery(_)) => match (refused, next_timeline(&rows)) {
                     (Some(error), _) => return Err(error),
                     (None, Some(next)) => return Ok(Start::Ended(self, next)),
-                    (None, None) => return Err(self.unreadable(OPERATION, "the server sends no WAL and says no why")),
+                    (None, None) => {
+                        return Err(self.unreadable(OPERATION, "the server sends no WAL and says no why"));
+                    }
                 },
                 Incoming::Message(_) => {}
             }
@@ -370,7 +375,8 @@ impl Stream {
             match received.map_err(|source| self.connection.lost(OPERATION, source))? {
                 Incoming::Message(Message::CopyData(body)) => {
                     let streamed = read_streamed(body.into_bytes());
-                    return self.in_place(streamed.map_err(|what| self.connection.unreadable(OPERATION, what))?);
+                    return self
+                        .in_place(streamed.map_err(|what| self.connection.unreadable(OPERATION, what))?);
                 }
                 Incoming::Message(Message::CopyDone) => return Ok(Streamed::EndOfTimeline),
                 Incoming::Message(Message::ErrorResponse(body)) => {
@@ -382,7 +388,9 @@ impl Stream {
                     return Err(self.connection.lost(OPERATION, ended));
                 }
                 Incoming::Message(_) => {}
-                Incoming::CopyBoth => return Err(self.connection.unreadable(OPERATION, "a second beginning")),
+                Incoming::CopyBoth => {
+                    return Err(self.connection.unreadable(OPERATION, "a second beginning"));
+                }
             }
         }
     }
@@ -464,7 +472,9 @@ mod tests {
         wal.put_u64(0x300_0100);
         wal.put_i64(0);
         wal.extend(b"bytes");
-        let Ok(Streamed::Wal { at, bytes, server, sent_at }) = read_streamed(wal.clone().into()) else { panic!() };
+        let Ok(Streamed::Wal { at, bytes, server, sent_at }) = read_streamed(wal.clone().into()) else {
+            panic!()
+        };
         assert_eq!((at, &bytes[..], server), (Lsn(0x300_0000), &b"bytes"[..], Lsn(0x300_0100)));
         assert_eq!(sent_at.unwrap().to_string(), "2000-01-01 00:00:00+00");
         let mut alive = vec![b'k'];

@@ -25,8 +25,8 @@ use tokio_postgres::config::ChannelBinding;
 use tokio_postgres::fallible_iterator::FallibleIterator;
 use tokio_rustls::TlsConnector;
 
-use crate::conninfo::{Conninfo, ConninfoError, Host, SslMode};
 use crate::connect::refused;
+use crate::conninfo::{Conninfo, ConninfoError, Host, SslMode};
 use crate::refusal::ConnectError;
 use crate::replication::wire::{Incoming, Said, Stream, Wire};
 use crate::tls;
@@ -177,12 +177,7 @@ impl Entrance<'_> {
     }
 
     /// Answers what the server says before it is ready.
-    fn answer(
-        &self,
-        message: Message,
-        proof: &mut Proof,
-        out: &mut BytesMut,
-    ) -> Result<(), ConnectError> {
+    fn answer(&self, message: Message, proof: &mut Proof, out: &mut BytesMut) -> Result<(), ConnectError> {
         let answered = match message {
             Message::ParameterStatus(_) | Message::BackendKeyData(_) | Message::NoticeResponse(_) => Ok(()),
             Message::AuthenticationOk if !proof.is_mutual => Err(unexpected()),
@@ -246,7 +241,9 @@ impl Entrance<'_> {
         if is_bound || self.conninfo.channel_binding != ChannelBinding::Require {
             return Ok(());
         }
-        Err(io::Error::other("channel_binding=require, and the server offers no password exchange that is bound"))
+        Err(io::Error::other(
+            "channel_binding=require, and the server offers no password exchange that is bound",
+        ))
     }
 
     fn password(&self) -> Result<crate::passfile::Password, ConnectError> {
@@ -280,11 +277,7 @@ impl Entrance<'_> {
     }
 
     fn unfit(&self, source: io::Error) -> ConnectError {
-        ConnectError::Refused {
-            place: self.place(),
-            user: self.conninfo.user.clone(),
-            source: source.into(),
-        }
+        ConnectError::Refused { place: self.place(), user: self.conninfo.user.clone(), source: source.into() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `strongroom wal push | fetch | status`
+//! `strongroom wal push | receive | fetch | status`
 
 use std::path::PathBuf;
 
@@ -17,6 +17,8 @@ use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::output::{Outcome, table, tinted};
 
+mod receive;
+
 /// Ship WAL, bring it back, look at it
 #[derive(clap::Subcommand)]
 pub enum Verb {
@@ -34,6 +36,7 @@ Example, in postgresql.conf (or let `strongroom doctor --fix` write it):
         #[arg(long)]
         source: Option<SourceName>,
     },
+    Receive(receive::Arguments),
     /// Bring one WAL file back; for restore_command
     #[command(after_help = "\
 Exits with 0 when the file is in place, whole and checked; with 1 only when the vault says with authority that there is
@@ -57,6 +60,7 @@ none; with 200 for everything else, so that a store that is down stops recovery 
 pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
     match verb {
         Verb::Push { path, source } => push(context, path, source.as_ref()).await,
+        Verb::Receive(arguments) => receive::run(context, arguments).await,
         Verb::Fetch { name, destination, source } => fetch(context, name, destination, source.as_ref()).await,
         Verb::Status { source } => status(context, source.as_ref()).await,
     }
