@@ -6,7 +6,7 @@ mod live;
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use live::cloud::{envs, let_fetch, with};
@@ -254,6 +254,7 @@ fn wal_that_the_server_no_longer_has_is_a_gap_and_said_so() {
             site.cluster.sql("checkpoint").unwrap();
             site.cluster.sql("select wal_status from pg_replication_slots").unwrap() == "lost"
         });
+        site.cluster.sql("alter system reset max_slot_wal_keep_size; select pg_reload_conf()").unwrap();
         let mut receiver = Receiver::start(&site, "strongroom.toml", &[]);
         receiver.hears("slot-lost", 1);
         receiver.hears("gap", 1);
@@ -286,6 +287,108 @@ fn a_vault_that_is_away_is_waited_for_and_nothing_is_missing() {
     write(&site.cluster, "three");
     caught_up(&site.cluster);
     assert!(compare(&site, &site.cluster, &first) >= 6);
+    assert!(receiver.stop().0.success());
+}
+
+#[test]
+fn a_vault_that_is_away_for_long_keeps_nothing_from_the_other() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let site = site(&binaries, "wal_keep_size = 1GB");
+    let also = |name: &str| {
+        format!(
+            "\n[[also]]\nname = \"second\"\nurl = \"{}\"\nidentity_file = \"{}\"\n",
+            site.inside(name),
+            site.inside("second.txt")
+        )
+    };
+    let text = std::fs::read_to_string(site.path("strongroom.toml")).unwrap();
+    let second =
+        text.replace(&site.inside("vault"), &site.inside("second")).replace("identity.txt", "second.txt");
+    for (name, text) in [("second.toml", second), ("strongroom.toml", text.clone() + &also("second"))] {
+        std::fs::write(site.path(name), text).unwrap();
+        site.binaries.give(&site.path(name)).unwrap();
+    }
+    with(&site, "second.toml", 0, &["init", "--generate-identity", &site.inside("second.txt")]);
+    let mut receiver = Receiver::streaming(&site, &[]);
+    caught_up(&site.cluster);
+    std::fs::rename(site.path("second"), site.path("away")).unwrap();
+    write(&site.cluster, "one");
+    receiver.hears("vault-down", 1);
+    let before = site.cluster.sql("select pg_walfile_name(pg_current_wal_lsn())").unwrap();
+    // More than may wait.
+    site.cluster
+        .sql("create table many as select n, repeat(md5(n::text), 30) as v from generate_series(1, 120000) n")
+        .unwrap();
+    let last = site.cluster.sql("select pg_walfile_name(pg_switch_wal())").unwrap();
+    let whole = |vault: &str, name: &str| {
+        let folder = site.path(vault).join("sources/main/wal");
+        let found = Command::new("find").arg(folder).args(["-name", name]).output().unwrap();
+        !found.stdout.is_empty()
+    };
+    until("the vault that is there to have all of it", || whole("vault", &last));
+    assert!(!whole("away", &before));
+    let waits =
+        "select coalesce(flush_lsn < pg_current_wal_flush_lsn() - 60000000, true) from pg_stat_replication";
+    assert_eq!(site.cluster.sql(waits).unwrap(), "t", "reported as durable what one vault lacks");
+    std::fs::rename(site.path("away"), site.path("second")).unwrap();
+    receiver.hears("vault-back", 1);
+    receiver.hears("catching-up", 1);
+    caught_up(&site.cluster);
+    assert!(whole("second", &before) && whole("second", &last));
+    assert!(receiver.stop().0.success());
+    for settings in ["strongroom.toml", "second.toml"] {
+        with(&site, settings, 0, &["wal", "status"]);
+    }
+    // One that does not even open: the server goes on keeping everything for it.
+    std::fs::rename(site.path("second"), site.path("away")).unwrap();
+    let receiver = Receiver::streaming(&site, &[]);
+    write(&site.cluster, "two");
+    let received = "select coalesce(bool_or(write_lsn >= pg_current_wal_flush_lsn() and flush_lsn is null), false) from pg_stat_replication";
+    until("it to be received", || site.cluster.sql(received).unwrap() == "t");
+    assert!(receiver.stop().0.success());
+}
+
+#[test]
+fn whoever_ships_a_segment_first_wins_and_nobody_minds() {
+    for binaries in versions() {
+        let site = Site::new(
+            &binaries,
+            InitOptions { segment_mib: 1, settings: "wal_keep_size = 64MB".into(), ..InitOptions::default() },
+        );
+        let first = site.cluster.sql("select pg_walfile_name(pg_current_wal_lsn())").unwrap();
+        let receiver = Receiver::streaming(&site, &[]);
+        for table in ["one", "two", "three"] {
+            write(&site.cluster, table);
+        }
+        site.ship(&site.cluster);
+        caught_up(&site.cluster);
+        assert!(compare(&site, &site.cluster, &first) >= 6);
+        assert_eq!(site.cluster.sql("select failed_count from pg_stat_archiver").unwrap(), "0");
+        assert_eq!(receiver.count("vault-down"), 0);
+        assert!(receiver.stop().0.success());
+    }
+}
+
+/// The ceiling that ARCHITECTURE.md states, and 64 MiB for everything else.
+#[test]
+fn memory_stays_below_its_ceiling() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let site = Site::new(
+        &binaries,
+        InitOptions { settings: "archive_command = ''".into(), ..InitOptions::default() },
+    );
+    let receiver = Receiver::streaming(&site, &[]);
+    site.cluster
+        .sql("create table many as select n, repeat(md5(n::text), 30) as v from generate_series(1, 300000) n")
+        .unwrap();
+    caught_up(&site.cluster);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", receiver.child.id())).unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let peak_mib = peak.unwrap() >> 10;
+    println!("peak: {peak_mib} MiB");
+    assert!((10..=192).contains(&peak_mib), "{peak_mib} MiB");
     assert!(receiver.stop().0.success());
 }
 
