@@ -73,6 +73,8 @@ pub struct ReceiveRequest {
     pub rhythm: Rhythm,
     /// Where to stop.
     pub until: Option<Lsn>,
+    /// WAL was received before: a server that does not answer is waited for from the first try on.
+    pub has_begun: bool,
     /// A vault could not be opened: nothing is reported as durable, so that the server keeps everything for it, and
     /// receiving ends after this time, to be begun again with all.
     pub incomplete: Option<Duration>,
@@ -190,7 +192,7 @@ pub async fn wal_receive(
         heard_at: now,
         reported_at: now,
         is_asked: false,
-        has_streamed: false,
+        has_streamed: request.has_begun,
         removed: None,
         pace: Pace { since: now, position: Lsn(0), rate: 0 },
         received: Received::default(),
@@ -509,6 +511,9 @@ impl Receiver<'_> {
                     }
                 }
                 _ = ticks.tick() => {
+                    for vault in flow.shipping.fell_silent() {
+                        (self.tell)(&Event::VaultDown { vault, why: "it does not answer".to_owned() });
+                    }
                     if self.is_time_to_stop(flow) {
                         self.ship_rest(flow).await?;
                         self.report(flow, stream, false).await?;

@@ -158,6 +158,13 @@ fn what_is_received_is_what_the_server_wrote() {
         until("the slot to be idle", || {
             site.cluster.sql("select active from pg_replication_slots").unwrap() == "f"
         });
+        let doctor = live::said(&site.run(&["doctor"]));
+        assert!(doctor.contains("nobody reads from replication slot strongroom_main"), "{doctor}");
+        let end = site.cluster.sql("select pg_logical_emit_message(true, 'end', '')").unwrap();
+        assert!(site.ok(&["wal", "receive", "--until", &end]).contains("in every vault up to"));
+        until("the sender to be gone", || {
+            site.cluster.sql("select count(*) from pg_stat_replication").unwrap() == "0"
+        });
         assert!(site.ok(&["wal", "receive", "--drop-slot"]).contains("is removed"));
         assert!(site.ok(&["wal", "receive", "--drop-slot"]).contains("there is no replication slot"));
     }

@@ -80,17 +80,25 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         slot: (!arguments.no_slot).then_some(slot),
         rhythm: Rhythm { interval: arguments.interval, part_size: arguments.part_size.0 },
         until: arguments.until,
+        has_begun: false,
         incomplete: None,
     };
     let mut total = Received::default();
+    let mut opened = open(context).await?;
     loop {
-        let (vaults, is_complete) = open(context).await?;
-        request.incomplete = (!is_complete).then_some(WITHOUT_ONE);
+        let (vaults, is_complete) = &opened;
+        request.incomplete = (!*is_complete).then_some(WITHOUT_ONE);
         let tell = |event: &Event| tell(context, event);
-        let received = wal_receive(&context.cx, &server, &vaults, &request, &tell).await?;
+        let received = wal_receive(&context.cx, &server, vaults, &request, &tell).await?;
         total.add(&received);
         if !received.again {
             break;
+        }
+        request.has_begun = true;
+        match open(context).await {
+            Ok(vaults) => opened = vaults,
+            // None at all: those that opened before are tried until one is back.
+            Err(failure) => tracing::warn!("{}", failure.on_one_line()),
         }
     }
     let code = if total.gaps > 0 { Code::Problems } else { Code::Ok };
