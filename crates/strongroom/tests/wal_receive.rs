@@ -165,6 +165,7 @@ fn what_is_received_is_what_the_server_wrote() {
         until("the sender to be gone", || {
             site.cluster.sql("select count(*) from pg_stat_replication").unwrap() == "0"
         });
+        assert!(site.ok(&["wal", "receive", "--drop-slot", "--dry-run"]).contains("would be removed"));
         assert!(site.ok(&["wal", "receive", "--drop-slot"]).contains("is removed"));
         assert!(site.ok(&["wal", "receive", "--drop-slot"]).contains("there is no replication slot"));
     }
@@ -241,6 +242,14 @@ fn it_follows_a_standby_through_its_promotion() {
         assert!(receiver.stop().0.success());
         let restored = site.restore("restored", &["--no-archiving"]);
         assert_eq!(restored.sql("select count(*) from two").unwrap(), "40000");
+        // Who comes later gets the history of what was before, too.
+        let text = std::fs::read_to_string(site.path("standby.toml")).unwrap();
+        std::fs::write(site.path("standby.toml"), text.replace("[source.main]", "[source.later]")).unwrap();
+        let end = standby.sql("select pg_current_wal_flush_lsn()").unwrap();
+        with(&site, "standby.toml", 0, &["wal", "receive", "--no-slot", "--until", &end]);
+        let to = site.inside("00000002.history");
+        with(&site, "standby.toml", 0, &["wal", "fetch", "00000002.history", &to]);
+        assert!(std::fs::read(site.path("00000002.history")).unwrap() == history);
     }
 }
 
@@ -411,18 +420,28 @@ fn a_synchronous_commit_waits_for_the_vault() {
         site.cluster
             .sql("alter system set synchronous_standby_names = 'strongroom'; select pg_reload_conf()")
             .unwrap();
-        let mut insert = site.cluster.client("psql");
-        insert.args(["-X", "-q", "-c", "insert into paid values (1)", "postgres"]).stdout(Stdio::null());
-        let mut insert = insert.spawn().unwrap();
+        let insert = |n: u32| {
+            let mut insert = site.cluster.client("psql");
+            insert.args(["-X", "-q", "-c", &format!("insert into paid values ({n})"), "postgres"]);
+            insert.stdout(Stdio::null()).spawn().unwrap()
+        };
+        let (mut paid, mut last) = (1, insert(1));
         let waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
-        until("the commit to wait", || site.cluster.sql(waits).unwrap() == "1");
+        until("a commit to wait", || {
+            // Those before the server took up its new setting do not.
+            if last.try_wait().unwrap().is_some_and(|status| status.success()) {
+                paid += 1;
+                last = insert(paid);
+            }
+            site.cluster.sql(waits).unwrap() == "1"
+        });
         let receiver = Receiver::streaming(&site, &["--interval", "0s"]);
-        assert!(insert.wait().unwrap().success());
+        assert!(last.wait().unwrap().success());
         // The server said so: from here on nothing may take it away.
         site.cluster.kill().unwrap();
         receiver.kill();
         let restored = site.restore("restored", &["--no-archiving"]);
-        assert_eq!(restored.sql("select count(*) from paid").unwrap(), "1");
+        assert_eq!(restored.sql("select count(*) from paid").unwrap(), paid.to_string());
     }
 }
 
@@ -513,6 +532,11 @@ fn what_cannot_work_is_refused_with_the_way_out() {
         let text = with(site, settings, code, &all);
         assert!(text.contains(said), "{text}");
     };
+    let text = std::fs::read_to_string(site.path("strongroom.toml")).unwrap();
+    let nowhere = text.replace(&format!("port={}", site.cluster.port()), "port=1");
+    std::fs::write(site.path("nowhere.toml"), nowhere).unwrap();
+    site.binaries.give(&site.path("nowhere.toml")).unwrap();
+    refused(&site, 5, "nowhere.toml", &[], "is the server running");
     refused(&site, 2, "strongroom.toml", &["--slot", "Not-a-slot"], "cannot name a replication slot");
     let receiver = Receiver::streaming(&site, &[]);
     refused(&site, 5, "strongroom.toml", &[], "is in use by server process");
