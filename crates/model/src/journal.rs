@@ -227,7 +227,7 @@ impl Journal {
 
 /// Puts a tail behind the window that it continues, or between the others as one of its own.
 fn add_tail(windows: &mut Vec<Window>, tail: Window) {
-    let at = windows.partition_point(|window| window.first < tail.first);
+    let at = windows.partition_point(|window| window.first <= tail.first);
     match at.checked_sub(1).and_then(|before| windows.get_mut(before)) {
         Some(before) if before.last + 1 == tail.first && before.tail.is_none() => {
             *before = Window { last: tail.last, end: tail.end, tail: tail.tail, ..*before };
@@ -335,6 +335,19 @@ mod tests {
         let journal = Journal::new(SystemId(1), SegmentSize::DEFAULT, files, []);
         let windows: Vec<_> = journal.windows().map(|window| (window.segments(), window.tail)).collect();
         assert_eq!(windows, [(2, None)]);
+    }
+
+    #[test]
+    fn parts_of_a_segment_that_is_there_as_a_whole_say_nothing() {
+        let segment = |number| WalSegment::numbered(tl(1), number, SegmentSize::DEFAULT);
+        let part = Stretch::new(0, 5).unwrap();
+        for number in 1..=3 {
+            let files = (1..=3).map(|number| WalFile::Segment(segment(number)));
+            let files = files.chain([WalFile::Part(segment(number), part)]);
+            let journal = Journal::new(SystemId(1), SegmentSize::DEFAULT, files, []);
+            let windows: Vec<_> = journal.windows().map(|window| (window.segments(), window.tail)).collect();
+            assert_eq!(windows, [(3, None)], "{number}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use strongroom_engine::EngineError;
 use strongroom_model::restore_plan::PlanError;
 use strongroom_model::retention::RetentionError;
-use strongroom_model::{Cancelled, PointId, SourceName, SystemId, Timeline, WalSegment};
+use strongroom_model::{Cancelled, Lsn, PointId, SourceName, SystemId, Timeline, WalSegment};
 use strongroom_postgres::archive::ArchiveError;
 use strongroom_vault::VaultError;
 use strongroom_vault::verify::LostPages;
@@ -92,6 +92,30 @@ pub enum OpsError {
     /// The source was never backed up nor shipped anything into this vault.
     #[error("the vault holds nothing of source {0}")]
     UnknownSource(SourceName),
+    /// A standby that lags, or a server that lost WAL: it will catch up, or be replaced.
+    #[error(
+        "receive WAL of source {source_name}: the server is at {server}, behind {wanted}, where the vault ends"
+    )]
+    ServerBehind {
+        /// The source.
+        source_name: SourceName,
+        /// How far the server is.
+        server: Lsn,
+        /// Where receiving goes on.
+        wanted: Lsn,
+    },
+    /// A server that a promotion left behind.
+    #[error(
+        "receive WAL of source {source_name}: the server is on timeline {found}, which does not come from timeline {followed}"
+    )]
+    OtherTimeline {
+        /// The source.
+        source_name: SourceName,
+        /// The server's.
+        found: Timeline,
+        /// The one received so far.
+        followed: Timeline,
+    },
     /// A worker thread panicked: a broken invariant of ours.
     #[error("a worker stopped on a broken invariant: {0}")]
     Worker(String),

@@ -17,6 +17,7 @@ pub mod init;
 pub mod copy_points;
 pub mod backup;
 pub mod wal_push;
+pub mod wal_receive;
 pub mod wal_fetch;
 pub mod wal_status;
 pub mod list;

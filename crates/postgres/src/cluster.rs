@@ -228,6 +228,13 @@ impl Cluster {
         }
     }
 
+    /// Starts the server where it was before, for clients that come back.
+    pub fn start_at(&mut self, port: u16) -> Result<(), ClusterError> {
+        // Of a server that was killed, in containers whose first process reaps nobody: it would be taken for alive.
+        let _ = std::fs::remove_file(self.folder.path().join(format!(".s.PGSQL.{port}.lock")));
+        self.start_on(port)
+    }
+
     fn start_on(&mut self, port: u16) -> Result<(), ClusterError> {
         self.port = port;
         let _ = std::fs::remove_file(self.folder.path().join("log"));

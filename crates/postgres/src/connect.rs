@@ -165,15 +165,24 @@ fn refusal(
     config: &Config,
     error: tokio_postgres::Error,
 ) -> ConnectError {
-    let (user, database) = (conninfo.user.clone(), conninfo.database.clone());
     let Some(said) = error.as_db_error() else {
-        return silent_refusal(place, user, config, error);
+        return silent_refusal(place, conninfo.user.clone(), config, error);
     };
     let (code, routine) = (said.code().clone(), said.routine().unwrap_or_default().to_owned());
-    let source = cause(error);
-    match code {
+    refused(place, conninfo, (code.code(), &routine), cause(error))
+}
+
+/// The same of an error that the server explained, by its SQLSTATE and routine.
+pub(crate) fn refused(
+    place: String,
+    conninfo: &Conninfo,
+    (code, routine): (&str, &str),
+    source: Cause,
+) -> ConnectError {
+    let (user, database) = (conninfo.user.clone(), conninfo.database.clone());
+    match SqlState::from_code(code) {
         SqlState::INVALID_PASSWORD => ConnectError::WrongPassword { place, user, source },
-        SqlState::INVALID_AUTHORIZATION_SPECIFICATION => match routine.as_str() {
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION => match routine {
             "ClientAuthentication" => ConnectError::NotLetIn { place, user, database, source },
             "InitializeSessionUserId" => ConnectError::NoSuchRole { place, user, source },
             "auth_failed" => ConnectError::NotThatRole { place, user, source },

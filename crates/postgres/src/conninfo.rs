@@ -277,6 +277,13 @@ impl Conninfo {
         })
     }
 
+    /// The same, to this one of its hosts only.
+    pub fn only(&self, place: &str) -> Conninfo {
+        let mut only = self.clone();
+        only.hosts.retain(|host| host.to_string() == place);
+        only
+    }
+
     /// The password for one of the hosts: the one given, else the password file's. Read at every connection, so that a
     /// changed file is noticed. A file that others may read is not used, as libpq does.
     pub fn password_for(&self, host: &Host) -> Option<Password> {

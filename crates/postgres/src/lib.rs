@@ -3,6 +3,7 @@
 //! ```text
 //! back up  conninfo ▶ connect ▶ inspect ▶ session ─ start ▶ files (list) ▶ read (pages, checked) ▶ stop ▶ late files
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
+//! receive  conninfo ▶ connect ▶ sender (may it? its slot) ▶ replication (WAL as it is written) ▶ receiving ▶ vault
 //! restore  vault ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
 //! export   vault ▶ target (a folder, or archives) ▶ backup_manifest ▶ pg_verifybackup, and a server without us
 //! ```
@@ -38,5 +39,8 @@ pub mod tls;
 pub mod refusal;
 pub mod connect;
 pub mod inspect;
+pub mod sender;
+pub mod replication;
+pub mod receiving;
 pub mod advice;
 pub mod session;

@@ -132,6 +132,26 @@ pub enum ConnectError {
         #[source]
         source: Cause,
     },
+    /// The role may not replicate.
+    #[error("connect to {place} as {user} for replication: the role may not replicate")]
+    NotAReplicator {
+        /// Where.
+        place: String,
+        /// As whom.
+        user: String,
+        /// What the server said.
+        #[source]
+        source: Cause,
+    },
+    /// The server has no process left, or none at all, that could send WAL.
+    #[error("connect to {place} for replication: the server has no sender of WAL to spare")]
+    NoSender {
+        /// Where.
+        place: String,
+        /// What the server said.
+        #[source]
+        source: Cause,
+    },
     /// The server is starting up, shutting down or not yet consistent.
     #[error("connect to {place}: the server takes no connections now")]
     NotNow {
@@ -191,6 +211,12 @@ impl ConnectError {
             ConnectError::TooManyConnections { .. } => {
                 "raise max_connections or the role's CONNECTION LIMIT, or end idle sessions".into()
             }
+            ConnectError::NotAReplicator { user, .. } => format!("ALTER ROLE {} REPLICATION;", quoted_name(user)),
+            ConnectError::NoSender { .. } => {
+                "wal_level must be replica or logical, and max_wal_senders larger than the number of standbys and \
+                 receivers: both take effect when the server restarts"
+                    .into()
+            }
             ConnectError::NotNow { .. } => "try again when the server is up".into(),
             ConnectError::Refused { .. } => "what does the server's log say?".into(),
             ConnectError::Session(error) => error.hint(),
@@ -205,6 +231,7 @@ impl ConnectError {
                 | ConnectError::TimedOut { .. }
                 | ConnectError::NotNow { .. }
                 | ConnectError::TooManyConnections { .. }
+                | ConnectError::NoSender { .. }
         )
     }
 }

@@ -91,6 +91,11 @@ impl Physical {
         Physical { conninfo, data_directory }
     }
 
+    /// How to connect to it.
+    pub fn conninfo(&self) -> &Conninfo {
+        &self.conninfo
+    }
+
     /// A new connection.
     pub async fn connect(&self) -> Result<Client, EngineError> {
         Ok(connect(&self.conninfo).await?)

@@ -15,6 +15,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ::aws_lc_rs::digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -23,6 +24,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::der::oid::db::rfc5912::{
+    ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384, ECDSA_WITH_SHA_512, MD_5_WITH_RSA_ENCRYPTION,
+    SHA_1_WITH_RSA_ENCRYPTION, SHA_256_WITH_RSA_ENCRYPTION, SHA_384_WITH_RSA_ENCRYPTION,
+    SHA_512_WITH_RSA_ENCRYPTION,
+};
 
 use crate::conninfo::{Conninfo, SslMode};
 
@@ -53,6 +61,11 @@ pub enum TlsError {
 
 /// Makes the connector that a connection string asks for.
 pub fn connector(conninfo: &Conninfo) -> Result<MakeRustlsConnect, TlsError> {
+    Ok(MakeRustlsConnect::new(client_config(conninfo)?))
+}
+
+/// The same for a connection that is not made by the SQL library.
+pub fn client_config(conninfo: &Conninfo) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let trust = match conninfo.sslmode {
         SslMode::Disable | SslMode::Prefer => Trust::Anyone,
@@ -77,7 +90,21 @@ pub fn connector(conninfo: &Conninfo) -> Result<MakeRustlsConnect, TlsError> {
     };
     // Servers since 17 expect it, older ones do not look at it.
     config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(MakeRustlsConnect::new(config))
+    Ok(config)
+}
+
+/// What a password exchange over TLS is bound to (`tls-server-end-point`, RFC 5929 §4.1): the certificate's hash, by the
+/// hash it was signed with, or SHA-256 for those too weak. `None` for signatures that have no hash of their own.
+pub fn server_end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let oid = Certificate::from_der(certificate).ok()?.signature_algorithm.oid;
+    let hash = match oid {
+        MD_5_WITH_RSA_ENCRYPTION | SHA_1_WITH_RSA_ENCRYPTION => &digest::SHA256,
+        SHA_256_WITH_RSA_ENCRYPTION | ECDSA_WITH_SHA_256 => &digest::SHA256,
+        SHA_384_WITH_RSA_ENCRYPTION | ECDSA_WITH_SHA_384 => &digest::SHA384,
+        SHA_512_WITH_RSA_ENCRYPTION | ECDSA_WITH_SHA_512 => &digest::SHA512,
+        _ => return None,
+    };
+    Some(digest::digest(hash, certificate).as_ref().to_vec())
 }
 
 fn unreadable(kind: &'static str, path: &Path, source: rustls::pki_types::pem::Error) -> TlsError {
@@ -194,7 +221,12 @@ impl ServerCertVerifier for Verifier {
 /// Why a handshake ended, if rustls ended it.
 pub fn handshake_error(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
     let source = std::error::Error::source(error)?;
-    source.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
+    ended_by(source.downcast_ref::<std::io::Error>()?)
+}
+
+/// What rustls has against a connection that ended with this.
+pub fn ended_by(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// What to do about a failed handshake.

@@ -218,14 +218,31 @@ impl WalEvent {
 /// The times of the earliest and the latest end of a transaction in a segment, by the server's clock. `None` when none
 /// ended. A transaction whose record reaches into the next segment is not counted: the window errs on the short side.
 pub fn commit_times(segment: &[u8]) -> Option<(Timestamp, Timestamp)> {
-    let mut times: Option<(Timestamp, Timestamp)> = None;
-    Scan::default().segment(segment, &mut |event| {
+    let mut times = Times::default();
+    Scan::default().segment(segment, &mut |event| times.add(&event));
+    times.0
+}
+
+/// The same of a stretch of a segment that begins with any of its pages and may be cut short. The record that reaches
+/// into it is not counted.
+pub fn commit_times_from_page(pages: &[u8]) -> Option<(Timestamp, Timestamp)> {
+    let first = Page::read(pages)?;
+    let mut times = Times::default();
+    Scan::default().pages((first.major, first.address), pages, &mut |event| times.add(&event));
+    times.0
+}
+
+/// The earliest and the latest end of a transaction so far.
+#[derive(Default)]
+struct Times(Option<(Timestamp, Timestamp)>);
+
+impl Times {
+    fn add(&mut self, event: &WalEvent) {
         let at = event.at();
         if !matches!(event, WalEvent::RestorePoint { .. }) {
-            times = Some(times.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
+            self.0 = Some(self.0.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
         }
-    });
-    times
+    }
 }
 
 /// A walk over the records of one segment after the other. A record that reaches from one segment into the next is
@@ -263,13 +280,22 @@ impl Scan {
             self.open = None;
         }
         self.next = None;
-        let mut reached = facts.start;
+        self.pages((facts.major, facts.start), bytes, visit)
+    }
+
+    /// Reads pages that follow each other from `address` on.
+    fn pages(
+        &mut self,
+        (major, mut address): (Major, Lsn),
+        bytes: &[u8],
+        visit: &mut impl FnMut(WalEvent),
+    ) -> Option<Lsn> {
+        let mut reached = address;
         let (pages, rest) = bytes.as_chunks::<PAGE_SIZE>();
         let mut tail = [0; PAGE_SIZE];
         tail[..rest.len()].copy_from_slice(rest);
-        let mut address = facts.start;
         for page in pages.iter().chain((!rest.is_empty()).then_some(&tail)) {
-            let header = Page::read(page).filter(|page| page.major == facts.major && page.address == address);
+            let header = Page::read(page).filter(|page| page.major == major && page.address == address);
             let Some(header) = header else {
                 self.open = None;
                 return Some(reached);

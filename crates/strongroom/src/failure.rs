@@ -327,6 +327,13 @@ impl From<OpsError> for Failure {
             OpsError::BelowFloor { .. } => {
                 (Code::Source, "is this an old primary that was left behind? Its timeline is no longer kept")
             }
+            OpsError::ServerBehind { .. } => {
+                (Code::Source, "is it a standby that lags? Receiving goes on when it has caught up")
+            }
+            OpsError::OtherTimeline { .. } => (
+                Code::Source,
+                "is this an old primary that was left behind? Name the new one in the source's connection",
+            ),
             OpsError::UnknownRecipient(_) => (Code::Usage, "`strongroom key list` shows them"),
             OpsError::UnknownSource(_) => {
                 (Code::Settings, "`strongroom list` shows the sources of this vault")

@@ -41,9 +41,9 @@ impl Caller {
         if behind.peek().is_none() {
             return Caller::Shell;
         }
-        match behind.find(|word| matches!(*word, "push" | "fetch" | "status")) {
+        match behind.find(|word| matches!(*word, "push" | "receive" | "fetch" | "status")) {
             Some("push") => Caller::ArchiveCommand,
-            Some("status") => Caller::Shell,
+            Some("receive" | "status") => Caller::Shell,
             _ => Caller::RestoreCommand,
         }
     }
@@ -95,6 +95,7 @@ mod tests {
         for line in [
             "strongroom wal status",
             "strongroom wal status --config fetch fetch",
+            "strongroom wal receive fetch --slot push",
             "strongroom wal",
             "strongroom list",
             "strongroom backup wal",

@@ -43,6 +43,8 @@ pub struct Outcome {
     pub json: serde_json::Value,
     /// For people.
     pub human: String,
+    /// The last of many lines for scripts, each a document.
+    pub is_line: bool,
 }
 
 impl Outcome {
@@ -51,12 +53,17 @@ impl Outcome {
         // Our own values: structs and enums with string keys, which JSON cannot refuse.
         let json =
             serde_json::to_value(value).unwrap_or_else(|error| json!({ "unprintable": error.to_string() }));
-        Outcome { code: Code::Ok, json, human: human.into() }
+        Outcome { code: Code::Ok, json, human: human.into(), is_line: false }
     }
 
     /// With another exit code.
     pub fn with_code(self, code: Code) -> Outcome {
         Outcome { code, ..self }
+    }
+
+    /// As the last of the lines that [`Printer::line`] printed.
+    pub fn on_one_line(self) -> Outcome {
+        Outcome { is_line: true, ..self }
     }
 }
 
@@ -89,6 +96,7 @@ impl Printer {
         match self.format {
             Format::Human if outcome.human.is_empty() => {}
             Format::Human => writeln!(out, "{}", outcome.human.trim_end())?,
+            Format::Json if outcome.is_line => writeln!(out, "{}", outcome.json)?,
             Format::Json => writeln!(out, "{:#}", outcome.json)?,
         }
         out.flush()
@@ -114,6 +122,16 @@ impl Printer {
             let _ = writeln!(err, "{cyan}hint:{cyan:#} {hint}");
         }
         failure.kind
+    }
+
+    /// Prints something that happened on the way, as a line for scripts. A reader that went away misses it.
+    pub fn line(&self, value: &impl Serialize) {
+        let mut out = std::io::stdout();
+        let written =
+            serde_json::to_string(value).map(|line| writeln!(out, "{line}").and_then(|()| out.flush()));
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::debug!("nobody reads standard output any more");
+        }
     }
 
     /// Says something on the side, to people only.

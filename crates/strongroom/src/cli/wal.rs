@@ -1,4 +1,4 @@
-//! `strongroom wal push | fetch | status`
+//! `strongroom wal push | receive | fetch | status`
 
 use std::path::PathBuf;
 
@@ -12,6 +12,8 @@ use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::journal::{absent, fetch, push};
 use crate::output::{Outcome, table, tinted};
+
+mod receive;
 
 /// Ship WAL, bring it back, look at it
 #[derive(clap::Subcommand)]
@@ -30,6 +32,7 @@ Example, in postgresql.conf (or let `strongroom doctor --fix` write it):
         #[arg(long)]
         source: Option<SourceName>,
     },
+    Receive(receive::Arguments),
     /// Bring one WAL file back; for restore_command
     #[command(after_help = "\
 Exits with 0 when the file is in place, whole and checked; with 1 only when the vault says with authority that there is
@@ -59,6 +62,7 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
                 None => push(context, path, &source).await,
             }
         }
+        Verb::Receive(arguments) => receive::run(context, arguments).await,
         Verb::Fetch { name, destination, source } => {
             let source = context.source(source.as_ref())?;
             // Recovery asks for nothing but WAL files; a name that is none is certainly nowhere.

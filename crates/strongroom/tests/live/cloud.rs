@@ -10,6 +10,11 @@ use super::{Site, said};
 const CREDENTIALS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AZURE_STORAGE_ACCOUNT_KEY", KEY)];
 
+/// The credentials, for a binary that runs on.
+pub fn envs() -> [(&'static str, &'static str); 3] {
+    CREDENTIALS
+}
+
 /// Runs the binary to its end.
 pub fn run(site: &Site, settings: &str, arguments: &[&str]) -> Output {
     site.command_with(settings, arguments).envs(CREDENTIALS).output().unwrap()
