@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! back up  conninfo ▶ connect ▶ inspect ▶ session ─ start ▶ files (list) ▶ read (pages, checked) ▶ stop ▶ late files
+//!                                                  └─ wal_summary ▶ changes (what need not be read)
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
 //! receive  conninfo ▶ connect ▶ sender (may it? its slot) ▶ replication (WAL as it is written) ▶ receiving ▶ vault
 //! restore  vault ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
@@ -22,8 +23,10 @@ pub mod wal;
 pub mod label;
 pub mod owner;
 pub mod relation;
+pub mod wal_summary;
 pub mod files;
 pub mod read;
+pub mod changes;
 pub mod target;
 pub mod backup_manifest;
 pub mod export;
