@@ -3,7 +3,7 @@
 //! ```text
 //! back up  conninfo ▶ connect ▶ inspect ▶ session ─ start ▶ files (list) ▶ read (pages, checked) ▶ stop ▶ late files
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
-//! restore  vault ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
+//! restore  vault ▶ selection (whose files stay zeros) ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
 //! export   vault ▶ target (a folder, or archives) ▶ backup_manifest ▶ pg_verifybackup, and a server without us
 //! ```
 //!
@@ -21,6 +21,7 @@ pub mod wal;
 pub mod label;
 pub mod owner;
 pub mod relation;
+pub mod selection;
 pub mod files;
 pub mod read;
 pub mod target;

@@ -143,6 +143,14 @@ impl Point {
         self
     }
 
+    /// Fetches its pages at no more than so many bytes a second, all readers together.
+    pub fn limited_to(self, bytes_per_second: Option<u64>) -> Point {
+        if let Some(limit) = bytes_per_second {
+            self.packs.limit(limit);
+        }
+        self
+    }
+
     /// Its manifest, as committed.
     pub(crate) fn manifest(&self) -> &Bytes {
         &self.manifest

@@ -11,10 +11,11 @@
 //! **Invariant**: nothing is written beyond the size the file was prepared with. Dropped without `close`, what is in the
 //! buffer is lost: the restore has failed anyway.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{OFlags, Timespec, Timestamps};
+use rustix::fs::{FallocateFlags, OFlags, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 use strongroom_engine::{EngineError, PageSink};
 use strongroom_model::page::PAGE_SIZE;
@@ -99,19 +100,25 @@ impl FileSink {
     }
 }
 
+impl FileSink {
+    /// An error for pages that the file does not have.
+    fn beyond(&self, first: u32) -> EngineError {
+        EngineError::Damaged {
+            what: format!(
+                "write {}: page {first} lies beyond its size of {}",
+                self.path.display(),
+                self.size
+            ),
+            hint: "the recovery point's manifest contradicts itself: try another recovery point".to_owned(),
+        }
+    }
+}
+
 impl PageSink for FileSink {
     fn write(&mut self, first: u32, mut bytes: &[u8]) -> Result<(), EngineError> {
         let mut offset = u64::from(first) * PAGE_SIZE as u64;
         if offset + bytes.len() as u64 > self.size {
-            return Err(EngineError::Damaged {
-                what: format!(
-                    "write {}: page {first} lies beyond its size of {}",
-                    self.path.display(),
-                    self.size
-                ),
-                hint: "the recovery point's manifest contradicts itself: try another recovery point"
-                    .to_owned(),
-            });
+            return Err(self.beyond(first));
         }
         while !bytes.is_empty() {
             if self.filled > 0 && self.at + self.filled as u64 != offset {
@@ -132,6 +139,30 @@ impl PageSink for FileSink {
             bytes = later;
         }
         Ok(())
+    }
+
+    fn clear(&mut self, pages: Range<u32>) -> Result<(), EngineError> {
+        let start = u64::from(pages.start) * PAGE_SIZE as u64;
+        let end = self.size.min(u64::from(pages.end) * PAGE_SIZE as u64);
+        if start >= end {
+            return Err(self.beyond(pages.start));
+        }
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match retry_on_intr(|| rustix::fs::fallocate(&self.file, hole, start, end - start)) {
+            // Some file systems have no holes.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let mut first = pages.start;
+                let mut left = end - start;
+                while left > 0 {
+                    let zeros = [0; PAGE_SIZE];
+                    let bytes = left.min(PAGE_SIZE as u64);
+                    self.write(first, &zeros[..bytes as usize])?;
+                    (first, left) = (first + 1, left - bytes);
+                }
+                Ok(())
+            }
+            punched => punched.map_err(|errno| write_error(&self.path, errno)),
+        }
     }
 
     fn close(mut self: Box<Self>) -> Result<(), EngineError> {

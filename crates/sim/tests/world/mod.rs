@@ -164,7 +164,7 @@ pub async fn restore_with(
     };
     let plan = strongroom_ops::restore::plan(&vaults[0], &source(), &request, Some(&point.point)).await?;
     let target = ToyTarget::default();
-    let options = RestoreOptions { workers: 2, accept_loss };
+    let options = RestoreOptions { workers: 2, accept_loss, ..RestoreOptions::default() };
     let restored =
         strongroom_ops::restore::restore(cx, vaults, &plan, Arc::new(target.clone()), options).await?;
     Ok((target.files(), restored))
