@@ -32,6 +32,7 @@ pub mod cluster;
 pub mod quote;
 pub mod archive;
 pub mod recovery;
+pub mod course;
 pub mod launch;
 pub mod passfile;
 pub mod conninfo;

@@ -199,6 +199,10 @@ impl From<LaunchError> for Failure {
                 Code::NoRestore,
                 "the folder stays as it is; the whole log is in it: strongroom_recovery.log",
             ),
+            LaunchError::Astray { .. } => (
+                Code::NoRestore,
+                "the server runs, on another state than was asked for: stop it, and restore once more",
+            ),
             LaunchError::Control(_) | LaunchError::Io { .. } => (Code::Target, ""),
             LaunchError::Cancelled(_) => (Code::Cancelled, "the server goes on recovering"),
         };

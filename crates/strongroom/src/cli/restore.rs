@@ -15,6 +15,7 @@ use strongroom_ops::OpsError;
 use strongroom_ops::list::list;
 use strongroom_ops::restore::{LOST_PAGES, RestoreOptions, Restored, open_point, plan, restore};
 use strongroom_ops::thaw;
+use strongroom_postgres::course::Course;
 use strongroom_postgres::launch::{Launched, launch};
 use strongroom_postgres::recovery::{Archiving, RecoveringFolder, Role, settings, shell_word};
 use strongroom_postgres::session::PostgresFacts;
@@ -223,11 +224,14 @@ pub async fn run(
         other => of_target(other),
     })?;
     let mut text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
-    let launched = launched(context, arguments, (&facts, &mut text), restored.seconds).await?;
+    let launched = launched(context, arguments, (&facts, &plan), (&mut text, restored.seconds)).await?;
     drop(progress);
     let code = if restored.lost.is_empty() { Code::Ok } else { Code::Problems };
-    let json =
-        json!({ "plan": planned, "restored": restored, "notes": target.notes(), "launched": launched });
+    let rto = launched.as_ref().map(|launched| restored.seconds + launched.seconds);
+    let notes = target.notes();
+    let json = json!({
+        "plan": planned, "restored": restored, "notes": notes, "launched": launched, "rto_seconds": rto,
+    });
     Ok(Outcome::new(&json, text).with_code(code))
 }
 
@@ -258,8 +262,8 @@ pub fn major_of(facts: &PostgresFacts) -> Result<Major, Failure> {
 async fn launched(
     context: &Context,
     arguments: &Arguments,
-    (facts, text): (&PostgresFacts, &mut String),
-    restored: f64,
+    (facts, plan): (&PostgresFacts, &RestorePlan),
+    (text, restored): (&mut String, f64),
 ) -> Result<Option<Launched>, Failure> {
     if !arguments.start {
         return Ok(None);
@@ -268,7 +272,15 @@ async fn launched(
     context.printer.note(text);
     let major = major_of(facts)?;
     let (cx, to, port) = (context.cx.clone(), arguments.to.clone(), arguments.port);
-    let launched = tokio::task::spawn_blocking(move || launch(&cx, &to, major, port)).await;
+    let course = Course {
+        begins: plan.point.journal.start,
+        ends: plan.reach.end,
+        segment_size: plan.point.journal.segment_size,
+        timeline: plan.timeline,
+        target: plan.request.target.clone(),
+        inclusive: plan.request.inclusive,
+    };
+    let launched = tokio::task::spawn_blocking(move || launch(&cx, &to, (major, port), &course)).await;
     let launched = launched.map_err(|why| Failure::new(Code::Bug, why.to_string()))?;
     let launched = launched?;
     *text = describe_launch(&launched, restored, &arguments.to);
@@ -277,12 +289,13 @@ async fn launched(
 
 fn describe_launch(launched: &Launched, restored: f64, to: &Path) -> String {
     let seconds = |seconds: f64| human_duration(std::time::Duration::from_secs_f64(seconds));
-    let state = match launched.running {
-        true => "it is in production",
-        false => "the target was reached, and it was shut down as asked",
+    let state = match (launched.running, &launched.ended) {
+        (true, Some(ended)) => format!("it is in production, where recovery ended: {ended}"),
+        (true, None) => "it is in production".to_owned(),
+        (false, _) => "the target was reached, and it was shut down as asked".to_owned(),
     };
     format!(
-        "recovered in {}: {state}, on timeline {} (checkpoint {})\nrecovery time in all: {} (restore {}, replay {})\nstop it: pg_ctl -D {} stop",
+        "recovered in {}: {state}, on timeline {} (checkpoint {})\nrecovery time in all (RTO): {} (restore {}, replay {})\nstop it: pg_ctl -D {} stop",
         seconds(launched.seconds),
         launched.timeline,
         launched.checkpoint,
