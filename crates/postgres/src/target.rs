@@ -219,6 +219,8 @@ pub struct TargetOptions {
     pub tablespaces: BTreeMap<u32, PathBuf>,
     /// Folders of the data directory that go elsewhere, with a link in their place; and links that lead elsewhere.
     pub links: BTreeMap<EntryPath, PathBuf>,
+    /// Where the server that was backed up had its files. If it runs on this host, its tablespaces are not restored over.
+    pub source_folder: Option<PathBuf>,
     /// What is being restored, for the note that stays if the restore is killed. `None` leaves none.
     pub begun: Option<Begun>,
     /// Who is to own the files.
@@ -528,9 +530,19 @@ impl Target for FolderTarget {
             }
             Some(Err(errno)) => Err(errno),
         };
+        let (file, mode) = match file {
+            // A key that not even its owner may write (0400): it may be until it is closed.
+            Err(Errno::ACCESS) if entry.mode & 0o200 == 0 => {
+                let widened = Mode::from_raw_mode((entry.mode | 0o600) & 0o777);
+                let opened = rustix::fs::chmodat(&parent, name, widened, AtFlags::empty());
+                direct = false;
+                (opened.and_then(|()| open(flags)), Some(entry.mode))
+            }
+            file => (file, None),
+        };
         let file = file.map_err(|errno| EngineError::io("open", &path, errno.into()))?;
         let (size, modified, sync) = (entry.size(), entry.modified, !place.synced_whole);
-        Ok(Box::new(FileSink::new(file, Prepared { path, size, modified, direct, sync })))
+        Ok(Box::new(FileSink::new(file, Prepared { path, size, modified, mode, direct, sync })))
     }
 
     fn leave(&self, name: &str, text: &str) -> Result<(), EngineError> {

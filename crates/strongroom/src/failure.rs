@@ -291,7 +291,8 @@ impl From<EngineError> for Failure {
         };
         let hint = match &error {
             EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                "free space there, empty the folder and run the same command again".to_owned()
+                "free space there, then go on with --delta (a restore), or empty the folder and start anew"
+                    .to_owned()
             }
             EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 "does this user have the right? Backups and restores run as the server's own user, or as root"

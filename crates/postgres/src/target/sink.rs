@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{FallocateFlags, OFlags, Timespec, Timestamps};
+use rustix::fs::{FallocateFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 use strongroom_engine::{EngineError, PageSink};
 use strongroom_model::page::PAGE_SIZE;
@@ -35,6 +35,7 @@ pub(super) struct FileSink {
     path: PathBuf,
     size: u64,
     modified: i64,
+    mode: Option<u32>,
     direct: bool,
     sync: bool,
     buffer: Buffer,
@@ -51,6 +52,8 @@ pub(super) struct Prepared {
     pub(super) size: u64,
     /// Seconds since 1970.
     pub(super) modified: i64,
+    /// Its permission bits, if they are other while it is open.
+    pub(super) mode: Option<u32>,
     /// It was opened for direct writes.
     pub(super) direct: bool,
     /// It is to be durable once closed.
@@ -59,9 +62,10 @@ pub(super) struct Prepared {
 
 impl FileSink {
     pub(super) fn new(file: OwnedFd, prepared: Prepared) -> FileSink {
-        let Prepared { path, size, modified, direct, sync } = prepared;
+        let Prepared { path, size, modified, mode, direct, sync } = prepared;
         let length = usize::try_from(size).map_or(PIECE, |size| size.clamp(PAGE_SIZE, PIECE));
-        FileSink { file, path, size, modified, direct, sync, buffer: Buffer::new(length), at: 0, filled: 0 }
+        let buffer = Buffer::new(length);
+        FileSink { file, path, size, modified, mode, direct, sync, buffer, at: 0, filled: 0 }
     }
 
     /// Writes out what is in the buffer.
@@ -170,6 +174,10 @@ impl PageSink for FileSink {
         let at = Timespec { tv_sec: self.modified, tv_nsec: 0 };
         let times = Timestamps { last_access: at, last_modification: at };
         rustix::fs::futimens(&self.file, &times).map_err(|errno| write_error(&self.path, errno))?;
+        if let Some(mode) = self.mode {
+            let mode = Mode::from_raw_mode(mode & 0o777);
+            rustix::fs::fchmod(&self.file, mode).map_err(|errno| write_error(&self.path, errno))?;
+        }
         if self.sync {
             rustix::fs::fsync(&self.file).map_err(|errno| write_error(&self.path, errno))?;
         }
@@ -182,7 +190,8 @@ pub(super) fn write_error(path: &std::path::Path, errno: Errno) -> EngineError {
     match errno {
         Errno::NOSPC | Errno::DQUOT => EngineError::Unfit {
             what: format!("write {}: no space left on its file system", path.display()),
-            hint: "make room, empty the target folder and run the same command again".to_owned(),
+            hint: "make room, then go on with --delta (a restore), or empty the folder and start anew"
+                .to_owned(),
         },
         errno => EngineError::io("write", path, errno.into()),
     }

@@ -31,7 +31,7 @@ use strongroom_model::SystemId;
 use strongroom_model::entry::{Entry, EntryKind, EntryPath};
 
 use super::begun::{Begun, UNFINISHED};
-use super::place::Place;
+use super::place::{Place, running_server};
 use super::{
     CONTROL_UNFINISHED, FolderTarget, RENAMED, TargetError, TargetOptions, check_apart, linked_folder,
     within_tablespace,
@@ -277,6 +277,7 @@ fn linked(
             if !leads_there {
                 place.check_empty()?;
             }
+            check_unused(&path, &location, options)?;
             if let Some(root) = root {
                 check_apart(&path, &location, root)?;
             }
@@ -284,6 +285,17 @@ fn linked(
         linked.insert(path, (location, place));
     }
     Ok(linked)
+}
+
+/// Refuses a folder that a running server has its tablespace in: a data directory that was copied as a whole has links to
+/// the tablespaces of the one it was copied from.
+fn check_unused(path: &EntryPath, location: &Path, options: &TargetOptions) -> Result<(), TargetError> {
+    let Some(source) = &options.source_folder else { return Ok(()) };
+    let uses = std::fs::read_link(source.join(path.as_path())).is_ok_and(|target| target == location);
+    match running_server(source).filter(|_| uses) {
+        Some(pid) => Err(TargetError::Running { path: location.to_owned(), pid: pid.as_raw_nonzero().get() }),
+        None => Ok(()),
+    }
 }
 
 impl FolderTarget {

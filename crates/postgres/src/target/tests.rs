@@ -248,6 +248,17 @@ fn files_can_be_added_and_added_to() {
     assert_eq!((read("recovery.signal"), read("new.conf")), (String::new(), "c = 3\n".to_owned()));
 }
 
+/// Not as root, who may write everything: then it shows only that the mode is right in the end.
+#[test]
+fn a_file_that_its_owner_may_not_write_is_restored() {
+    let root = tempfile::tempdir().unwrap();
+    let target = target(root.path());
+    let key = Entry { mode: 0o400, ..file("server.key", 6) };
+    put(&target, &key, b"secret");
+    let found = std::fs::metadata(root.path().join("server.key")).unwrap();
+    assert_eq!((found.mode() & 0o777, found.len()), (0o400, 6));
+}
+
 #[test]
 fn what_is_not_written_stays_a_hole() {
     let root = tempfile::tempdir().unwrap();

@@ -145,6 +145,16 @@ fn in_a_tablespace_only_this_versions_folder_is_touched() {
         file("pg_tblspc/77/PG_16_202307071/5/9", 5),
     ];
     assert_eq!(desk.removed(&entries), ["pg_tblspc/77/PG_16_202307071/5/gone"]);
+    // A running server's tablespace, which a copy of its data directory leads to as well.
+    let mut expected = Expected::default();
+    entries.iter().for_each(|entry| expected.add(entry));
+    desk.write("source/postmaster.pid", &format!("{}\n", std::process::id()));
+    std::fs::create_dir(desk.at("source/pg_tblspc")).unwrap();
+    symlink(desk.at("space"), desk.at("source/pg_tblspc/77")).unwrap();
+    let (begun, source_folder) = (Some(begun(ours())), Some(desk.at("source")));
+    let options = TargetOptions { begun, source_folder, ..TargetOptions::default() };
+    let refused = Survey::of(&desk.at("data"), options, &expected);
+    assert!(matches!(refused, Err(TargetError::Running { path, .. }) if path == desk.at("space")));
     // Elsewhere the same folder is somebody's: the link does not lead there.
     std::fs::remove_file(desk.at("data/pg_tblspc/77")).unwrap();
     assert!(matches!(desk.survey(&entries), Err(TargetError::NotEmpty { .. })));

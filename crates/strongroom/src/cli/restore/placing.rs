@@ -75,6 +75,7 @@ impl Placing {
         let options = TargetOptions {
             tablespaces: tablespaces(facts, &self.tablespace_map)?,
             links: self.links()?,
+            source_folder: Some(facts.data_directory.clone().into()),
             begun: Some(begun),
             ..TargetOptions::default()
         };
