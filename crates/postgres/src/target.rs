@@ -133,6 +133,12 @@ pub enum TargetError {
         /// One of the names in it.
         found: String,
     },
+    /// A server ran in it since it was looked at.
+    #[error("restore over {}: a server changed it since it was looked at", path.display())]
+    Changed {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The new place of a tablespace or another folder would be of no use.
     #[error("put {what} into {}: {why}", path.display())]
     Elsewhere {
@@ -176,6 +182,7 @@ impl From<TargetError> for EngineError {
                 "the same command with --delta goes on with it; or empty the folder and start anew"
             }
             TargetError::Foreign { .. } => "restore into another folder: this one is not the point's cluster",
+            TargetError::Changed { .. } => "run the same command again, and look at the plan",
             TargetError::NotACluster { .. } => "restore into another folder, or empty this one yourself",
             TargetError::Elsewhere { .. } => {
                 "give each tablespace or folder an empty folder of its own, outside the target"

@@ -98,6 +98,8 @@ pub(super) struct Held {
     /// Where links to folders outside are to lead, and the folders that are there.
     pub(super) linked: Linked,
     pub(super) extra: Vec<Extra>,
+    /// The control file, which every server changes when it starts.
+    control: Option<Vec<u8>>,
 }
 
 /// Where each link to a folder outside is to lead, and that folder if it is there.
@@ -119,7 +121,8 @@ impl Survey {
             check_identity(root, options.begun.as_ref())?;
         }
         let linked = linked(root.as_ref(), &options, expected)?;
-        let held = Held { path: path.to_owned(), options, root, linked, extra: Vec::new() };
+        let control = std::fs::read(path.join(CONTROL_FILE)).ok();
+        let held = Held { path: path.to_owned(), options, root, linked, extra: Vec::new(), control };
         let mut survey = Survey { held, ..Survey::default() };
         let mut stays = 0;
         if let Some(root) = survey.held.root.clone() {
@@ -302,7 +305,10 @@ impl FolderTarget {
     /// Begins to restore over what was surveyed: takes the control file's name away, durably, so that no server starts
     /// until all is done, then removes what goes.
     pub fn over(survey: Survey) -> Result<FolderTarget, TargetError> {
-        let Held { path, options, root, linked, extra } = survey.held;
+        let Held { path, options, root, linked, extra, control } = survey.held;
+        if std::fs::read(path.join(CONTROL_FILE)).ok() != control {
+            return Err(TargetError::Changed { path });
+        }
         let root = match root {
             Some(root) => root,
             None => Arc::new(Place::take(&path)?),

@@ -190,7 +190,7 @@ pub async fn run(
     thawed(context, &vault, &plan, frozen).await?;
     let facts = facts_of(&point)?;
     let placed = arguments.placing.place(&arguments.to, &plan, (point, &facts)).await?;
-    let mut text = describe(&plan, &placed.describe(&facts), arguments);
+    let mut text = describe(&plan, &placed, &facts, arguments);
     text.push_str(&notes(context, &vault));
     if arguments.dry_run {
         return Ok(Outcome::new(&shown(&plan, &placed), text));
@@ -500,7 +500,7 @@ fn shown<'a>(plan: &'a RestorePlan, placed: &'a Placed) -> Shown<'a> {
     Shown { plan, delta: placed.survey.as_ref(), left_out }
 }
 
-fn describe(plan: &RestorePlan, placed: &[String], arguments: &Arguments) -> String {
+fn describe(plan: &RestorePlan, placed: &Placed, facts: &PostgresFacts, arguments: &Arguments) -> String {
     let point = &plan.point;
     let (first, _) = point.journal.segments();
     let last = plan.reach.last.map_or_else(|| "-".into(), |last| last.to_string());
@@ -517,8 +517,9 @@ fn describe(plan: &RestorePlan, placed: &[String], arguments: &Arguments) -> Str
         format!("  pages      {} in {} entries", ByteSize(point.bytes), point.entries),
         format!("  WAL        {first} to {last} on timeline {}", plan.timeline),
     ];
-    lines.extend(room(point.bytes, &arguments.to));
-    lines.extend_from_slice(placed);
+    let there = placed.survey.as_ref().map_or(0, |survey| survey.compared_bytes);
+    lines.extend(room(point.bytes.saturating_sub(there), &arguments.to));
+    lines.extend(placed.describe(facts));
     lines.push(match arguments.no_archiving {
         true => "  archiving  off in the restored cluster".into(),
         false => "  archiving  as it was (--no-archiving switches it off)".into(),

@@ -85,6 +85,24 @@ fn only_the_points_own_cluster_is_taken() {
 }
 
 #[test]
+fn a_folder_that_a_server_ran_in_meanwhile_is_left_alone() {
+    let desk = Desk::new();
+    desk.write("data/extra", "extra");
+    let (started, went) = (desk.survey(&[]).unwrap(), desk.at("data/postmaster.pid"));
+    std::fs::write(&went, format!("{}\n", std::process::id())).unwrap();
+    assert!(matches!(FolderTarget::over(started), Err(TargetError::Running { .. })));
+    assert!(desk.at("data/global/pg_control").exists(), "it has its name again");
+    assert!(desk.at("data/extra").exists() && !desk.at("data").join(UNFINISHED).exists());
+    std::fs::remove_file(went).unwrap();
+    let ran = desk.survey(&[]).unwrap();
+    let mut bytes = control_bytes();
+    bytes[16] ^= 1;
+    std::fs::write(desk.at("data/global/pg_control"), bytes).unwrap();
+    assert!(matches!(FolderTarget::over(ran), Err(TargetError::Changed { .. })));
+    assert!(desk.at("data/extra").exists());
+}
+
+#[test]
 fn what_goes_is_named_and_looking_changes_nothing() {
     let desk = Desk::new();
     for kept in ["PG_VERSION", "base/5/1259", "lost+found/x"] {
