@@ -39,7 +39,7 @@ pub struct Course {
 pub struct Reached {
     /// Replay got here at least.
     pub at: Lsn,
-    /// When a transaction ended there, by the source's clock.
+    /// When a transaction ended there, or last before, by the source's clock.
     pub time: Option<Timestamp>,
 }
 
@@ -53,28 +53,44 @@ pub struct Ended {
 }
 
 /// Watches a recovery.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watch {
-    /// The segment that was replayed when last looked, and when its first transaction ended.
-    last: Option<(WalSegment, Option<Timestamp>)>,
+    /// The segment that was replayed when last looked.
+    segment: Option<WalSegment>,
+    reached: Reached,
 }
 
 impl Watch {
-    /// Which segment the server of this process replays now; `None` if it does not say.
-    pub fn look(&mut self, data: &Path, server: Pid, size: SegmentSize) -> Option<Reached> {
-        let segment = children(server).into_iter().find_map(|child| {
-            let title = std::fs::read(format!("/proc/{child}/cmdline")).ok()?;
-            replaying(&String::from_utf8_lossy(&title))
-        })?;
-        if self.last.is_none_or(|(last, _)| last != segment) {
+    /// Of a recovery that begins there.
+    pub fn new(begins: Lsn) -> Watch {
+        Watch { segment: None, reached: Reached { at: begins, time: None } }
+    }
+
+    /// Where the server of this process is now, which is at `at_least` or further.
+    pub fn look(&mut self, data: &Path, server: Pid, size: SegmentSize, at_least: Lsn) -> Reached {
+        self.rise(Reached { at: at_least, time: None });
+        let title = |child| std::fs::read(format!("/proc/{child}/cmdline")).ok();
+        let segment = children(server)
+            .into_iter()
+            .find_map(|child| replaying(&String::from_utf8_lossy(&title(child)?)))
+            .filter(|segment| self.segment != Some(*segment));
+        if let Some(segment) = segment {
+            self.segment = Some(segment);
+            let start = segment.number(size).and_then(|number| number.checked_mul(size.bytes()));
             // Read once a segment: replay is not to be kept waiting for the disk.
             let names = [segment.to_string(), "RECOVERYXLOG".to_owned()];
             let bytes = names.iter().find_map(|name| std::fs::read(data.join("pg_wal").join(name)).ok());
             let time = bytes.and_then(|bytes| commit_times(&bytes)).map(|(first, _)| first);
-            self.last = Some((segment, time));
+            self.rise(Reached { at: Lsn(start.unwrap_or_default()), time });
         }
-        let (segment, time) = self.last?;
-        Some(Reached { at: Lsn(segment.number(size)?.checked_mul(size.bytes())?), time })
+        self.reached
+    }
+
+    /// Goes on to `found`, if that is further.
+    fn rise(&mut self, found: Reached) {
+        if found.at > self.reached.at {
+            self.reached = Reached { at: found.at, time: found.time.or(self.reached.time) };
+        }
     }
 }
 
@@ -167,6 +183,22 @@ mod tests {
             ("postgres: recovering startup", None),
         ] {
             assert_eq!(replaying(title), expected, "{title}");
+        }
+    }
+
+    #[test]
+    fn what_was_reached_only_rises() {
+        let mut watch = Watch::new(Lsn(100));
+        let steps = [
+            (50, None, 100, None),
+            (200, Some(7), 200, Some(7)),
+            (150, Some(9), 200, Some(7)),
+            (300, None, 300, Some(7)),
+        ];
+        let second = |second: Option<i64>| second.and_then(Timestamp::from_unix_seconds);
+        for (at, time, reached, last) in steps {
+            watch.rise(Reached { at: Lsn(at), time: second(time) });
+            assert_eq!(watch.reached, Reached { at: Lsn(reached), time: second(last) });
         }
     }
 

@@ -18,7 +18,7 @@ use serde::Serialize;
 use strongroom_model::{Cancelled, Cx, Lsn, Timeline};
 
 use crate::control::{CONTROL_FILE, ClusterState, POISON, ReadControlError, read_stable};
-use crate::course::{Course, Ended, Reached, Watch, ended};
+use crate::course::{Course, Ended, Watch, ended};
 use crate::target::place::running_server;
 use crate::version::Major;
 
@@ -119,7 +119,7 @@ pub fn launch(
     course: &Course,
 ) -> Result<Launched, LaunchError> {
     let began = Instant::now();
-    let (log, mut watch) = (data.join(LOG), Watch::default());
+    let (log, mut watch) = (data.join(LOG), Watch::new(course.begins));
     start(data, &log, (major, port))?;
     loop {
         cx.check()?;
@@ -148,8 +148,8 @@ pub fn launch(
             }
             (_, Some(server)) => {
                 let at = control.min_recovery.map_or(control.checkpoint, |(lsn, _)| lsn);
-                let reached = watch.look(data, server, course.segment_size);
-                cx.progress.begin(&course.describe(reached.unwrap_or(Reached { at, time: None })), 0);
+                let reached = watch.look(data, server, course.segment_size, at);
+                cx.progress.begin(&course.describe(reached), 0);
             }
         }
     }
