@@ -5,13 +5,17 @@
 mod world;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
 
 use strongroom_model::Cx;
 use strongroom_model::point::Summary;
 use strongroom_sim::engine::Files;
 use strongroom_sim::{SimStore, ToyEngine, ToyTarget, world as surroundings};
-use strongroom_store::Key;
+use strongroom_store::{Body, Head, Key, Page, PutError, Store, StoreError};
 use strongroom_vault::Vault;
 use world::{create, keys, open, restore_into, take};
 
@@ -133,4 +137,76 @@ async fn what_is_right_in_the_folder_is_not_lost_with_the_vaults_copy() {
     assert!(!lost.lost.is_empty());
     assert_eq!(lost_over.lost, lost.lost);
     assert!(over == fresh, "a page that is lost is zeros, not what was there");
+}
+
+/// A distant store: it answers only once others had their turn, and remembers how many waited at a time.
+#[derive(Debug)]
+struct Distant {
+    near: Arc<SimStore>,
+    waiting: AtomicUsize,
+    most: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Store for Distant {
+    fn place(&self) -> String {
+        self.near.place()
+    }
+
+    async fn put_new(&self, key: &Key, body: Body) -> Result<(), PutError> {
+        self.near.put_new(key, body).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
+        self.near.get(key).await
+    }
+
+    async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.most.fetch_max(1 + self.waiting.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.near.get_range(key, range).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<Head, StoreError> {
+        self.near.head(key).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Page, StoreError> {
+        self.near.list(prefix, after).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        self.near.delete(key).await
+    }
+}
+
+/// What differs lies scattered: a store that is far away is asked for many small ranges at a time, and they still come in
+/// their order.
+#[tokio::test(flavor = "multi_thread")]
+async fn small_ranges_are_under_way_together() {
+    let (cx, keys) = (surroundings(3), keys());
+    let near = Arc::new(SimStore::default());
+    create(&cx, &near, &keys).await.unwrap();
+    // Bytes that do not compress, so that the pages to be fetched lie far apart.
+    let mut content = vec![0; 8 << 20];
+    content.as_chunks_mut::<32>().0.iter_mut().for_each(|part| *part = cx.random());
+    let files = BTreeMap::from([("a".to_owned(), content)]);
+    let vault = open(&near, &keys).await.unwrap();
+    let point = take(&cx, &vault, &ToyEngine::new(42, files.clone())).await.unwrap();
+    let expected = ToyEngine::new(42, files).expected();
+
+    let distant = Arc::new(Distant { near, waiting: AtomicUsize::new(0), most: AtomicUsize::new(0) });
+    let vault = Arc::new(Vault::open(distant.clone(), &keys.unlock).await.unwrap());
+    let mut wrong = expected.clone();
+    wrong.values_mut().for_each(|content| {
+        content.chunks_mut(PAGE).step_by(40).for_each(|page| page[0] ^= 1);
+    });
+    let (files, restored) = restore_into(&cx, &[vault], &point, ToyTarget::over(wrong), false).await.unwrap();
+    assert!(files == expected);
+    assert!(restored.fetched < 5 << 20, "{} fetched", restored.fetched);
+    let most = distant.most.load(Ordering::SeqCst);
+    assert!((8..=16).contains(&most), "{most} requests at a time");
 }
