@@ -53,16 +53,6 @@ impl Expected {
         self.0.insert(path.to_vec(), entry.kind.clone());
     }
 
-    /// Files, folders and links.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether the point has nothing.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// What the point has at this path.
     pub fn get(&self, path: &[u8]) -> Option<&EntryKind> {
         self.0.get(path)
@@ -85,19 +75,19 @@ pub struct Survey {
     /// WAL files that go and that the server has not shipped.
     pub unshipped: Vec<String>,
     #[serde(skip)]
-    pub(super) held: Held,
+    held: Held,
 }
 
 /// What a survey found and holds on to.
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    pub(super) path: PathBuf,
-    pub(super) options: TargetOptions,
+struct Held {
+    path: PathBuf,
+    options: TargetOptions,
     /// The folder, if it is there.
-    pub(super) root: Option<Arc<Place>>,
+    root: Option<Arc<Place>>,
     /// Where links to folders outside are to lead, and the folders that are there.
-    pub(super) linked: Linked,
-    pub(super) extra: Vec<Extra>,
+    linked: Linked,
+    extra: Vec<Extra>,
     /// The control file, which every server changes when it starts.
     control: Option<Vec<u8>>,
 }
@@ -107,10 +97,10 @@ type Linked = BTreeMap<EntryPath, (PathBuf, Option<Arc<Place>>)>;
 
 /// Something that goes.
 #[derive(Debug)]
-pub(super) struct Extra {
-    pub(super) place: Arc<Place>,
-    pub(super) relative: Vec<u8>,
-    pub(super) is_folder: bool,
+struct Extra {
+    place: Arc<Place>,
+    relative: Vec<u8>,
+    is_folder: bool,
 }
 
 impl Survey {
@@ -128,7 +118,7 @@ impl Survey {
         if let Some(root) = survey.held.root.clone() {
             stays = survey.look(&root, expected)?;
         }
-        survey.made = (expected.len() as u64).saturating_sub(stays);
+        survey.made = (expected.0.len() as u64).saturating_sub(stays);
         Ok(survey)
     }
 
@@ -146,10 +136,10 @@ impl Survey {
                 }
                 if !self.stays(expected.get(&path), &path, (&place, &within), &stat)? {
                     // Another version's folder in a tablespace is another cluster's.
-                    if relative.is_empty() && !Arc::ptr_eq(&place, root) && !self.is_mapped(&prefix) {
-                        continue;
+                    let is_shared = relative.is_empty() && within_tablespace(&prefix).is_some();
+                    if !is_shared {
+                        self.goes(&place, (&within, &path), &stat)?;
                     }
-                    self.goes(&place, (&within, &path), &stat)?;
                     continue;
                 }
                 stays += 1;
@@ -163,11 +153,6 @@ impl Survey {
             }
         }
         Ok(stays)
-    }
-
-    /// Whether the folder behind this link was asked for by its path, so that all of it is ours; a tablespace is shared.
-    fn is_mapped(&self, path: &[u8]) -> bool {
-        within_tablespace(path).is_none()
     }
 
     /// Whether what is at `path` is what the point has there, at least in kind. Counts what is to be compared.
