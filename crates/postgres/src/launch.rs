@@ -117,10 +117,11 @@ pub fn launch(
     data: &Path,
     (major, port): (Major, Option<u16>),
     course: &Course,
+    environment: &[(&str, PathBuf)],
 ) -> Result<Launched, LaunchError> {
     let began = Instant::now();
     let (log, mut watch) = (data.join(LOG), Watch::new(course.begins));
-    start(data, &log, (major, port))?;
+    start(data, &log, (major, port), environment)?;
     loop {
         cx.check()?;
         std::thread::sleep(LOOK_AGAIN);
@@ -167,7 +168,12 @@ fn checked_end(data: &Path, timeline: Timeline, course: &Course) -> Result<Optio
     }
 }
 
-fn start(data: &Path, log: &Path, (major, port): (Major, Option<u16>)) -> Result<(), LaunchError> {
+fn start(
+    data: &Path,
+    log: &Path,
+    (major, port): (Major, Option<u16>),
+    environment: &[(&str, PathBuf)],
+) -> Result<(), LaunchError> {
     let failed = |operation, object: String| move |source| LaunchError::Io { operation, object, source };
     let mut command = Command::new(pg_ctl(major)?);
     // Not waiting: how long recovery takes nobody knows.
@@ -185,6 +191,7 @@ fn start(data: &Path, log: &Path, (major, port): (Major, Option<u16>)) -> Result
     }
     // The server inherits them, and whoever reads a pipe to its end would wait for the server's.
     let status = command
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

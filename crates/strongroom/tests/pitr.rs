@@ -302,6 +302,7 @@ fn a_started_restore_reaches_its_target_or_says_why_not() {
         let launched = &json["launched"];
         assert_eq!((&launched["running"], &launched["timeline"]), (&true.into(), &2.into()), "{launched}");
         assert_eq!(launched["ended"]["why"], "at restore point \"here\"");
+        assert!(json["wal"]["fetched"].as_u64().unwrap() > 0, "recovery asks the restore itself: {json}");
         let rto = launched["seconds"].as_f64().unwrap() + json["restored"]["seconds"].as_f64().unwrap();
         assert!(rto > 0.0 && (json["rto_seconds"].as_f64().unwrap() - rto).abs() < 1e-6, "{json}");
         let asked = binaries

@@ -88,18 +88,19 @@ pub enum Answer {
     Alone(String),
 }
 
+/// Names the socket of the agent that a restore is while the server it started recovers: that server hands it to its commands.
+pub const OF_RESTORE: &str = "STRONGROOM_SOCKET";
+
 /// Where the agent of these settings listens: as they say, else in a folder of this user's own in `/tmp`, under a name that
-/// settings and vault decide. `STRONGROOM_SOCKET` outweighs both.
-pub fn socket(context: &Context) -> PathBuf {
-    // A server that a restore starts hands it to its commands.
-    let given = std::env::var_os("STRONGROOM_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
+/// settings and vault decide.
+fn socket(context: &Context) -> PathBuf {
     let usual = || {
         let settings = context.settings.path.as_deref().unwrap_or(Path::new(""));
         let vault = context.global.vault.as_deref().unwrap_or_default();
         let name = fingerprint(format!("{}\0{vault}", settings.display()).as_bytes());
         own_folder().join(format!("{name:016x}.sock"))
     };
-    given.or_else(|| context.settings.agent.socket.clone()).unwrap_or_else(usual)
+    context.settings.agent.socket.clone().unwrap_or_else(usual)
 }
 
 fn user() -> u32 {
@@ -136,8 +137,8 @@ fn make_own_folder() -> Result<(), Failure> {
 pub struct Listener {
     socket: UnixListener,
     path: PathBuf,
-    /// Held as long as this one listens: a second agent stays away.
-    _lock: File,
+    /// Held as long as this one listens: a second agent of the same settings stays away.
+    _lock: Option<File>,
 }
 
 impl Listener {
@@ -147,27 +148,42 @@ impl Listener {
         if path.parent() == Some(&own_folder()) {
             make_own_folder()?;
         }
-        let of_socket = |error: std::io::Error| {
-            Failure::new(Code::Failed, format!("listen at {}: {error}", path.display()))
-                .hint("set socket in [agent] to a place in a folder that this user can write to")
-        };
-        let lock = File::create(path.with_extension("lock")).map_err(of_socket)?;
+        let of_lock = |error: std::io::Error| Listener::failure(&path, &error);
+        let lock = File::create(path.with_extension("lock")).map_err(of_lock)?;
         match lock.try_lock() {
-            Ok(()) => {}
+            Ok(()) => Listener::at(path, Some(lock)),
             Err(TryLockError::WouldBlock) => {
                 let says = format!("an agent of these settings listens at {}", path.display());
                 let hint = "stop it first; two of different settings or vaults can run side by side";
-                return Err(Failure::new(Code::Conflict, says).hint(hint));
+                Err(Failure::new(Code::Conflict, says).hint(hint))
             }
-            Err(TryLockError::Error(error)) => return Err(of_socket(error)),
+            Err(TryLockError::Error(error)) => Err(of_lock(error)),
         }
+    }
+
+    /// Listens for the commands of a server that this process starts.
+    pub fn of_restore() -> Result<Listener, Failure> {
+        make_own_folder()?;
+        Listener::at(own_folder().join(format!("restore-{}.sock", std::process::id())), None)
+    }
+
+    fn at(path: PathBuf, lock: Option<File>) -> Result<Listener, Failure> {
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(of_socket(error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Listener::failure(&path, &error));
+            }
             _ => {}
         }
-        let socket = UnixListener::bind(&path).map_err(of_socket)?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(of_socket)?;
-        Ok(Listener { socket, path, _lock: lock })
+        let socket = UnixListener::bind(&path).map_err(|error| Listener::failure(&path, &error))?;
+        let listener = Listener { socket, path, _lock: lock };
+        std::fs::set_permissions(&listener.path, Permissions::from_mode(0o600))
+            .map_err(|error| Listener::failure(&listener.path, &error))?;
+        Ok(listener)
+    }
+
+    fn failure(path: &Path, error: &std::io::Error) -> Failure {
+        Failure::new(Code::Failed, format!("listen at {}: {error}", path.display()))
+            .hint("set socket in [agent] to a place in a folder that this user can write to")
     }
 
     /// Where it listens.
@@ -195,22 +211,15 @@ pub fn is_trusted(stream: &UnixStream) -> bool {
 
 /// Has the agent do an errand; `None` if there is none that does it.
 pub async fn ask(context: &Context, source: &SourceName, errand: Errand) -> Option<Result<Outcome, Failure>> {
-    let path = socket(context);
-    let stream = match tokio::time::timeout(CONNECTING, UnixStream::connect(&path)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(why)) => {
-            tracing::debug!("no agent at {}: {why}", path.display());
-            return None;
+    let of_restore = std::env::var_os(OF_RESTORE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let mut found = None;
+    for path in of_restore.into_iter().chain([socket(context)]) {
+        if let Some(stream) = connect(&path).await {
+            found = Some((path, stream));
+            break;
         }
-        Err(_) => {
-            tracing::warn!("the agent at {} does not take part", path.display());
-            return None;
-        }
-    };
-    if !is_trusted(&stream) {
-        tracing::warn!("{} belongs to another user: it is left alone", path.display());
-        return None;
     }
+    let (path, stream) = found?;
     let settings = context.settings.fingerprint;
     let request = Request { build: BUILD.to_owned(), settings, source: source.clone(), errand };
     match send(stream, &request).await {
@@ -225,6 +234,17 @@ pub async fn ask(context: &Context, source: &SourceName, errand: Errand) -> Opti
             None
         }
     }
+}
+
+/// A connection to the agent that listens here, if one of this user's does.
+async fn connect(path: &Path) -> Option<UnixStream> {
+    match tokio::time::timeout(CONNECTING, UnixStream::connect(path)).await {
+        Ok(Ok(stream)) if is_trusted(&stream) => return Some(stream),
+        Ok(Ok(_)) => tracing::warn!("{} belongs to another user: it is left alone", path.display()),
+        Ok(Err(why)) => tracing::debug!("no agent at {}: {why}", path.display()),
+        Err(_) => tracing::warn!("the agent at {} does not take part", path.display()),
+    }
+    None
 }
 
 async fn send(mut stream: UnixStream, request: &Request) -> std::io::Result<Answer> {

@@ -25,6 +25,8 @@ use strongroom_store::folder::free_bytes;
 use strongroom_vault::point::Point;
 use strongroom_vault::{Vault, VaultError};
 
+use crate::agent::Agent;
+use crate::agent::socket::{Listener, OF_RESTORE};
 use crate::cli::thaw::describe as describe_thaw;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
@@ -168,7 +170,7 @@ struct Shown<'a> {
 }
 
 pub async fn run(
-    context: &Context,
+    context: &Arc<Context>,
     arguments: &Arguments,
     progress: ProgressLine,
 ) -> Result<Outcome, Failure> {
@@ -225,12 +227,13 @@ pub async fn run(
     })?;
     let mut text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
     let launched = launched(context, arguments, (&facts, &plan), (&mut text, restored.seconds)).await?;
+    let (launched, wal) = launched.unzip();
     drop(progress);
     let code = if restored.lost.is_empty() { Code::Ok } else { Code::Problems };
     let rto = launched.as_ref().map(|launched| restored.seconds + launched.seconds);
     let notes = target.notes();
     let json = json!({
-        "plan": planned, "restored": restored, "notes": notes, "launched": launched, "rto_seconds": rto,
+        "plan": planned, "restored": restored, "notes": notes, "launched": launched, "wal": wal, "rto_seconds": rto,
     });
     Ok(Outcome::new(&json, text).with_code(code))
 }
@@ -258,13 +261,13 @@ pub fn major_of(facts: &PostgresFacts) -> Result<Major, Failure> {
     major.and_then(|major| Major::new(major.into())).ok_or_else(unknown)
 }
 
-/// Starts the restored server, if that was asked for.
+/// Starts the restored server, if that was asked for. Also what its recovery had of this process.
 async fn launched(
-    context: &Context,
+    context: &Arc<Context>,
     arguments: &Arguments,
     (facts, plan): (&PostgresFacts, &RestorePlan),
     (text, restored): (&mut String, f64),
-) -> Result<Option<Launched>, Failure> {
+) -> Result<Option<(Launched, serde_json::Value)>, Failure> {
     if !arguments.start {
         return Ok(None);
     }
@@ -280,11 +283,24 @@ async fn launched(
         target: plan.request.target.clone(),
         inclusive: plan.request.inclusive,
     };
-    let launched = tokio::task::spawn_blocking(move || launch(&cx, &to, (major, port), &course)).await;
-    let launched = launched.map_err(|why| Failure::new(Code::Bug, why.to_string()))?;
-    let launched = launched?;
+    // Recovery's commands find this process, which has the vault open and the next segments at hand.
+    let listener = Listener::of_restore().inspect_err(|why| tracing::warn!("{}", why.on_one_line())).ok();
+    let environment: Vec<_> = listener.iter().map(|here| (OF_RESTORE, here.path().to_owned())).collect();
+    let (over, recovered) = tokio::sync::oneshot::channel::<()>();
+    let agent = Agent::new(Arc::clone(context));
+    let serving = listener.map(|listener| {
+        let agent = Arc::clone(&agent);
+        tokio::spawn(async move { agent.serve(&listener, async { drop(recovered.await) }).await })
+    });
+    let server = move || launch(&cx, &to, (major, port), &course, &environment);
+    let launched = tokio::task::spawn_blocking(server).await;
+    drop(over);
+    if let Some(serving) = serving {
+        serving.await.map_err(|why| Failure::new(Code::Bug, why.to_string()))?;
+    }
+    let launched = launched.map_err(|why| Failure::new(Code::Bug, why.to_string()))??;
     *text = describe_launch(&launched, restored, &arguments.to);
-    Ok(Some(launched))
+    Ok(Some((launched, json!(agent.done))))
 }
 
 fn describe_launch(launched: &Launched, restored: f64, to: &Path) -> String {
