@@ -1,10 +1,12 @@
 //! Reading a source: inspect it, start, copy pages in parallel, stop.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use strongroom_model::entry::Entry;
+use strongroom_model::point::PointFacts;
 use strongroom_model::{Cx, Lsn, SegmentSize, SystemId, Timeline, Timestamp};
 
 use crate::error::EngineError;
@@ -107,11 +109,38 @@ pub trait BackupSession: Send {
     /// Opens entries for reading, from any thread.
     fn reader(&self) -> Arc<dyn Reader>;
 
+    /// What the source recorded of its changes from the start of `earlier`, a point of it, to the start of this backup. Waits
+    /// for a record that is being written, for a bounded time.
+    async fn changes_since(&mut self, _cx: &Cx, _earlier: &PointFacts) -> Result<Changes, EngineError> {
+        Ok(Changes::Unrecorded("this kind of source keeps no record of what changes".to_owned()))
+    }
+
     /// Fails if the session with the server was lost, so that a doomed copy stops early.
     async fn check(&mut self) -> Result<(), EngineError>;
 
     /// Ends the backup. To be called after every page was read.
     async fn stop(self: Box<Self>, cx: &Cx) -> Result<Stopped, EngineError>;
+}
+
+/// What a source recorded of its changes.
+pub enum Changes {
+    /// All of them.
+    Recorded(Arc<dyn ChangedPages>),
+    /// Nothing that could be relied on: every page must be read. Why, for people.
+    Unrecorded(String),
+}
+
+/// A source's record of the pages that changed since an earlier point.
+pub trait ChangedPages: Send + Sync {
+    /// Which of `pages` of the entry with this index in [`BackupSession::entries`] may have changed, in order; `None` if it
+    /// says nothing of that file, so that all may have. It is asked only for whole pages that the earlier point has, of a
+    /// file that did not become shorter.
+    fn changed(&self, entry: usize, pages: Range<u32>) -> Option<Vec<u32>>;
+
+    /// Whether a page that is not the earlier point's any more, and that this record does not name, proves it wrong. Not
+    /// every such page does: it may have changed after this backup began, or in a way that no record is kept of and that
+    /// need not be restored.
+    fn is_contradicted_by(&self, page: &[u8]) -> bool;
 }
 
 /// Opens files for copying.

@@ -17,7 +17,8 @@ pub mod backup;
 pub mod target;
 
 pub use backup::{
-    BackupSession, Engine, Inspection, LateFile, PageRead, PageSource, Reader, StartOptions, Started, Stopped,
+    BackupSession, ChangedPages, Changes, Engine, Inspection, LateFile, PageRead, PageSource, Reader,
+    StartOptions, Started, Stopped,
 };
 pub use error::EngineError;
 pub use target::{PageSink, Target};

@@ -91,6 +91,26 @@ pub struct Summary {
     pub packs: u32,
     /// Pages whose checksum was wrong on the source's disk. Not zero = damage at the source.
     pub damaged_pages: u64,
+    /// How much of the source was looked at; `None` in points of builds that always read all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<Reading>,
+}
+
+/// How much of a source a point's writer read, and how much it took over from the parent on the source's own record of what
+/// changed. Bytes; what is written at the end of a backup is not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Read.
+    pub read: u64,
+    /// Taken over from the parent unread: the source's record says that it did not change.
+    pub adopted: u64,
+    /// Of what was read, what that record says did not change: read to prove it.
+    pub proven: u64,
+    /// Pages that changed and of which that record knows nothing. Not zero = it was believed for nothing in this point.
+    pub contradicted: u64,
+    /// Why there was no such record, or none that could be used: everything was read. `None` if there was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_record: Option<String>,
 }
 
 /// The end of a point's making; written once, so of two that try one wins.

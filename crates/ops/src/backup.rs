@@ -3,16 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use strongroom_engine::{BackupSession, Engine, Inspection, StartOptions, Started};
-use strongroom_model::point::{FileRow, Intent, JournalRange, PointFacts, Summary};
+use strongroom_engine::{BackupSession, Changes, Engine, Inspection, StartOptions, Started};
+use strongroom_model::point::{FileRow, Intent, JournalRange, PointFacts, Reading, Summary};
 use strongroom_model::{Cx, PointId, SourceName, SystemId, WalFile, WalSegment};
 use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::upload::{Upload, UploadOptions};
 
-use crate::copy::{copy, copy_late};
+use crate::copy::{Record, copy, copy_late};
 use crate::error::OpsError;
 use crate::lineage::{self, NewLineage};
+
+/// Whether a source is believed that says which pages changed since the parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// It is; each stretch of a file is read all the same once in this time.
+    ProvenWithin(Duration),
+    /// It is asked and held against what is read, which is every page.
+    Checked,
+    /// It is not asked. Every page is read.
+    Nothing,
+}
 
 /// A backup as the user asked for it.
 #[derive(Clone, Debug)]
@@ -25,6 +36,8 @@ pub struct BackupRequest {
     pub upload: UploadOptions,
     /// Store every page, even those the newest point has.
     pub afresh: bool,
+    /// Whether what the source says did not change is taken over unread.
+    pub trust: Trust,
     /// Checkpoint now instead of waiting for the next one.
     pub fast: bool,
     /// How long to wait for the last WAL to arrive in the vault.
@@ -68,10 +81,9 @@ pub async fn backup(
     };
     let upload = vault.begin(cx, intent, request.upload, &request.followers).await?;
     match take(cx, vault, (engine, session), &upload, (request, &inspection)).await {
-        Ok((facts, rows)) => {
+        Ok((facts, rows, reading)) => {
             cx.progress.begin("committing", 0);
-            let damaged = rows.iter().map(|row| row.damaged.len() as u64).sum();
-            Ok(upload.commit(facts, rows, damaged).await?)
+            Ok(upload.commit(facts, rows, Some(reading)).await?)
         }
         Err(error) => {
             // Best effort: undecided is as invisible as abandoned, only less telling. The first error is the answer.
@@ -102,11 +114,19 @@ async fn take(
     (engine, mut session): (&dyn Engine, Box<dyn BackupSession>),
     upload: &Upload,
     (request, inspection): (&BackupRequest, &Inspection),
-) -> Result<(PointFacts, Vec<FileRow>), OpsError> {
+) -> Result<(PointFacts, Vec<FileRow>, Reading), OpsError> {
     let started = session.started().clone();
     expect_above_floor(vault, request, (&started, inspection)).await?;
     let listed = session.entries().len();
-    let mut rows = copy(cx, &mut *session, upload, request.workers).await?;
+    let (record, no_record) = match record(cx, &mut *session, upload, request.trust).await? {
+        Ok(record) => (Some(record), None),
+        Err(why) => {
+            tracing::info!("every page is read: {why}");
+            (None, Some(why))
+        }
+    };
+    let (mut rows, reading) = copy(cx, &mut *session, (upload, record), request.workers).await?;
+    let reading = Reading { no_record, ..reading };
     cx.progress.begin("stopping", 0);
     let stopped = session.stop(cx).await?;
     rows.extend(copy_late(upload, listed, stopped.late).await?);
@@ -130,7 +150,34 @@ async fn take(
         journal,
         engine_facts: stopped.facts,
     };
-    Ok((facts, rows))
+    Ok((facts, rows, reading))
+}
+
+/// The source's record of what changed since the parent, or why every page is read without one.
+async fn record(
+    cx: &Cx,
+    session: &mut dyn BackupSession,
+    upload: &Upload,
+    trust: Trust,
+) -> Result<Result<Record, String>, OpsError> {
+    let Some(parent) = upload.parent_point() else {
+        return Ok(Err("there is no earlier point to compare with".to_owned()));
+    };
+    let prove_within = match trust {
+        Trust::Nothing => return Ok(Err("records of changes are not to be used".to_owned())),
+        Trust::Checked => Duration::ZERO,
+        Trust::ProvenWithin(period) => period,
+    };
+    let summary = parent.summary();
+    // One that was wrong is not believed by halves: what it was wrong about may be older than the parent.
+    if summary.reading.as_ref().is_some_and(|reading| reading.contradicted > 0) {
+        return Ok(Err(format!("the record of changes was found wrong when {} was taken", summary.point)));
+    }
+    let times = (summary.started_at, session.started().at);
+    Ok(match session.changes_since(cx, parent.facts()).await? {
+        Changes::Recorded(changed) => Ok(Record { changed, prove_within, times }),
+        Changes::Unrecorded(why) => Err(why),
+    })
 }
 
 /// The intent is written: a sweep that goes by a floor we do not see here sees the intent, and takes no WAL.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! back up  conninfo ▶ connect ▶ inspect ▶ session ─ start ▶ files (list) ▶ read (pages, checked) ▶ stop ▶ late files
+//!                                                  └─ wal_summary ▶ changes (what need not be read)
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
 //! restore  vault ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
 //! export   vault ▶ target (a folder, or archives) ▶ backup_manifest ▶ pg_verifybackup, and a server without us
@@ -21,8 +22,10 @@ pub mod wal;
 pub mod label;
 pub mod owner;
 pub mod relation;
+pub mod wal_summary;
 pub mod files;
 pub mod read;
+pub mod changes;
 pub mod target;
 pub mod backup_manifest;
 pub mod export;

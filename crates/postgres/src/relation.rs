@@ -58,21 +58,45 @@ impl RelationFile {
     /// The relation file at `path` in a data directory: in `global`, in a database's folder of `base`, or in one of a
     /// tablespace.
     pub fn at(path: &EntryPath) -> Option<RelationFile> {
+        Relation::at(path).map(|(_, file)| file)
+    }
+}
+
+/// A relation, as WAL names it (`RelFileLocator`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Relation {
+    /// Its tablespace.
+    pub tablespace: u32,
+    /// Its database; 0 for what all databases share.
+    pub database: u32,
+    /// Its file number.
+    pub number: u32,
+}
+
+/// `DEFAULTTABLESPACE_OID` and `GLOBALTABLESPACE_OID`.
+const DEFAULT_TABLESPACE: u32 = 1663;
+const GLOBAL_TABLESPACE: u32 = 1664;
+
+impl Relation {
+    /// The relation whose file is at `path` in a data directory, and the file.
+    pub fn at(path: &EntryPath) -> Option<(Relation, RelationFile)> {
         let mut segments = path.as_bytes().split(|byte| *byte == b'/');
-        let is_number =
-            |segment: Option<&[u8]>| segment.is_some_and(|segment| folder_number(segment).is_some());
-        let in_database = match segments.next()? {
-            b"global" => true,
-            b"base" => is_number(segments.next()),
+        let mut next = || segments.next();
+        let (tablespace, database) = match next()? {
+            b"global" => (GLOBAL_TABLESPACE, 0),
+            b"base" => (DEFAULT_TABLESPACE, folder_number(next()?)?),
             b"pg_tblspc" => {
-                is_number(segments.next())
-                    && segments.next().is_some_and(|folder| folder.starts_with(b"PG_"))
-                    && is_number(segments.next())
+                let tablespace = folder_number(next()?)?;
+                next().filter(|folder| folder.starts_with(b"PG_"))?;
+                (tablespace, folder_number(next()?)?)
             }
-            _ => false,
+            _ => return None,
         };
-        let name = segments.next().filter(|_| in_database)?;
-        if segments.next().is_some() { None } else { RelationFile::parse(name) }
+        let file = RelationFile::parse(next()?)?;
+        match next() {
+            Some(_) => None,
+            None => Some((Relation { tablespace, database, number: file.number }, file)),
+        }
     }
 }
 
@@ -155,6 +179,21 @@ mod tests {
             ("pg_tblspc/16401/other/5/16384", None),
         ] {
             assert_eq!(RelationFile::at(&EntryPath::new(path).unwrap()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_names_its_relation() {
+        for (path, expected) in [
+            ("base/5/16384.2", Some((1663, 5, 16384))),
+            ("global/1262_vm", Some((1664, 0, 1262))),
+            ("pg_tblspc/16401/PG_15_202209061/5/16384", Some((16401, 5, 16384))),
+            ("base/5/PG_VERSION", None),
+            ("pg_tblspc/16401/PG_15_202209061/16384", None),
+        ] {
+            let found = Relation::at(&EntryPath::new(path).unwrap());
+            let found = found.map(|(relation, _)| (relation.tablespace, relation.database, relation.number));
+            assert_eq!(found, expected, "{path}");
         }
     }
 

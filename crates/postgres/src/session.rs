@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! start   connect ▶ inspect ▶ fit? ▶ the folder is this server's? ▶ pg_backup_start ▶ still that? ▶ list
+//! changes is the earlier point of this history? ▶ summaries from its start to ours? ▶ what they name
 //! check   the same session of the same server process, still primary, on the same timeline
 //! stop    check ▶ read pg_control ▶ pg_backup_stop ▶ label as begun? ▶ pg_control, tablespace_map, backup_label
 //! ```
@@ -20,16 +21,19 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use strongroom_engine::{
-    BackupSession, Engine, EngineError, Inspection, LateFile, Reader, StartOptions, Started, Stopped,
+    BackupSession, Changes, Engine, EngineError, Inspection, LateFile, Reader, StartOptions, Started, Stopped,
 };
 use strongroom_model::entry::{Entry, EntryKind, EntryPath};
+use strongroom_model::point::PointFacts;
 use strongroom_model::{Cx, Lsn, SegmentSize, SystemId, Timeline, Timestamp};
 
 use crate::advice::grants;
+use crate::changes::{Coverage, RecordedChanges, Stretch, coverage, read_all};
 use crate::connect::{Client, connect};
 use crate::conninfo::Conninfo;
 use crate::control::{CONTROL_FILE, ClusterState, Control, ReadControlError, read_stable};
@@ -40,6 +44,7 @@ use crate::quote::quoted_name;
 use crate::read::{Checksums, FolderReader};
 use crate::refusal::SqlError;
 use crate::version::Major;
+use crate::wal_summary::SummaryName;
 
 /// A PostgreSQL cluster whose files can be read here.
 #[derive(Debug)]
@@ -148,7 +153,18 @@ impl Engine for Physical {
         let checksums = Checksums { start: lsn, blocks_per_file: control.blocks_per_file };
         let checksums = server.data_checksums.then_some(checksums);
         let reader = Arc::new(FolderReader::new(folder.clone(), entries.clone(), checksums));
-        Ok(Box::new(PhysicalSession { client, server, folder, identity, started, warnings, entries, reader }))
+        let blocks_per_file = control.blocks_per_file;
+        Ok(Box::new(PhysicalSession {
+            client,
+            server,
+            folder,
+            identity,
+            started,
+            blocks_per_file,
+            warnings,
+            entries,
+            reader,
+        }))
     }
 
     async fn nudge_journal(&self, _cx: &Cx) -> Result<(), EngineError> {
@@ -360,6 +376,7 @@ struct PhysicalSession {
     folder: PathBuf,
     identity: Identity,
     started: Started,
+    blocks_per_file: u32,
     warnings: Vec<String>,
     entries: Arc<[Entry]>,
     reader: Arc<dyn Reader>,
@@ -392,6 +409,30 @@ impl BackupSession for PhysicalSession {
         self.reader.clone()
     }
 
+    async fn changes_since(&mut self, cx: &Cx, earlier: &PointFacts) -> Result<Changes, EngineError> {
+        if let Err(why) = self.is_of_this_history(earlier) {
+            return Ok(Changes::Unrecorded(why));
+        }
+        let stretch =
+            Stretch { timeline: self.started.timeline, start: earlier.journal.start, end: self.started.lsn };
+        let names = match self.await_summaries(cx, stretch).await? {
+            Ok(names) => names,
+            Err(why) => return Ok(Changes::Unrecorded(why)),
+        };
+        let folder = self.summaries();
+        let blocks = match off_the_runtime(move || read_all(&folder, &names)).await {
+            Ok(blocks) => blocks,
+            Err(error) => return Ok(Changes::Unrecorded(error.to_string())),
+        };
+        Ok(Changes::Recorded(Arc::new(RecordedChanges {
+            blocks,
+            entries: self.entries.clone(),
+            blocks_per_file: self.blocks_per_file,
+            stretch,
+            hint_bits_are_logged: self.server.data_checksums,
+        })))
+    }
+
     async fn check(&mut self) -> Result<(), EngineError> {
         let now = Identity::of(&self.client).await.map_err(lost)?;
         if now == self.identity {
@@ -421,7 +462,86 @@ impl BackupSession for PhysicalSession {
     }
 }
 
+/// How long the server may take to summarise its WAL up to the checkpoint of a backup's start, and how long apart it is
+/// looked whether it has. Its summariser sleeps for up to 30 s when there was nothing to do.
+const SUMMARY_PATIENCE: Duration = Duration::from_secs(45);
+const SUMMARY_PAUSE: Duration = Duration::from_millis(50);
+
 impl PhysicalSession {
+    fn summaries(&self) -> PathBuf {
+        self.folder.join("pg_wal/summaries")
+    }
+
+    /// Whether this server, as it is now, goes on from where that point ended, and keeps a record that can be believed. Why
+    /// not, if not.
+    fn is_of_this_history(&self, earlier: &PointFacts) -> Result<(), String> {
+        let (server, started, journal) = (&self.server, &self.started, &earlier.journal);
+        let facts: PostgresFacts = serde_json::from_value(earlier.engine_facts.clone())
+            .map_err(|why| format!("the facts of {} do not read: {why}", earlier.point))?;
+        for version_num in [facts.version_num, server.version_num] {
+            if !server.major.believes_summaries(version_num) {
+                let (major, minor) = (version_num / 10_000, version_num % 10_000);
+                return Err(format!(
+                    "PostgreSQL {major}.{minor} keeps no record of changes that is believed"
+                ));
+            }
+        }
+        if server.setting("summarize_wal") != Some("on") {
+            return Err("summarize_wal is off".to_owned());
+        }
+        if journal.timeline != started.timeline {
+            let (then, now) = (journal.timeline, started.timeline);
+            return Err(format!(
+                "{} is of timeline {then}, and the server is on {now}: it was promoted or restored since",
+                earlier.point
+            ));
+        }
+        if facts.data_checksums != server.data_checksums {
+            return Err(format!("page checksums were switched on or off after {}", earlier.point));
+        }
+        if journal.stop > started.lsn {
+            let (stop, start) = (journal.stop, started.lsn);
+            return Err(format!(
+                "{} ends at {stop}, which is after this backup's start at {start}",
+                earlier.point
+            ));
+        }
+        Ok(())
+    }
+
+    /// Waits until the server has summarised the stretch. Why it is not summarised, if it will not be.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the summariser announces nothing: its folder is looked into until a time limit"
+    )]
+    async fn await_summaries(
+        &self,
+        cx: &Cx,
+        stretch: Stretch,
+    ) -> Result<Result<Vec<SummaryName>, String>, EngineError> {
+        cx.progress.begin("waiting for WAL summaries", 0);
+        let began = tokio::time::Instant::now();
+        loop {
+            cx.check()?;
+            let folder = self.summaries();
+            match off_the_runtime(move || coverage(&folder, stretch)).await {
+                Err(error) => return Ok(Err(error.to_string())),
+                Ok(Coverage::Whole(names)) => return Ok(Ok(names)),
+                Ok(Coverage::Broken { from, to }) => {
+                    return Ok(Err(format!("there are no WAL summaries from {from} to {to}")));
+                }
+                Ok(Coverage::Until(at)) if began.elapsed() > SUMMARY_PATIENCE => {
+                    let waited = SUMMARY_PATIENCE.as_secs();
+                    return Ok(Err(format!(
+                        "WAL summaries end at {at} and not at {}, after {waited} s",
+                        stretch.end
+                    )));
+                }
+                Ok(Coverage::Until(_)) => tokio::time::sleep(SUMMARY_PAUSE).await,
+            }
+        }
+    }
+
     /// The label must tell of the backup that this session began.
     fn label_fits(&self, label: &str) -> Result<(), EngineError> {
         let Started { lsn, timeline, .. } = &self.started;

@@ -180,6 +180,7 @@ impl Maker {
             stored: manifest.len() as u64,
             packs: packs.len() as u32,
             damaged_pages: 0,
+            reading: None,
         };
         let hash = to_hex(&object_hash(Suite::Plain, &manifest));
         let decision = Decision::Commit {

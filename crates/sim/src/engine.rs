@@ -1,15 +1,17 @@
 //! A source in memory: a few files, a journal position, no server. And a place to restore it into.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_engine::{
-    BackupSession, Engine, EngineError, Inspection, LateFile, PageRead, PageSink, PageSource, Reader,
-    StartOptions, Started, Stopped, Target,
+    BackupSession, ChangedPages, Changes, Engine, EngineError, Inspection, LateFile, PageRead, PageSink,
+    PageSource, Reader, StartOptions, Started, Stopped, Target,
 };
 use strongroom_model::entry::{Entry, EntryKind, EntryPath, Owner};
 use strongroom_model::page::PAGE_SIZE;
+use strongroom_model::point::PointFacts;
 use strongroom_model::{Cx, Lsn, SegmentSize, SystemId, Timeline};
 
 /// Files by path.
@@ -28,6 +30,10 @@ pub struct ToyEngine {
     pub vanishing: Vec<String>,
     /// Files that are cut to this many bytes between the listing and the reading.
     pub shrinking: BTreeMap<String, usize>,
+    /// Its files at the earlier backup, if it keeps a record of what changed since.
+    pub before: Option<Files>,
+    /// Pages that change without its record's knowledge.
+    pub unrecorded: Vec<(String, u32)>,
 }
 
 impl ToyEngine {
@@ -39,7 +45,14 @@ impl ToyEngine {
             segment: 1,
             vanishing: Vec::new(),
             shrinking: BTreeMap::new(),
+            before: None,
+            unrecorded: Vec::new(),
         }
+    }
+
+    /// The same source with these files later on, which has kept a record of what changed.
+    pub fn later(&self, files: Files) -> ToyEngine {
+        ToyEngine { before: Some(self.files.clone()), files, ..self.clone() }
     }
 
     /// What a restore of a backup taken now must give.
@@ -128,6 +141,14 @@ impl BackupSession for ToySession {
         Arc::new(ToyReader(self.engine.files.iter().map(|(path, bytes)| content(path, bytes)).collect()))
     }
 
+    async fn changes_since(&mut self, _cx: &Cx, _earlier: &PointFacts) -> Result<Changes, EngineError> {
+        let Some(before) = self.engine.before.clone() else {
+            return Ok(Changes::Unrecorded("the toy keeps no record".into()));
+        };
+        let (now, unrecorded) = (self.engine.files.clone(), self.engine.unrecorded.clone());
+        Ok(Changes::Recorded(Arc::new(ToyChanges { before, now, unrecorded })))
+    }
+
     async fn check(&mut self) -> Result<(), EngineError> {
         Ok(())
     }
@@ -137,6 +158,31 @@ impl BackupSession for ToySession {
         let late = vec![LateFile { entry: entry("label", content.len() as u64)?, content }];
         let lsn = Lsn((self.engine.segment << 24) + 100);
         Ok(Stopped { lsn, timeline: Timeline::FIRST, at: cx.now(), late, facts: serde_json::Value::Null })
+    }
+}
+
+/// What changed in a toy, but for what it conceals.
+struct ToyChanges {
+    before: Files,
+    now: Files,
+    unrecorded: Vec<(String, u32)>,
+}
+
+impl ChangedPages for ToyChanges {
+    fn changed(&self, entry: usize, pages: Range<u32>) -> Option<Vec<u32>> {
+        let (path, now) = self.now.iter().nth(entry)?;
+        let before = self.before.get(path)?;
+        let page =
+            |file: &[u8], page: u32| file.chunks(PAGE_SIZE).nth(page as usize).unwrap_or_default().to_vec();
+        let is_named = |at: &u32| {
+            page(now, *at) != page(before, *at)
+                && !self.unrecorded.iter().any(|(of, page)| of == path && page == at)
+        };
+        Some(pages.filter(is_named).collect())
+    }
+
+    fn is_contradicted_by(&self, _page: &[u8]) -> bool {
+        true
     }
 }
 

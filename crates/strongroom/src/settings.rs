@@ -183,6 +183,21 @@ pub struct BackupSettings {
     /// Days after which unchanged pages are stored afresh instead of referred to.
     #[serde(deserialize_with = "at_least_one")]
     pub rebase_days: usize,
+    /// Whether the server's WAL summaries are believed as to which pages changed.
+    pub hints: Hints,
+    /// Days within which each page is read even though the server says that it did not change.
+    #[serde(deserialize_with = "at_least_one")]
+    pub prove_days: usize,
+}
+
+/// `hints` of `[backup]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hints {
+    /// Where they are complete.
+    Auto,
+    /// They are not looked at.
+    Off,
 }
 
 impl Default for BackupSettings {
@@ -193,6 +208,8 @@ impl Default for BackupSettings {
             compression: Compression::default(),
             wal_timeout: Duration::from_secs(60),
             rebase_days: (REBASE_AFTER.as_secs() / DAY) as usize,
+            hints: Hints::Auto,
+            prove_days: 7,
         }
     }
 }
@@ -201,6 +218,11 @@ impl BackupSettings {
     /// [`BackupSettings::rebase_days`] as a length of time.
     pub fn rebase_after(&self) -> Duration {
         Duration::from_secs(DAY.saturating_mul(self.rebase_days as u64))
+    }
+
+    /// [`BackupSettings::prove_days`] as a length of time.
+    pub fn prove_within(&self) -> Duration {
+        Duration::from_secs(DAY.saturating_mul(self.prove_days as u64))
     }
 }
 
@@ -428,6 +450,8 @@ mod tests {
             workers = 4
             compression = "lz4"
             wal_timeout = "2m"
+            hints = "off"
+            prove_days = 3
             "#,
         )
         .unwrap();
@@ -436,6 +460,8 @@ mod tests {
         assert_eq!(settings.backup.workers, 4);
         assert_eq!(settings.backup.uploads, 4);
         assert_eq!(settings.backup.wal_timeout, Duration::from_secs(120));
+        assert_eq!(settings.backup.hints, Hints::Off);
+        assert_eq!(settings.backup.prove_within(), Duration::from_secs(3 * 24 * 3600));
         assert_eq!(settings.source(None).unwrap().as_str(), "orders");
     }
 
@@ -459,6 +485,8 @@ mod tests {
             ("[source.A]\nkind = \"postgres\"\n", "cannot name a source"),
             ("[source.a]\nkind = \"postgres\"\n[source.a]\nkind = \"postgres\"\n", "duplicate key"),
             ("[backup]\nworkers = 0\n", "at least 1"),
+            ("[backup]\nprove_days = 0\n", "at least 1"),
+            ("[backup]\nhints = \"always\"\n", "unknown variant `always`, expected `auto` or `off`"),
             ("[backup]\nworkers = -1\n", "line 2"),
             ("[backup]\ncompression = \"gzip\"\n", "'gzip' is not a compression"),
             ("[backup]\nwal_timeout = \"soon\"\n", "'soon' is not a length of time"),

@@ -48,5 +48,6 @@ pub mod evidence;
 pub use error::VaultError;
 pub use keys::{Recipient, Unlock};
 pub use open::Vault;
+pub use parent::EarlierFile;
 pub use strongroom_codec::compress::Compression;
 pub use strongroom_codec::header::Suite;

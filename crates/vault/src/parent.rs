@@ -1,8 +1,11 @@
 //! What a new point takes over from its parent: the pages that are the same.
 //!
-//! Truth is the fingerprint: every page of the source is read and compared with the fingerprint its parent stored for the
+//! Truth is the fingerprint: a page of the source is read and compared with the fingerprint its parent stored for the
 //! same block. What is the same is referred to where it lies, whoever wrote it; what differs is packed. Nothing is
 //! taken on the word of a modification time or an LSN.
+//!
+//! Pages that the source itself proves unchanged may be **adopted**: referred to without being read. The caller decides
+//! which (docs/decisions/0016); here it is seen to that what is adopted is there, is not too old, and is whole pages.
 //!
 //! **Rolling rebase**: a stretch is stored afresh, and nothing of it taken over, when a restore would have to read more
 //! than twice its pages to get at it, or when a pack it would refer to is older than the limit. So a restore reads at
@@ -16,11 +19,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use strongroom_codec::fingerprint::{Fingerprint, FingerprintKey};
 use strongroom_model::entry::EntryPath;
-use strongroom_model::page::{FRAME_PAGES, Place, Run};
+use strongroom_model::page::{FRAME_PAGES, Place, Run, push_run};
 use strongroom_model::point::PackRef;
 use strongroom_model::{PointId, Timestamp};
 use tokio::runtime::Handle;
@@ -31,41 +35,129 @@ use crate::point::Point;
 /// A committed point whose packs a new one may refer to.
 pub(crate) struct Parent {
     point: Point,
-    maps: HashMap<EntryPath, Vec<Run>>,
+    files: HashMap<EntryPath, KeptFile>,
     began: Timestamp,
     rebase_after: Duration,
+    /// Which of its packs are in the vault in their full size, once that was asked.
+    there: OnceLock<Vec<bool>>,
+}
+
+/// A file as the parent has it.
+struct KeptFile {
+    earlier: EarlierFile,
+    map: Vec<Run>,
+}
+
+/// What an earlier point knows of a file besides its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlierFile {
+    /// Its bytes.
+    pub size: u64,
+    /// Whether pages of it were damaged on the source's disk.
+    pub damaged: bool,
+}
+
+/// What the parent has of a page.
+#[derive(Clone, Copy)]
+enum Had {
+    /// Nothing, or nothing that may be used.
+    Nothing,
+    /// Zeros.
+    Zero,
+    /// A page of this fingerprint, there.
+    Page(Fingerprint, Place),
 }
 
 /// What the parent has of a stretch of one file.
 #[derive(Default)]
 pub(crate) struct Inherited {
     first: u32,
-    pages: Vec<Option<(Fingerprint, Place)>>,
+    pages: Vec<Had>,
+    /// Its pages may be compared, and not referred to: that would cost a restore too much.
+    only_compare: bool,
+}
+
+/// What a page is, compared with the parent's.
+pub(crate) enum Compared {
+    /// The same, and it may be referred to there.
+    Same(Place),
+    /// Another, or there is none to compare it with: `true` if the parent has another.
+    New(bool),
 }
 
 impl Inherited {
-    /// Where the parent has exactly this page of the file, if it has.
-    pub(crate) fn same(&self, at: u32, page: &[u8], key: &FingerprintKey) -> Option<Place> {
-        let slot = at.checked_sub(self.first)?;
-        let (print, place) = self.pages.get(slot as usize).copied().flatten()?;
-        (key.print(page) == print).then_some(place)
+    /// Compares a page with the parent's.
+    pub(crate) fn compare(&self, at: u32, page: &[u8], key: &FingerprintKey) -> Compared {
+        let slot = at.checked_sub(self.first).map(|slot| slot as usize);
+        match slot.and_then(|slot| self.pages.get(slot)).copied().unwrap_or(Had::Nothing) {
+            Had::Nothing => Compared::New(false),
+            Had::Zero => Compared::New(page.iter().any(|byte| *byte != 0)),
+            Had::Page(print, place) => match key.print(page) == print {
+                true if self.only_compare => Compared::New(false),
+                true => Compared::Same(place),
+                false => Compared::New(true),
+            },
+        }
+    }
+
+    /// Appends to `map` where the parent has these pages, unread. `false`, and nothing appended, if they are not all to
+    /// be had.
+    pub(crate) fn adopt(&self, pages: Range<u32>, map: &mut Vec<Run>) -> bool {
+        let Some(slot) = pages.start.checked_sub(self.first).map(|slot| slot as usize) else { return false };
+        let Some(had) = self.pages.get(slot..slot + pages.len()) else { return false };
+        if self.only_compare || had.iter().any(|had| matches!(had, Had::Nothing)) {
+            return false;
+        }
+        for (first, had) in pages.zip(had) {
+            let place = if let Had::Page(_, place) = had { *place } else { Place::Zero };
+            push_run(map, Run { first, count: 1, place });
+        }
+        true
     }
 }
 
 impl Parent {
     /// Reads the page maps of `point`, for a child that began at `began`.
     pub(crate) fn new(point: Point, began: Timestamp, rebase_after: Duration) -> Result<Parent, VaultError> {
-        let mut maps = HashMap::new();
+        let mut files = HashMap::new();
         point.rows(|row| {
-            maps.insert(row.entry.path, row.map);
+            let earlier = EarlierFile { size: row.entry.size(), damaged: !row.damaged.is_empty() };
+            files.insert(row.entry.path, KeptFile { earlier, map: row.map });
             Ok::<(), VaultError>(())
         })?;
-        Ok(Parent { point, maps, began, rebase_after })
+        Ok(Parent { point, files, began, rebase_after, there: OnceLock::new() })
     }
 
     /// The point.
     pub(crate) fn point(&self) -> &Point {
         &self.point
+    }
+
+    /// What it knows of a file, if it has it.
+    pub(crate) fn file(&self, path: &EntryPath) -> Option<EarlierFile> {
+        self.files.get(path).map(|file| file.earlier)
+    }
+
+    /// Takes note of which of its packs are there: without that nothing is adopted.
+    pub(crate) fn note_packs(&self, there: Vec<bool>) {
+        self.there.get_or_init(|| there);
+    }
+
+    /// Where it has these pages of the file, which are referred to without being read; `None` if some are not to be had, or
+    /// lie in a pack that is lost or too old. A whole stretch: what a restore would read for it has been weighed when it was
+    /// stored.
+    pub(crate) fn adopt(&self, path: &EntryPath, pages: Range<u32>) -> Option<Vec<Run>> {
+        let there = self.there.get()?;
+        let runs = self.runs(path, &pages);
+        let usable = |run: &Run| match run.place {
+            Place::Zero => true,
+            Place::Pack { pack, .. } => {
+                there.get(pack as usize).is_some_and(|there| *there)
+                    && !self.is_too_old(path, pages.start, pack)
+            }
+        };
+        let covered: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
+        (covered == pages.len() as u64 && runs.iter().all(usable)).then_some(runs)
     }
 
     /// What may be taken over of these pages of the file. Blocks.
@@ -75,34 +167,44 @@ impl Parent {
         path: &EntryPath,
         pages: Range<u32>,
     ) -> Result<Inherited, VaultError> {
-        let mut inherited = Inherited { first: pages.start, pages: vec![None; pages.len()] };
+        let mut inherited =
+            Inherited { first: pages.start, pages: vec![Had::Nothing; pages.len()], only_compare: false };
+        let mut by_pack = BTreeMap::<u32, Vec<Run>>::new();
+        for run in self.runs(path, &pages) {
+            match run.place {
+                Place::Pack { pack, .. } => by_pack.entry(pack).or_default().push(run),
+                Place::Zero => {
+                    let slot = (run.first - pages.start) as usize;
+                    inherited.pages[slot..slot + run.count as usize].fill(Had::Zero);
+                }
+            }
+        }
         let mut read = 0;
-        for (pack, runs) in self.runs_by_pack(path, &pages) {
+        for (pack, runs) in by_pack {
             if self.is_too_old(path, pages.start, pack) {
                 return Ok(Inherited::default());
             }
             read += self.take_from_pack(runtime, (pack, &runs), &mut inherited)?;
         }
-        let wanted = inherited.pages.iter().flatten().count();
+        let wanted = inherited.pages.iter().filter(|had| matches!(had, Had::Page(..))).count();
         // What lies in a frame or two is cheap however little of it is wanted.
-        if read > 2 * wanted.max(FRAME_PAGES) {
-            return Ok(Inherited::default());
-        }
+        inherited.only_compare = read > 2 * wanted.max(FRAME_PAGES);
         Ok(inherited)
     }
 
-    /// The parent's runs in that stretch, cut to it, by pack.
-    fn runs_by_pack(&self, path: &EntryPath, pages: &Range<u32>) -> BTreeMap<u32, Vec<Run>> {
-        let map = self.maps.get(path).map(Vec::as_slice).unwrap_or_default();
+    /// The parent's runs in that stretch, cut to it.
+    fn runs(&self, path: &EntryPath, pages: &Range<u32>) -> Vec<Run> {
+        let map = self.files.get(path).map(|file| file.map.as_slice()).unwrap_or_default();
         let begin = map.partition_point(|run| run.end() <= pages.start);
-        let mut by_pack = BTreeMap::<u32, Vec<Run>>::new();
-        for run in map[begin..].iter().take_while(|run| run.first < pages.end) {
-            let Place::Pack { pack, page } = run.place else { continue };
+        let cut = |run: &Run| {
             let (first, end) = (run.first.max(pages.start), run.end().min(pages.end));
-            let place = Place::Pack { pack, page: page + (first - run.first) };
-            by_pack.entry(pack).or_default().push(Run { first, count: end - first, place });
-        }
-        by_pack
+            let place = match run.place {
+                Place::Zero => Place::Zero,
+                Place::Pack { pack, page } => Place::Pack { pack, page: page + (first - run.first) },
+            };
+            Run { first, count: end - first, place }
+        };
+        map[begin..].iter().take_while(|run| run.first < pages.end).map(cut).collect()
     }
 
     /// Adds the pages of these runs, with their fingerprints; returns how many pages the frames hold that they lie in.
@@ -132,7 +234,7 @@ impl Parent {
                 let slot = (run.first + offset - inherited.first) as usize;
                 let print = frame.prints.get((page + offset - frame.first_page) as usize);
                 let place = Place::Pack { pack, page: page + offset };
-                inherited.pages[slot] = print.map(|print| (*print, place));
+                inherited.pages[slot] = print.map_or(Had::Nothing, |print| Had::Page(*print, place));
             }
         }
         Ok(read)

@@ -36,16 +36,17 @@ use strongroom_codec::manifest::{ManifestWriter, to_hex};
 use strongroom_codec::pack::{PackScope, PackWriter, pack_header};
 use strongroom_model::entry::EntryPath;
 use strongroom_model::page::{PAGE_SIZE, Run, push_run};
-use strongroom_model::point::{Decision, FileRow, Intent, PackRef, PointFacts, Summary};
+use strongroom_model::point::{Decision, FileRow, Intent, PackRef, PointFacts, Reading, Summary};
 use strongroom_model::{Cx, PointId};
-use strongroom_store::{Body, Key, PutError};
+use strongroom_store::{Body, Head, Key, PutError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::error::{VaultError, damaged, written};
 use crate::layout::{self, PointPart};
 use crate::open::Vault;
-use crate::parent::{Inherited, Parent, compact};
+use crate::parent::{Compared, EarlierFile, Inherited, Parent, compact};
+use crate::point::Point;
 
 /// A pack is closed once it is this long, in bytes (docs/decisions/0001).
 pub const PACK_TARGET: usize = 32 << 20;
@@ -225,7 +226,28 @@ impl Upload {
 
     /// The point whose packs this one refers to, if any.
     pub fn parent(&self) -> Option<&PointId> {
-        self.shared.parent.as_ref().map(|parent| &parent.point().summary().point)
+        self.parent_point().map(|parent| &parent.summary().point)
+    }
+
+    /// The same, open for reading.
+    pub fn parent_point(&self) -> Option<&Point> {
+        self.shared.parent.as_ref().map(Parent::point)
+    }
+
+    /// What the parent knows of a file, if it has it.
+    pub fn earlier(&self, path: &EntryPath) -> Option<EarlierFile> {
+        self.shared.parent.as_ref().and_then(|parent| parent.file(path))
+    }
+
+    /// Makes ready for [`Packer::adopt`]: looks which of the parent's packs are still there. Pages that lie in another are
+    /// not adopted, and so stored again.
+    pub async fn prepare_adoption(&self) -> Result<(), VaultError> {
+        let Some(parent) = &self.shared.parent else { return Ok(()) };
+        let packs = parent.point().packs().all();
+        let there = self.list_packs(packs).await?;
+        let is_there = |pack: &PackRef| self.find_pack(&there, pack).is_ok_and(|found| found == pack.size);
+        parent.note_packs(packs.iter().map(is_there).collect());
+        Ok(())
     }
 
     /// A packer for one worker thread. Its methods block: never call them on an async thread.
@@ -238,7 +260,7 @@ impl Upload {
         self,
         facts: PointFacts,
         mut rows: Vec<FileRow>,
-        damaged_pages: u64,
+        reading: Option<Reading>,
     ) -> Result<Summary, VaultError> {
         let Shared { vault, cx, intent, .. } = &*self.shared;
         let own = self.settle().await?;
@@ -266,7 +288,8 @@ impl Upload {
             bytes: rows.iter().map(|row| row.entry.size()).sum(),
             stored: self.shared.stored.load(Ordering::Relaxed) + manifest_size,
             packs: own.len() as u32,
-            damaged_pages,
+            damaged_pages: rows.iter().map(|row| row.damaged.len() as u64).sum(),
+            reading,
         };
         let decision = Decision::Commit { manifest_hash, manifest_size, summary: Box::new(summary.clone()) };
         self.decide(decision.clone()).await?;
@@ -345,25 +368,36 @@ impl Upload {
 
     /// Reads back that every pack is there in its full size (I1): a store that lost one is found out before commit.
     async fn check_packs(&self, packs: &[PackRef]) -> Result<(), VaultError> {
+        let there = self.list_packs(packs).await?;
+        for pack in packs {
+            let found = self.find_pack(&there, pack)?;
+            if found != pack.size {
+                let why = format!("{} bytes were written and {found} are there", pack.size);
+                let key = layout::pack(&self.shared.intent.source, pack);
+                return Err(damaged(key, self.shared.vault.place(), why));
+            }
+        }
+        Ok(())
+    }
+
+    /// What lies in the folders of these packs' owners, in order of key.
+    async fn list_packs(&self, packs: &[PackRef]) -> Result<Vec<Head>, VaultError> {
         let Shared { vault, intent, .. } = &*self.shared;
         let mut there = Vec::new();
         let owners: BTreeSet<&PointId> = packs.iter().map(|pack| &pack.owner).collect();
         for owner in owners {
             there.extend(vault.list(&layout::packs(&intent.source, owner)).await?);
         }
-        for pack in packs {
-            let key = layout::pack(&intent.source, pack);
-            let found = there.binary_search_by(|head| head.key.cmp(&key)).ok().and_then(|at| there.get(at));
-            match found {
-                Some(head) if head.size == pack.size => {}
-                Some(head) => {
-                    let why = format!("{} bytes were written and {} are there", pack.size, head.size);
-                    return Err(damaged(key, vault.place(), why));
-                }
-                None => return Err(VaultError::Missing { key: key.to_string(), place: vault.place() }),
-            }
-        }
-        Ok(())
+        Ok(there)
+    }
+
+    /// The size in which a pack is there.
+    fn find_pack(&self, there: &[Head], pack: &PackRef) -> Result<u64, VaultError> {
+        let Shared { vault, intent, .. } = &*self.shared;
+        let key = layout::pack(&intent.source, pack);
+        let found = there.binary_search_by(|head| head.key.cmp(&key)).ok().and_then(|at| there.get(at));
+        let missing = || VaultError::Missing { key: key.to_string(), place: vault.place() };
+        found.map(|head| head.size).ok_or_else(missing)
     }
 
     fn write_manifest(
@@ -409,20 +443,44 @@ impl Packer {
         Ok(())
     }
 
-    /// Adds pages of manifest row `file` from page `first` on, and appends to `map` where they are or will be. Blocks
-    /// while the store is busy with earlier packs. Fails as soon as any upload failed.
-    pub fn add(&mut self, file: u32, first: u32, pages: &[u8], map: &mut Vec<Run>) -> Result<(), VaultError> {
-        let mut packed = 0;
+    /// Where the parent has these pages of the file, which are not read: to be asked for a stretch as [`Packer::expect`] is
+    /// told of them, all of whose pages the source proves unchanged. `None` if they must be read.
+    pub fn adopt(&self, path: &EntryPath, pages: Range<u32>) -> Option<Vec<Run>> {
+        self.shared.parent.as_ref().and_then(|parent| parent.adopt(path, pages))
+    }
+
+    /// Appends to `map` where the parent has these of the expected pages, which are not read. `false`, and nothing appended,
+    /// if they must be.
+    pub fn adopt_some(&self, pages: Range<u32>, map: &mut Vec<Run>) -> bool {
+        self.inherited.adopt(pages, map)
+    }
+
+    /// Adds pages of manifest row `file` from page `first` on, and appends to `map` where they are or will be. Returns
+    /// those that the parent has otherwise. Blocks while the store is busy with earlier packs. Fails as soon as any
+    /// upload failed.
+    pub fn add(
+        &mut self,
+        file: u32,
+        first: u32,
+        pages: &[u8],
+        map: &mut Vec<Run>,
+    ) -> Result<Vec<u32>, VaultError> {
+        let (mut packed, mut changed) = (0, Vec::new());
         for (slot, page) in pages.chunks(PAGE_SIZE).enumerate() {
             let at = first + slot as u32;
-            if let Some(place) = self.inherited.same(at, page, &self.shared.vault.fingerprints) {
-                let start = slot * PAGE_SIZE;
-                self.pack(file, first + (packed / PAGE_SIZE) as u32, &pages[packed..start], map)?;
-                push_run(map, Run { first: at, count: 1, place });
-                packed = start + page.len();
+            match self.inherited.compare(at, page, &self.shared.vault.fingerprints) {
+                Compared::Same(place) => {
+                    let start = slot * PAGE_SIZE;
+                    self.pack(file, first + (packed / PAGE_SIZE) as u32, &pages[packed..start], map)?;
+                    push_run(map, Run { first: at, count: 1, place });
+                    packed = start + page.len();
+                }
+                Compared::New(true) => changed.push(at),
+                Compared::New(false) => {}
             }
         }
-        self.pack(file, first + (packed / PAGE_SIZE) as u32, &pages[packed..], map)
+        self.pack(file, first + (packed / PAGE_SIZE) as u32, &pages[packed..], map)?;
+        Ok(changed)
     }
 
     fn pack(&mut self, file: u32, first: u32, pages: &[u8], map: &mut Vec<Run>) -> Result<(), VaultError> {

@@ -11,7 +11,7 @@ use strongroom_model::tail::Stretch;
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
 use strongroom_model::{Cx, PointId, SegmentSize, SourceName, SystemId, Timeline, WalFile, WalSegment};
 use strongroom_ops::OpsError;
-use strongroom_ops::backup::{BackupRequest, backup};
+use strongroom_ops::backup::{BackupRequest, Trust, backup};
 use strongroom_ops::hand::Hand;
 use strongroom_ops::lineage::NewLineage;
 use strongroom_ops::restore::{RestoreOptions, Restored};
@@ -68,6 +68,7 @@ pub fn request() -> BackupRequest {
         workers: 1,
         upload: UploadOptions { uploads: 1, ..UploadOptions::default() },
         afresh: false,
+        trust: Trust::ProvenWithin(Duration::from_secs(7 * 24 * 3600)),
         fast: true,
         journal_timeout: Duration::ZERO,
         new_lineage: NewLineage::Refuse,

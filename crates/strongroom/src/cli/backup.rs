@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use strongroom_engine::Engine;
-use strongroom_model::point::Summary;
+use strongroom_model::point::{Reading, Summary};
 use strongroom_model::time::human_duration;
 use strongroom_model::{ByteSize, SourceName};
-use strongroom_ops::backup::{BackupRequest, backup};
+use strongroom_ops::backup::{BackupRequest, Trust, backup};
 use strongroom_ops::copy_points::{Choice, CopyRequest, copy};
 use strongroom_ops::lineage::NewLineage;
 use strongroom_vault::copy::CopyOptions;
@@ -18,7 +18,7 @@ use strongroom_vault::{Compression, Vault, VaultError};
 use crate::context::{Context, called};
 use crate::failure::{Code, Failure};
 use crate::output::Outcome;
-use crate::settings::parse_duration;
+use crate::settings::{BackupSettings, Hints, parse_duration};
 use crate::surroundings;
 
 /// Vaults that get the point, and names of those that do not, with the reason.
@@ -28,12 +28,15 @@ type Followers = (Vec<Arc<Vault>>, Vec<(String, String)>);
 #[derive(clap::Args)]
 #[command(after_help = "\
 The point is complete when the command succeeds: all pages, and all WAL they need, are durably in the vault.
-Every page is read; only those that differ from the newest point's are stored. Each point restores on its own.
+Only pages that differ from the newest point's are stored. Each point restores on its own.
+Where PostgreSQL 17 or later summarises its WAL (summarize_wal = on), pages that it proves unchanged are not read,
+but for a share that goes round every prove_days (7): a summary that is wrong is found, and everything is read then.
 Stopped or killed at any moment it leaves the vault as it was.
 
 Examples:
   strongroom backup orders
   strongroom backup orders --workers 8 --compression zstd:3
+  strongroom backup orders --full                (read and compare every page, store what changed)
   strongroom backup orders --new-lineage         (after pg_upgrade)")]
 pub struct Arguments {
     /// The source; may be left out if there is only one
@@ -59,6 +62,12 @@ pub struct Arguments {
     /// Store every page, even those that earlier points have: this point shares nothing with them
     #[arg(long)]
     afresh: bool,
+    /// Read every page, also those that the server says did not change, and hold its word against them
+    #[arg(long, conflicts_with_all = ["afresh", "no_hints"])]
+    full: bool,
+    /// Do not ask the server which pages changed: read every page
+    #[arg(long)]
+    no_hints: bool,
     /// Only look at the source and say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -111,7 +120,8 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         json["vaults"] = json!(places);
         json["missed"] = missed.collect();
     }
-    let code = match (summary.damaged_pages > 0, missed.is_empty()) {
+    let contradicted = summary.reading.as_ref().is_some_and(|reading| reading.contradicted > 0);
+    let code = match (summary.damaged_pages > 0 || contradicted, missed.is_empty()) {
         (true, _) => Code::Problems,
         (false, false) => Code::Incomplete,
         (false, true) => Code::Ok,
@@ -132,6 +142,7 @@ fn request(context: &Context, arguments: &Arguments) -> Result<BackupRequest, Fa
         workers: arguments.workers.unwrap_or(defaults.workers).max(1),
         upload,
         afresh: arguments.afresh,
+        trust: trust(arguments, defaults),
         fast: !arguments.spread,
         journal_timeout: arguments.wal_timeout.unwrap_or(defaults.wal_timeout),
         new_lineage: if arguments.new_lineage { NewLineage::Accept } else { NewLineage::Refuse },
@@ -141,18 +152,36 @@ fn request(context: &Context, arguments: &Arguments) -> Result<BackupRequest, Fa
     })
 }
 
+/// What the command line says about hints, or else the settings.
+fn trust(arguments: &Arguments, defaults: &BackupSettings) -> Trust {
+    match defaults.hints {
+        _ if arguments.no_hints => Trust::Nothing,
+        _ if arguments.full => Trust::Checked,
+        Hints::Off => Trust::Nothing,
+        Hints::Auto => Trust::ProvenWithin(defaults.prove_within()),
+    }
+}
+
 fn describe(summary: &Summary, took: Duration) -> String {
     let rate = ByteSize((summary.bytes as f64 / took.as_secs_f64().max(0.001)) as u64);
     let mut text = format!(
-        "recovery point {} of {}\n{} in {} entries, {} stored, in {} ({rate}/s)\nrestores to {} and later",
+        "recovery point {} of {}\n{} in {} entries, {} stored, in {} ({rate}/s)\n",
         summary.point,
         summary.source,
         ByteSize(summary.bytes),
         summary.entries,
         ByteSize(summary.stored),
         human_duration(took),
-        summary.stopped_at,
     );
+    text.extend(summary.reading.as_ref().map(|reading| describe_reading(reading) + "\n"));
+    text.push_str(&format!("restores to {} and later", summary.stopped_at));
+    if let Some(reading) = summary.reading.as_ref().filter(|reading| reading.contradicted > 0) {
+        text.push_str(&format!(
+            "\nwarning: {} pages changed of which the server's WAL summaries know nothing: this point is sound, for every page \
+             was read; earlier ones may hold stale pages: keep some from before summarize_wal was switched on, and set hints = \"off\"",
+            reading.contradicted
+        ));
+    }
     if summary.damaged_pages > 0 {
         text.push_str(&format!(
             "\nwarning: {} pages are damaged on the source's own disk; `strongroom show {}` names them",
@@ -160,6 +189,20 @@ fn describe(summary: &Summary, took: Duration) -> String {
         ));
     }
     text
+}
+
+/// How much was read, in one line.
+pub fn describe_reading(reading: &Reading) -> String {
+    let Reading { read, adopted, proven, contradicted: _, no_record } = reading;
+    match no_record {
+        Some(why) => format!("{} read, which is all: {why}", ByteSize(*read)),
+        None => format!(
+            "{} read, {} of it unchanged and read to prove that; {} taken over unread",
+            ByteSize(*read),
+            ByteSize(*proven),
+            ByteSize(*adopted)
+        ),
+    }
 }
 
 /// The further vaults that get this point, and those that cannot be asked, with the reason.

@@ -7,6 +7,7 @@ use strongroom_ops::OpsError;
 use strongroom_ops::keeping::{Kept, kept};
 use strongroom_ops::list::{PointView, show};
 
+use crate::cli::backup::describe_reading;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::{Outcome, tinted};
@@ -35,6 +36,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         ("timeline", summary.journal.timeline.to_string()),
         ("needs WAL", format!("{} to {}", view.wal.0, view.wal.1)),
     ];
+    lines.extend(summary.reading.as_ref().map(|reading| ("read", describe_reading(reading))));
     for (path, pages) in &view.damaged {
         lines.push((
             "damaged",

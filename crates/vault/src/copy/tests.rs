@@ -97,7 +97,7 @@ async fn point(cx: &Cx, vault: &Arc<Vault>) -> PointId {
         journal,
         engine_facts: serde_json::Value::Null,
     };
-    upload.commit(facts, vec![row], 0).await.unwrap();
+    upload.commit(facts, vec![row], None).await.unwrap();
     id
 }
 
