@@ -1,5 +1,5 @@
 //! Fuzzes what reads PostgreSQL's own files, and what a server or a bucket says: control file, labels, histories, WAL, pages,
-//! relations' names, connection strings, lifecycle rules.
+//! archives, relations' names, connection strings, lifecycle rules.
 //!
 //! ```text
 //! cargo +nightly fuzz run server -- -malloc_limit_mb=256
@@ -7,6 +7,7 @@
 
 #![no_main]
 
+use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use strongroom_model::entry::EntryPath;
 use strongroom_model::history::TimelineHistory;
@@ -17,13 +18,14 @@ use strongroom_postgres::control::{Control, poisoned};
 use strongroom_postgres::label::BackupLabel;
 use strongroom_postgres::page::judge;
 use strongroom_postgres::relation::RelationFile;
+use strongroom_postgres::ustar::Members;
 use strongroom_postgres::wal::{check_segment, commit_times, read_header};
 use strongroom_store::lifecycle::take_apart;
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, data)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(data);
-    match choice % 10 {
+    match choice % 11 {
         0 => drop((Control::parse(data), poisoned(data))),
         1 => drop(BackupLabel::parse(&text)),
         2 => drop(TimelineHistory::parse(Timeline::FIRST, &text)),
@@ -45,6 +47,11 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         8 => drop(Conninfo::read(&text, &|_| None)),
+        9 => {
+            let (mut members, mut bytes) = (Members::default(), Bytes::copy_from_slice(data));
+            while let Ok(Some(_)) = members.next(&mut bytes) {}
+            drop(members.finish());
+        }
         _ => drop(take_apart(Some(&text), "prod")),
     }
 });

@@ -282,6 +282,20 @@ mod tests {
     }
 
     #[test]
+    fn pages_that_were_sent_are_checked_as_those_that_are_read() {
+        let checksums = Checksums { start: START, blocks_per_file: 131_072 };
+        let pages = [page(0, Lsn(7)), page(7, Lsn(7)), page(8, Lsn(START.0 + 1)), page(3, Lsn(7))].concat();
+        let damaged = |path: &str, first| checksums.damaged(&EntryPath::new(path).unwrap(), first, &pages);
+        // The third was written after the start.
+        assert_eq!(damaged("base/5/16384", 0), [1]);
+        assert_eq!(damaged("base/5/16384.1", 0), [0, 1, 3]);
+        assert_eq!(damaged("base/5/16384", 6), [6, 9]);
+        assert_eq!(damaged("pg_xact/0000", 0), [0; 0]);
+        let short = &pages[..PAGE_SIZE + 9];
+        assert_eq!(checksums.damaged(&EntryPath::new("base/5/16384").unwrap(), 0, short), [0; 0]);
+    }
+
+    #[test]
     fn blocks_are_counted_over_all_files_of_a_relation_and_others_are_not_checked() {
         let second = page(131_072, Lsn(7));
         for (name, damaged) in [

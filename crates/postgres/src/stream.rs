@@ -24,8 +24,8 @@ use bytes::{Bytes, BytesMut};
 use strongroom_engine::{
     EngineError, LateFile, PageCheck, Sent, Session, StartOptions, Started, Stopped, StreamSession,
 };
+use strongroom_model::Cx;
 use strongroom_model::entry::{Entry, EntryKind, EntryPath, Owner, PathError};
-use strongroom_model::{Cx, Lsn};
 
 use crate::connect::{Client, connect};
 use crate::conninfo::Conninfo;
@@ -319,7 +319,7 @@ fn expect_late(
         .map_err(|error| overtaken(format!("end the backup at {place}: {error}")))?;
     let Control { system_id, redo, timeline, .. } = control;
     let expected = (server.system_id, started.timeline);
-    if (system_id, timeline) != expected || redo < Lsn(started.lsn.0) {
+    if (system_id, timeline) != expected || redo < started.lsn {
         return Err(overtaken(format!(
             "end the backup at {place}: its control file is of system {system_id}, timeline {timeline} and {redo}, and not of what was begun"
         )));

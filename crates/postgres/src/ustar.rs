@@ -82,7 +82,7 @@ pub enum MemberKind {
 /// A member's header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its path, without a slash at the end.
+    /// Its path, without `./` at its beginning and a slash at its end.
     pub name: Vec<u8>,
     /// What it is.
     pub kind: MemberKind,
@@ -180,6 +180,10 @@ fn read_header(header: &[u8]) -> Result<Member, UstarError> {
     }
     while name.ends_with(b"/") {
         name.pop();
+    }
+    // One folder is written that way: `./pg_wal/archive_status`.
+    if name.starts_with(b"./") {
+        name.drain(..2);
     }
     let shown = || String::from_utf8_lossy(&name).into_owned();
     let number = |place, what| {

@@ -104,6 +104,17 @@ fn only_what_a_restored_server_needs_is_listed() {
         assert!(paths(&listing).contains(&name), "{name} itself is kept");
     }
     assert_eq!(listing.notes, []);
+    // What a server sends is judged by the same rules; unlogged relations it leaves out itself.
+    let is_left_out = |path: &&str| leaves_out(&EntryPath::new(*path).unwrap(), Major::new(15).unwrap());
+    assert_eq!(kept.iter().find(|path| is_left_out(path)), None);
+    let listed = left_out.iter().filter(|path| !is_left_out(path)).collect::<Vec<_>>();
+    assert_eq!(
+        listed,
+        ["base/5/700", "base/5/700.3", "base/5/700_fsm", "base/5/700_vm"].iter().collect::<Vec<_>>()
+    );
+    assert!(
+        !EMPTIED.iter().any(|folder| leaves_out(&EntryPath::new(*folder).unwrap(), Major::new(15).unwrap()))
+    );
 }
 
 #[test]

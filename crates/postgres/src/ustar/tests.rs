@@ -57,7 +57,7 @@ fn read(archive: &[u8], lengths: &[usize]) -> Result<Vec<(Member, Vec<u8>)>, Ust
 fn archive() -> Vec<u8> {
     [
         member("backup_label", b"START WAL LOCATION"),
-        header("base/", b'5', 0),
+        header("./base/", b'5', 0),
         member("base/1", &[7; 8192]),
         member("empty", b""),
         member("odd \u{f6}", &[9; 513]),
