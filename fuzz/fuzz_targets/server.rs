@@ -1,5 +1,6 @@
-//! Fuzzes what reads PostgreSQL's own files, and what a server or a bucket says: control file, labels, histories, WAL, pages,
-//! archives, relations' names, connection strings, lifecycle rules.
+//! Fuzzes what reads PostgreSQL's own files, and what a server or a bucket says: control file, labels, histories, WAL and its
+//! summaries (as they are, and behind a checksum that is right), pages, archives, relations' names, connection strings,
+//! lifecycle rules.
 //!
 //! ```text
 //! cargo +nightly fuzz run server -- -malloc_limit_mb=256
@@ -19,13 +20,14 @@ use strongroom_postgres::label::BackupLabel;
 use strongroom_postgres::page::judge;
 use strongroom_postgres::relation::RelationFile;
 use strongroom_postgres::ustar::Members;
+use strongroom_postgres::wal_summary::{ChangedBlocks, SummaryName};
 use strongroom_postgres::wal::{check_segment, commit_times, read_header};
 use strongroom_store::lifecycle::take_apart;
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, data)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(data);
-    match choice % 11 {
+    match choice % 13 {
         0 => drop((Control::parse(data), poisoned(data))),
         1 => drop(BackupLabel::parse(&text)),
         2 => drop(TimelineHistory::parse(Timeline::FIRST, &text)),
@@ -46,8 +48,15 @@ fuzz_target!(|data: &[u8]| {
                 RelationFile::at(&path);
             }
         }
-        8 => drop(Conninfo::read(&text, &|_| None)),
+        8 => drop((ChangedBlocks::default().add(data), SummaryName::parse(data))),
         9 => {
+            let front = 0x652b_137b_u32.to_le_bytes();
+            let content = [&front[..], data].concat();
+            let sum = crc32c::crc32c(&content).to_le_bytes();
+            drop(ChangedBlocks::default().add(&[&content[..], &sum].concat()));
+        }
+        10 => drop(Conninfo::read(&text, &|_| None)),
+        11 => {
             let (mut members, mut bytes) = (Members::default(), Bytes::copy_from_slice(data));
             while let Ok(Some(_)) = members.next(&mut bytes) {}
             drop(members.finish());

@@ -359,16 +359,16 @@ impl Copier<'_> {
     }
 
     /// Holds what was read against the record: of `new`, the pages that are not the parent's, all should be among `changed`.
-    /// A damaged page is the disk's fault.
+    /// A damaged page is the disk's fault, and one that is read in part is being cut off.
     fn compare(&mut self, first: u32, read: &PageRead, new: &[u32], changed: &[u32]) {
         let Some(record) = &self.work.record else { return };
         let end = first + (read.bytes / PAGE_SIZE) as u32;
         let named =
             changed.partition_point(|page| *page < end) - changed.partition_point(|page| *page < first);
         self.part.reading.proven += (u64::from(end - first) - named as u64) * PAGE_SIZE as u64;
-        for page in new {
+        for page in new.iter().filter(|page| **page < end) {
             let start = (page - first) as usize * PAGE_SIZE;
-            let content = &self.buffer[start..read.bytes.min(start + PAGE_SIZE)];
+            let content = &self.buffer[start..start + PAGE_SIZE];
             let expected = changed.binary_search(page).is_ok() || read.damaged.contains(page);
             if expected || !record.changed.is_contradicted_by(content) {
                 continue;

@@ -101,6 +101,7 @@ pub fn advise(server: &PostgresInspection, wanted: &Wanted) -> Vec<Advice> {
     found.extend([archive_timeout(server), archiving(server)]);
     found.extend([full_page_writes(server), fsync(server), data_checksums(server)]);
     found.extend([wal_compression(server), wal_senders(server)]);
+    found.extend(summarize_wal(server));
     found.extend([backup_rights(server), further_rights(server), settings_right(server)]);
     found.extend(server.tablespaces.iter().filter_map(|tablespace| inside(server, tablespace)));
     found.push(clocks(server));
@@ -378,6 +379,20 @@ fn wal_compression(server: &PostgresInspection) -> Advice {
         advice.mend = Some(set(server, CHECK, if server.major.number() < 15 { "on" } else { "lz4" }));
     }
     advice
+}
+
+/// Worth a word where a backup would use it.
+fn summarize_wal(server: &PostgresInspection) -> Option<Advice> {
+    const CHECK: &str = "summarize_wal";
+    if !server.major.believes_summaries(server.version_num) {
+        return None;
+    }
+    let mut advice = ok(CHECK, shown(server, CHECK));
+    if server.is_off(CHECK) {
+        advice.found = "off: backups would not have to read what did not change with it".into();
+        advice.mend = Some(set(server, CHECK, "on"));
+    }
+    Some(advice)
 }
 
 fn wal_senders(server: &PostgresInspection) -> Advice {

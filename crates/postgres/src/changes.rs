@@ -34,8 +34,8 @@ use crate::page;
 use crate::relation::{Fork, Relation};
 use crate::wal_summary::{ChangedBlocks, SummaryError, SummaryName};
 
-/// Bytes of a summary that are read at most: one of a checkpoint in which a terabyte changed has far less.
-const LONGEST: u64 = 256 << 20;
+/// Bytes of a summary that are read at most, before any page is: half of it names 128 GiB of scattered pages.
+const LONGEST: u64 = 64 << 20;
 
 /// Why summaries cannot be used.
 #[derive(Debug, thiserror::Error)]

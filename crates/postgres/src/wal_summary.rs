@@ -173,8 +173,9 @@ pub fn read_summary(content: &[u8], mut each: impl FnMut(Entry<'_>)) -> Result<(
     }
 }
 
-/// Bytes that a record of changed blocks may take up. What goes beyond is remembered as "all of that relation".
-const ROOM: usize = 64 << 20;
+/// Bytes that a record of changed blocks may take up: 64 GiB of scattered pages, or 1 TiB side by side. What goes beyond is
+/// remembered as "all of that relation".
+const ROOM: usize = 16 << 20;
 
 /// The main forks' blocks that any of several summaries names.
 #[derive(Debug)]

@@ -225,3 +225,67 @@ async fn files_come_and_go_grow_and_shrink_beside_a_record() {
     let (cx, point) = take_at(&vault, &third, 3, SELDOM).await;
     assert_eq!(restore(&cx, &vault, &point).await.unwrap(), third.expected());
 }
+
+/// Draws what becomes of the files until the next point.
+fn draw(chance: &Cx, files: &mut Files) {
+    let below = |limit: usize| u64::from_le_bytes(chance.random()) as usize % limit.max(1);
+    for _ in 0..1 + below(6) {
+        let path = format!("file{:03}", below(6));
+        let file = files.entry(path.clone()).or_default();
+        let page = below(file.len() / PAGE + 1) * PAGE;
+        match below(7) {
+            0 => file.truncate(below(file.len() + 1)),
+            1 => file.extend(chance.random::<32>().repeat(below(20 * PAGE) / 32)),
+            2 => file.extend(vec![0; below(20 * PAGE)]),
+            3 => drop(files.remove(&path)),
+            4 => file.iter_mut().skip(page).take(PAGE).for_each(|byte| *byte = 0),
+            5 => file.iter_mut().skip(page).take(below(40) * PAGE).for_each(|byte| *byte ^= 0x5a),
+            _ => file.iter_mut().skip(page).take(1).for_each(|byte| *byte = byte.wrapping_add(1)),
+        }
+    }
+}
+
+/// Whether these are the source's files. Of one that shrank while it was copied, what lies behind its new end is the journal's
+/// business: it may be there as it was, or be zeros, or be cut off.
+fn is_as_copied(mut restored: Files, engine: &ToyEngine) -> bool {
+    let mut expected = engine.expected();
+    for path in engine.shrinking.keys() {
+        let (Some(found), Some(shrunk)) = (restored.remove(path), expected.remove(path)) else { continue };
+        let was = &engine.files[path];
+        let behind = shrunk.len()..found.len();
+        let fits = found.starts_with(&shrunk)
+            && behind.clone().all(|at| found[at] == 0 || was.get(at) == Some(&found[at]));
+        if !fits {
+            return false;
+        }
+    }
+    restored == expected
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chains_of_points_with_a_truthful_record_restore_as_the_source_was() {
+    let mut adopted = 0;
+    for seed in 0..30 {
+        let ((vault, _), chance) = (vault(100 + seed).await, surroundings(200 + seed));
+        let mut engine = ToyEngine::new(42, files(6));
+        for hour in 0..12 {
+            let [often, odd, shrinks] = chance.random::<3>();
+            let trust = if often < 64 { Trust::ProvenWithin(DAY) } else { SELDOM };
+            if shrinks < 64 {
+                let path = format!("file{:03}", odd % 6);
+                let size = engine.files.get(&path).map_or(0, |file| file.len() * usize::from(odd) / 256);
+                engine.shrinking.insert(path, size);
+            }
+            let (cx, point) = take_at(&vault, &engine, hour, trust).await;
+            adopted += reading(&point).adopted;
+            assert_eq!(reading(&point).contradicted, 0, "seed {seed}, point {hour}");
+            let restored = restore(&cx, &vault, &point).await.unwrap();
+            assert!(is_as_copied(restored, &engine), "seed {seed}, point {hour}");
+            engine.shrinking.clear();
+            let mut files = engine.files.clone();
+            draw(&chance, &mut files);
+            engine = engine.later(files);
+        }
+    }
+    assert!(adopted > 100 << 20, "{adopted} bytes were taken over in all");
+}

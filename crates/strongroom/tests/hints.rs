@@ -20,6 +20,14 @@ const TABLES: &str = "
 create extension pg_visibility;
 create table t (id int primary key, v text);
 insert into t select n, repeat(md5(n::text), 4) from generate_series(1, 20000) n;
+create table z (id int, v text);
+create table like_z (id int, v text);
+copy like_z from program 'seq 1 3000 | sed s/$/,regrown/' with (format csv);
+do $$ begin
+  while pg_relation_size('z') < pg_relation_size('like_z') loop
+    insert into z select n, repeat('z', 900) from generate_series(1, 8) n;
+  end loop;
+end $$;
 create table still as select n as id, repeat(md5(n::text), 8) as v from generate_series(1, 30000) n;
 create index on still (id);
 vacuum (analyze) t, still;
@@ -84,13 +92,17 @@ fn restored(site: &Site, point: &str, name: &str) -> Cluster {
 }
 
 /// What broke others, one after the other on one server, with a point after each.
-const STEPS: [(&str, &str); 12] = [
+const STEPS: [(&str, &str); 13] = [
     ("nothing", "select 1"),
     ("scattered updates", "update t set v = v || 'x' where id % 97 = 0"),
     (
+        "truncated by vacuum and regrown with COPY to the same size, the last pages zero and not in WAL",
+        "delete from z; vacuum (truncate true) z; copy z from program 'seq 1 3000 | sed s/$/,regrown/' with (format csv)",
+    ),
+    (
         "truncated by vacuum and regrown with COPY",
         "delete from t where id > 3000; vacuum (truncate true) t;
-         copy t from program 'seq 3001 25000 | sed s/$/,regrown/' with (format csv)",
+         copy t from program 'seq 3001 90000 | sed s/$/,regrown/' with (format csv)",
     ),
     (
         "truncated and regrown with COPY in one transaction",
@@ -104,22 +116,37 @@ const STEPS: [(&str, &str); 12] = [
          alter table u set unlogged; update u set v = 'lost'; checkpoint",
     ),
     (
-        "a database made by file copy",
-        "create database one template template0 strategy file_copy;
+        "databases made by file copy",
+        "create tablespace spot location '';
+         create database one template template0 strategy file_copy;
          create database seven oid 77777 template template0 strategy file_copy",
     ),
     (
-        "a database's number that comes back",
-        "alter database seven rename to eight; create database nine template eight strategy file_copy;
-         drop database eight; create database seven oid 77777 template nine strategy file_copy; drop database nine",
+        "a database that moved away, changed there, and came back: its files again, and no WAL of them",
+        "alter database one set tablespace spot;
+         \\connect one
+         create table o as select generate_series(1, 999) as n; comment on table o is 'elsewhere';
+         \\connect postgres
+         alter database one set tablespace pg_default",
     ),
     (
-        "a database that moved away and back",
-        "create tablespace spot location ''; alter database one set tablespace spot; checkpoint",
+        "a database's number that comes back with another's files",
+        "create database nine template seven strategy file_copy;
+         \\connect nine
+         create table s as select generate_series(1, 999) as n;
+         \\connect postgres
+         drop database seven; create database seven oid 77777 template nine strategy file_copy; drop database nine",
     ),
-    ("and back", "alter database one set tablespace pg_default"),
     ("hint bits only", "select count(*) from t; select count(*) from still; checkpoint"),
+    ("nothing once more", "select 1"),
 ];
+
+/// Whether the server's file of `z` has at its end pages of zeros, as many as are needed for what it is to show.
+fn ends_in_zeros(site: &Site) -> bool {
+    let path = site.cluster.sql("select pg_relation_filepath('z')").unwrap();
+    let file = std::fs::read(site.cluster.data().join(path)).unwrap();
+    file[file.len() - 8192..].iter().all(|byte| *byte == 0)
+}
 
 #[test]
 fn behaviours_27_and_17_what_broke_others_is_restored_as_the_server_has_it() {
@@ -129,23 +156,12 @@ fn behaviours_27_and_17_what_broke_others_is_restored_as_the_server_has_it() {
     let mut points = Vec::new();
     for (what, sql) in STEPS {
         site.cluster.sql(sql).unwrap();
-        match what {
-            // In these databases something must differ from what was at the same path before.
-            "a database's number that comes back" => {
-                site.cluster
-                    .sql_in("seven", "create table s as select generate_series(1, 999) as n")
-                    .unwrap();
-            }
-            "a database that moved away and back" => {
-                site.cluster.sql_in("one", "create table o as select generate_series(1, 999) as n").unwrap();
-            }
-            _ => {}
-        }
+        assert!(!what.contains("last pages zero") || ends_in_zeros(&site), "the step shows nothing");
         site.cluster.sql("checkpoint").unwrap();
         let now = contents(&site.cluster);
         points.push((what, take_and_check(&site, what), now));
     }
-    for number in [3, 4, 8, 11] {
+    for number in [2, 4, 10, 12] {
         let (what, point, then) = &points[number];
         let cluster = restored(&site, point, &format!("restored-{number}"));
         assert_eq!(&contents(&cluster), then, "{what}");
@@ -212,17 +228,13 @@ fn behaviour_27b_after_each_of_two_promotions_everything_is_read() {
 fn behaviour_27a_after_a_time_of_minimal_wal_everything_is_read() {
     let Some(mut site) = site(true) else { return };
     take(&site, &[]);
-    let restart = |site: &mut Site, settings: &str| {
-        site.cluster.configure(settings).unwrap();
-        site.cluster.stop("fast").unwrap();
-        site.cluster.start().unwrap();
-        site.configure("strongroom.toml", &site.cluster);
-    };
-    restart(&mut site, "wal_level = minimal\nmax_wal_senders = 0\nsummarize_wal = off\narchive_mode = off");
+    let minimal = "wal_level = minimal\nmax_wal_senders = 0\nsummarize_wal = off\narchive_mode = off";
+    restart(&mut site, |cluster| cluster.configure(minimal).unwrap());
     site.cluster
         .sql("begin; truncate t; insert into t select n, 'bare' from generate_series(1, 5000) n; commit")
         .unwrap();
-    restart(&mut site, "wal_level = replica\nmax_wal_senders = 4\nsummarize_wal = on\narchive_mode = on");
+    let replica = "wal_level = replica\nmax_wal_senders = 4\nsummarize_wal = on\narchive_mode = on";
+    restart(&mut site, |cluster| cluster.configure(replica).unwrap());
     let point = take(&site, &[]);
     assert!(reason(&point).starts_with("there are no WAL summaries from "), "{point}");
     assert_eq!(bytes(&point, "adopted"), 0);
@@ -233,10 +245,18 @@ fn behaviour_27a_after_a_time_of_minimal_wal_everything_is_read() {
     sound(cluster);
 }
 
+/// Stops the server, does something to it, and starts it again.
+fn restart(site: &mut Site, between: impl FnOnce(&Cluster)) {
+    site.cluster.stop("fast").unwrap();
+    between(&site.cluster);
+    site.cluster.start().unwrap();
+    site.configure("strongroom.toml", &site.cluster);
+}
+
 #[test]
-fn behaviour_17_under_load_while_relations_come_go_and_shrink() {
-    let Some(site) = site(true) else { return };
-    let load = site.load(2);
+fn behaviour_17_under_load_while_relations_come_go_and_shrink_and_the_server_crashes() {
+    let Some(mut site) = site(true) else { return };
+    let mut load = site.load(2);
     take(&site, &[]);
     for round in 0..4 {
         let mut backup = site.command(&["backup"]).stdout(std::process::Stdio::null()).spawn().unwrap();
@@ -252,9 +272,14 @@ fn behaviour_17_under_load_while_relations_come_go_and_shrink() {
     }
     let point = take(&site, &[]);
     assert!(reason(&point).is_empty() && bytes(&point, "adopted") > 1 << 20, "{point}");
-    site.quiet(load);
+    site.cluster.kill().unwrap();
+    load.kill().unwrap();
+    load.wait().unwrap();
+    site.cluster.start().unwrap();
+    site.configure("strongroom.toml", &site.cluster);
+    let point = take_and_check(&site, "after a crash");
     site.ship(&site.cluster);
-    let cluster = site.restore("restored", &["--point", point["point"].as_str().unwrap(), "--no-archiving"]);
+    let cluster = site.restore("restored", &["--point", &point, "--no-archiving"]);
     assert_eq!(contents(&cluster), contents(&site.cluster));
     sound(cluster);
 }
@@ -313,8 +338,8 @@ fn a_summary_says_what_the_server_says_it_does() {
 }
 
 #[test]
-fn summaries_that_are_missing_or_damaged_are_not_believed() {
-    let Some(site) = site(true) else { return };
+fn summaries_that_are_missing_or_damaged_and_servers_that_changed_are_not_believed() {
+    let Some(mut site) = site(true) else { return };
     take(&site, &[]);
     change_and_summarise(&site);
     let (_, last) = summaries(&site).pop().unwrap();
@@ -331,6 +356,15 @@ fn summaries_that_are_missing_or_damaged_are_not_believed() {
     for flag in ["--no-hints", "--afresh"] {
         let point = take(&site, &[flag]);
         assert!(!reason(&point).is_empty() && bytes(&point, "adopted") == 0, "{point}");
+    }
+    let checksums = |cluster: &Cluster, how: &str| {
+        let data = cluster.binaries().inside(cluster.data());
+        cluster.run("pg_checksums", &[how.as_ref(), "-D".as_ref(), data.as_os_str()]).unwrap();
+    };
+    for how in ["--disable", "--enable"] {
+        restart(&mut site, |cluster| checksums(cluster, how));
+        let point = take(&site, &[]);
+        assert!(reason(&point).starts_with("page checksums were switched on or off after "), "{point}");
     }
     site.cluster.sql("alter system set summarize_wal = off; select pg_reload_conf()").unwrap();
     until("the setting", || site.cluster.sql("show summarize_wal").unwrap() == "off");

@@ -20,6 +20,7 @@ fn good() -> PostgresInspection {
         ("fsync", "on"),
         ("full_page_writes", "on"),
         ("max_wal_senders", "10"),
+        ("summarize_wal", "on"),
         ("wal_compression", "lz4"),
         ("wal_level", "replica"),
     ];

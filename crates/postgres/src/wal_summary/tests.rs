@@ -1,3 +1,5 @@
+//! Summaries written here and read back, and none that is written otherwise.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -159,12 +159,12 @@ fn request(context: &Context, arguments: &Arguments) -> Result<BackupRequest, Fa
     })
 }
 
-/// What the command line says about hints, or else the settings.
+/// What command line and settings say about hints.
 fn trust(arguments: &Arguments, defaults: &BackupSettings) -> Trust {
     match defaults.hints {
-        _ if arguments.no_hints => Trust::Nothing,
-        _ if arguments.full => Trust::Checked,
         Hints::Off => Trust::Nothing,
+        Hints::Auto if arguments.no_hints => Trust::Nothing,
+        Hints::Auto if arguments.full => Trust::Checked,
         Hints::Auto => Trust::ProvenWithin(defaults.prove_within()),
     }
 }
