@@ -11,6 +11,7 @@ use strongroom_model::retention::Retention;
 use strongroom_model::{ByteSize, Cx, SourceName};
 use strongroom_postgres::advice::{self, Fixed, Verdict, Wanted};
 use strongroom_postgres::inspect::{PostgresInspection, inspect};
+use strongroom_postgres::sender::idle_slots;
 use strongroom_postgres::session::Physical;
 use strongroom_store::probe::{probe, probe_custody};
 use strongroom_store::{Custody, Store};
@@ -103,6 +104,18 @@ pub async fn examine_server(
         found: advice.found,
         mend: advice.mend.map(|mend| mend.to_string()),
     }));
+    for slot in idle_slots(&client).await.map_err(strongroom_engine::EngineError::from)? {
+        let kept = match slot.is_lost {
+            true => "the server gave it up".to_owned(),
+            false => format!("the server keeps {} of WAL for it", ByteSize(slot.kept)),
+        };
+        let found = format!("nobody reads from replication slot {}; {kept}", slot.name);
+        let mend = format!(
+            "run strongroom wal receive, or remove the slot: strongroom wal receive --slot {} --drop-slot",
+            slot.name
+        );
+        examination.note("slot", Verdict::Warning, found, Some(&mend));
+    }
     Ok(server)
 }
 

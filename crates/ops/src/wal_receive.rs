@@ -73,6 +73,8 @@ pub struct ReceiveRequest {
     pub rhythm: Rhythm,
     /// Where to stop.
     pub until: Option<Lsn>,
+    /// WAL was received before: a server that does not answer is waited for from the first try on.
+    pub has_begun: bool,
     /// A vault could not be opened: nothing is reported as durable, so that the server keeps everything for it, and
     /// receiving ends after this time, to be begun again with all.
     pub incomplete: Option<Duration>,
@@ -190,8 +192,9 @@ pub async fn wal_receive(
         heard_at: now,
         reported_at: now,
         is_asked: false,
-        has_streamed: false,
+        has_streamed: request.has_begun,
         removed: None,
+        server_at: Lsn(0),
         pace: Pace { since: now, position: Lsn(0), rate: 0 },
         received: Received::default(),
     };
@@ -204,13 +207,19 @@ pub async fn wal_receive(
     Ok(receiver.received)
 }
 
+/// Whether there is a slot of this name that can be removed: nobody reads from it.
+pub async fn has_slot(server: &Conninfo, slot: &SlotName) -> Result<bool, OpsError> {
+    let client = connect(server).await.map_err(EngineError::from)?;
+    Ok(look(&client, Some(slot)).await.map_err(EngineError::from)?.slot.is_some())
+}
+
 /// Removes a slot, so that the server keeps nothing for it any more. `false` if there is none.
 pub async fn drop_slot(server: &Conninfo, slot: &SlotName) -> Result<bool, OpsError> {
-    let client = connect(server).await.map_err(EngineError::from)?;
-    // Says so if somebody reads from it.
-    look(&client, Some(slot)).await.map_err(EngineError::from)?;
-    let replication = Replication::connect(&server.only(client.place())).await;
-    Ok(replication.map_err(EngineError::from)?.drop_slot(slot).await.map_err(EngineError::from)?)
+    if !has_slot(server, slot).await? {
+        return Ok(false);
+    }
+    let mut replication = Replication::connect(server).await.map_err(EngineError::from)?;
+    Ok(replication.drop_slot(slot).await.map_err(EngineError::from)?)
 }
 
 /// Where events go.
@@ -232,6 +241,8 @@ struct Receiver<'a> {
     has_streamed: bool,
     /// The server said that it has no WAL from here on.
     removed: Option<Lsn>,
+    /// How far the server's own WAL is.
+    server_at: Lsn,
     pace: Pace,
     received: Received,
 }
@@ -490,11 +501,16 @@ impl Receiver<'_> {
                 streamed = stream.next(), if !flow.is_full() => {
                     self.heard_at = self.cx.now();
                     match streamed? {
-                        Streamed::Wal { bytes, .. } => flow.receiving.push(&bytes),
-                        Streamed::Alive { asks: false, .. } => {}
-                        Streamed::Alive { .. } => {
-                            self.is_asked = true;
-                            self.report(flow, stream, false).await?;
+                        Streamed::Wal { bytes, server, .. } => {
+                            self.server_at = server;
+                            flow.receiving.push(&bytes);
+                        }
+                        Streamed::Alive { server, asks } => {
+                            self.server_at = server;
+                            if asks {
+                                self.is_asked = true;
+                                self.report(flow, stream, false).await?;
+                            }
                         }
                         Streamed::EndOfTimeline => return Ok(End::Timeline),
                     }
@@ -509,6 +525,9 @@ impl Receiver<'_> {
                     }
                 }
                 _ = ticks.tick() => {
+                    for vault in flow.shipping.fell_silent() {
+                        (self.tell)(&Event::VaultDown { vault, why: "it does not answer".to_owned() });
+                    }
                     if self.is_time_to_stop(flow) {
                         self.ship_rest(flow).await?;
                         self.report(flow, stream, false).await?;
@@ -552,9 +571,9 @@ impl Receiver<'_> {
             self.pace = Pace { since: now, position, rate };
         }
         let (timeline, rate) = (flow.receiving.timeline(), ByteSize(self.pace.rate));
-        let waiting = ByteSize(position.0.saturating_sub(flow.durable().0));
+        let behind = ByteSize(self.server_at.0.saturating_sub(flow.durable().0));
         let phase = format!(
-            "receiving at {position} on timeline {timeline}, {rate}/s, {waiting} not yet in every vault"
+            "receiving at {position} on timeline {timeline}, {rate}/s, vaults {behind} behind the server"
         );
         self.cx.progress.begin(&phase, 0);
         Ok(())

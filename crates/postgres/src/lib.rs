@@ -5,6 +5,7 @@
 //!                                                  └─ wal_summary ▶ changes (what need not be read)
 //!          or, where the files cannot be read: replication ▶ ustar ▶ stream (files and pages, as the server sends them) ▶ late files
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
+//! receive  conninfo ▶ connect ▶ sender (may it? its slot) ▶ replication (WAL as it is written) ▶ receiving ▶ vault
 //! restore  vault ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
 //! export   vault ▶ target (a folder, or archives) ▶ backup_manifest ▶ pg_verifybackup, and a server without us
 //! ```

@@ -334,8 +334,6 @@ pub enum Streamed {
         bytes: Bytes,
         /// How far the server's own WAL is.
         server: Lsn,
-        /// The server's clock.
-        sent_at: Option<Timestamp>,
     },
     /// The server is there.
     Alive {
@@ -451,9 +449,8 @@ fn read_streamed(mut bytes: Bytes) -> Result<Streamed, String> {
         false => None,
     };
     if let Some(mut head) = whole(b'w', 24) {
-        let (at, server, clock) = (Lsn(head.get_u64()), Lsn(head.get_u64()), head.get_i64());
-        let sent_at = clock.checked_add(EPOCH_MICROS).and_then(Timestamp::from_unix_micros);
-        return Ok(Streamed::Wal { at, bytes, server, sent_at });
+        let (at, server) = (Lsn(head.get_u64()), Lsn(head.get_u64()));
+        return Ok(Streamed::Wal { at, bytes, server });
     }
     if let Some(mut head) = whole(b'k', 17) {
         let (server, _, asks) = (Lsn(head.get_u64()), head.get_i64(), head.get_u8() != 0);
@@ -473,11 +470,8 @@ mod tests {
         wal.put_u64(0x300_0100);
         wal.put_i64(0);
         wal.extend(b"bytes");
-        let Ok(Streamed::Wal { at, bytes, server, sent_at }) = read_streamed(wal.clone().into()) else {
-            panic!()
-        };
+        let Ok(Streamed::Wal { at, bytes, server }) = read_streamed(wal.clone().into()) else { panic!() };
         assert_eq!((at, &bytes[..], server), (Lsn(0x300_0000), &b"bytes"[..], Lsn(0x300_0100)));
-        assert_eq!(sent_at.unwrap().to_string(), "2000-01-01 00:00:00+00");
         let mut alive = vec![b'k'];
         alive.put_u64(7);
         alive.put_i64(i64::MAX);

@@ -1,5 +1,7 @@
 //! The command line: one file per verb. Doc comments are the help text.
 
+use std::sync::Arc;
+
 use clap::{ArgAction, Command, CommandFactory, Parser, Subcommand};
 use strongroom_model::Cx;
 
@@ -14,6 +16,7 @@ use crate::surroundings;
 mod init;
 mod backup;
 mod wal;
+mod run;
 mod list;
 mod show;
 mod status;
@@ -58,6 +61,7 @@ enum Verb {
     Backup(backup::Arguments),
     #[command(subcommand)]
     Wal(wal::Verb),
+    Run(run::Arguments),
     List(list::Arguments),
     Show(show::Arguments),
     Status(status::Arguments),
@@ -155,11 +159,12 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
     let settings = Settings::load(global.config.as_deref())?;
     let quiet = global.quiet || global.no_progress || global.output == Format::Json;
     let line = ProgressLine::start(&cx, if quiet { Show::Nothing } else { Show::Usual });
-    let context = Context { cx, global, settings, printer };
+    let context = Arc::new(Context::new(cx, global, settings, printer));
     let result = match verb {
         Verb::Init(arguments) => init::run(&context, &arguments).await,
         Verb::Backup(arguments) => backup::run(&context, &arguments).await,
         Verb::Wal(verb) => wal::run(&context, &verb).await,
+        Verb::Run(_) => run::run(&context).await,
         Verb::List(arguments) => list::run(&context, &arguments).await,
         Verb::Show(arguments) => show::run(&context, &arguments).await,
         Verb::Status(arguments) => status::run(&context, &arguments).await,

@@ -5,10 +5,11 @@
     reason = "this module is where secrets are read from files and the environment"
 )]
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::ArgAction;
@@ -108,9 +109,16 @@ pub struct Context {
     pub settings: Settings,
     /// Where output goes.
     pub printer: Printer,
+    /// Vaults that WAL goes to or comes from, by number, as far as they were opened.
+    opened: Mutex<BTreeMap<usize, Arc<Vault>>>,
 }
 
 impl Context {
+    /// The surroundings of a command with these flags and settings.
+    pub fn new(cx: Cx, global: Global, settings: Settings, printer: Printer) -> Context {
+        Context { cx, global, settings, printer, opened: Mutex::default() }
+    }
+
     /// The vault's url: flag or environment, else file.
     pub fn url(&self) -> Result<String, Failure> {
         let of_file = || self.settings.vault.url.as_ref().map(|url| self.url_beside_file(url));
@@ -426,13 +434,35 @@ impl Context {
         Ok(url.ok_or_else(|| SettingsError::Missing("an [[also]] vault has no url".into()))?)
     }
 
-    /// Every vault that WAL goes to, the main one first; each opened, or why not.
+    /// Every vault that WAL goes to, the main one first; each opened, or why not. What is opened stays open.
     pub async fn journal_vaults(&self) -> Vec<Result<Arc<Vault>, Failure>> {
-        let mut vaults = vec![self.vault().await];
-        for settings in &self.settings.further {
-            vaults.push(self.further_vault(settings).await);
+        let mut vaults = Vec::new();
+        for number in 0..self.journal_places() {
+            vaults.push(match self.opened(number) {
+                Some(vault) => Ok(vault),
+                None => self.open_journal_vault(number).await,
+            });
         }
         vaults
+    }
+
+    fn opened(&self, number: usize) -> Option<Arc<Vault>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+
+    async fn open_journal_vault(&self, number: usize) -> Result<Arc<Vault>, Failure> {
+        let further = number.checked_sub(1).and_then(|further| self.settings.further.get(further));
+        let vault = match further {
+            Some(settings) => self.further_vault(settings).await?,
+            None => self.vault().await?,
+        };
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(number, vault.clone());
+        Ok(vault)
+    }
+
+    /// Opens this vault anew the next time: it may be gone, or have come back as another.
+    pub fn close_journal_vault(&self, number: usize) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 
     /// How many vaults WAL may come from.
@@ -443,16 +473,14 @@ impl Context {
     /// The `n`th of them, opened when it is asked for. Recovery asks once per segment: one that is silent is asked for a
     /// shorter time while there is another to ask, which never makes a file count as absent.
     pub async fn journal_vault(&self, n: usize) -> Result<Arc<Vault>, Failure> {
-        let further = n.checked_sub(1).and_then(|further| self.settings.further.get(further));
-        let opened = async {
-            match further {
-                Some(settings) => self.further_vault(settings).await,
-                None => self.vault().await,
-            }
-        };
+        if let Some(vault) = self.opened(n) {
+            return Ok(vault);
+        }
+        let opened = self.open_journal_vault(n);
         if self.journal_places() == 1 {
             return opened.await;
         }
+        let further = n.checked_sub(1).and_then(|further| self.settings.further.get(further));
         let silent = |_| {
             let flag = self.global.vault.clone().filter(|_| further.is_none());
             let place = flag.unwrap_or_else(|| called(further.unwrap_or(&self.settings.vault)));

@@ -1,6 +1,6 @@
 //! From any error to what a person is told and what a script sees. The one table of exit codes and hints.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use strongroom_engine::EngineError;
 use strongroom_model::restore_plan::PlanError;
 use strongroom_ops::OpsError;
@@ -12,7 +12,7 @@ use strongroom_vault::VaultError;
 use crate::settings::SettingsError;
 
 /// Exit codes: a promise (`docs/exit-codes.md`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Code {
@@ -80,7 +80,7 @@ impl Code {
 }
 
 /// Why a command did not do what it was asked.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Failure {
     /// The kind, as exit code and as word.
     pub kind: Code,

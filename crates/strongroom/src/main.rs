@@ -10,6 +10,8 @@ mod output;
 mod losses;
 mod progress;
 mod context;
+mod journal;
+mod agent;
 mod cli;
 
 use std::process::ExitCode;

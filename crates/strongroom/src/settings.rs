@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "this module is where the settings file is read")]
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,9 +37,23 @@ pub struct Settings {
     /// What is protected.
     #[serde(default, rename = "source")]
     pub sources: BTreeMap<SourceName, SourceSettings>,
+    /// How `strongroom run` is reached.
+    #[serde(default)]
+    pub agent: AgentSettings,
     /// Where these settings came from.
     #[serde(skip)]
     pub path: Option<PathBuf>,
+    /// Tells one content of that file from another.
+    #[serde(skip)]
+    pub fingerprint: u64,
+}
+
+/// `[agent]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSettings {
+    /// The unix socket it listens on, absolute.
+    pub socket: Option<PathBuf>,
 }
 
 /// `[vault]` and `[[also]]`
@@ -372,6 +387,14 @@ fn distance(from: &str, to: &str) -> usize {
     rows[from.len()][to.len()]
 }
 
+/// Tells one text from another; the same in every process of this build. No secret, and nothing that must hold against one
+/// who looks for two texts with the same.
+pub fn fingerprint(text: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(text);
+    hasher.finish()
+}
+
 /// Settings that do not read.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -432,6 +455,7 @@ impl Settings {
             SettingsError::Wrong { path: shown, why, suggestion }
         })?;
         settings.path = Some(std::path::absolute(&path).unwrap_or(path));
+        settings.fingerprint = fingerprint(text.as_bytes());
         Ok(settings)
     }
 

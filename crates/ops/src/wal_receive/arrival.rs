@@ -36,6 +36,12 @@ pub async fn arrive(server: &Conninfo, slot: Option<&SlotName>, tell: Tell<'_>) 
         }
     }
     let identity = replication.identify().await.map_err(EngineError::from)?;
+    if identity.system_id != sender.system_id {
+        let what = format!("connect to {}: two servers answer there in turn", replication.place());
+        let hint =
+            "name one server, or one proxy that always leads to the same, in the connection".to_owned();
+        return Err(EngineError::Unreachable { what, hint, source: None }.into());
+    }
     Ok(Arrival { replication, sender, identity })
 }
 

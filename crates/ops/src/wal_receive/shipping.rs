@@ -23,6 +23,9 @@ use crate::error::OpsError;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// How long a vault may take for one piece before it is said that it is down. Stores ask again by themselves meanwhile.
+const SILENT_AFTER: Duration = Duration::from_secs(15);
+
 /// How often parts are shipped.
 #[derive(Clone, Copy, Debug)]
 pub struct Rhythm {
@@ -50,6 +53,14 @@ struct Berth {
     /// When it was last given something.
     given_at: Option<Timestamp>,
     trouble: Option<Trouble>,
+    /// It does not answer, and that was said.
+    is_silent: bool,
+}
+
+impl Berth {
+    fn is_up(&self) -> bool {
+        self.trouble.is_none() && !self.is_silent
+    }
 }
 
 /// Why a vault is not given anything else.
@@ -90,7 +101,14 @@ impl Shipping {
         rhythm: Rhythm,
         vaults: impl Iterator<Item = (Arc<Vault>, Lane)>,
     ) -> Shipping {
-        let berth = |(vault, lane)| Berth { vault, lane, is_busy: false, given_at: None, trouble: None };
+        let berth = |(vault, lane)| Berth {
+            vault,
+            lane,
+            is_busy: false,
+            given_at: None,
+            trouble: None,
+            is_silent: false,
+        };
         Shipping {
             cx: Cx::new(cx.clock.clone(), cx.entropy.clone()),
             source: source.clone(),
@@ -167,23 +185,25 @@ impl Shipping {
                     Work::Segment(segment, _) => berth.lane.segment_is_durable(*segment, size),
                     Work::Part(part) => berth.lane.part_is_durable(part, transactions, size),
                 }
-                let back = berth.trouble.take().map(|_| berth.vault.place());
+                let was_down = !berth.is_up();
+                (berth.trouble, berth.is_silent) = (None, false);
+                let back = was_down.then(|| berth.vault.place());
                 Ok(Settled::Durable { work, back })
             }
             Err(error) if is_final(&error) => Err(error),
             Err(error) => {
-                let pause = berth.trouble.as_ref().map(|trouble| trouble.pause);
+                let (pause, was_up) = (berth.trouble.as_ref().map(|trouble| trouble.pause), berth.is_up());
                 let next = pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE));
                 berth.trouble = Some(Trouble { work, since: now, pause: next });
                 let (vault, why) = (berth.vault.place(), with_causes(&error));
-                Ok(Settled::Down { vault, why, is_new: pause.is_none() })
+                Ok(Settled::Down { vault, why, is_new: was_up })
             }
         }
     }
 
     /// Lets go of what only vaults that are down still lack, if any vault is up. They get it from the server, later.
     pub fn leave_behind(&mut self, receiving: &mut Receiving) {
-        let up = self.berths.iter().filter(|berth| berth.trouble.is_none()).map(|berth| &berth.lane);
+        let up = self.berths.iter().filter(|berth| berth.is_up()).map(|berth| &berth.lane);
         if up.clone().next().is_some() {
             receiving.release(up);
         }
@@ -191,7 +211,22 @@ impl Shipping {
 
     /// Whether a vault that is up again was left behind.
     pub fn is_someone_behind(&self, receiving: &Receiving) -> bool {
-        self.berths.iter().any(|berth| berth.trouble.is_none() && !receiving.can_serve(&berth.lane))
+        self.berths.iter().any(|berth| berth.is_up() && !receiving.can_serve(&berth.lane))
+    }
+
+    /// Vaults that have just turned out not to answer.
+    pub fn fell_silent(&mut self) -> Vec<String> {
+        let now = self.cx.now();
+        let is_late = |berth: &&mut Berth| {
+            let waited = berth.given_at.map_or(Duration::ZERO, |then| now.since(then));
+            berth.is_up() && berth.is_busy && waited >= SILENT_AFTER
+        };
+        let late = self.berths.iter_mut().filter(is_late);
+        late.map(|berth| {
+            berth.is_silent = true;
+            berth.vault.place()
+        })
+        .collect()
     }
 
     /// Whether nothing is on its way.

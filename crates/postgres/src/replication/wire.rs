@@ -136,6 +136,8 @@ impl std::error::Error for Said {}
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn wire(bytes: &[u8]) -> Wire {
@@ -169,6 +171,21 @@ mod tests {
                 assert_eq!(Said::read(body.fields()).to_string(), "");
             }
             assert!(wire.receive().await.is_err(), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(tag in prop::sample::select(b"RSKZTDECdcWNGHv".to_vec()), length in 0u8..40, rest: Vec<u8>) {
+            let mut bytes = vec![tag, 0, 0, 0, length];
+            bytes.extend(rest);
+            let mut wire = wire(&bytes);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            while let Ok(message) = runtime.block_on(wire.receive()) {
+                if let Incoming::Message(Message::ErrorResponse(body)) = message {
+                    Said::read(body.fields());
+                }
+            }
         }
     }
 }

@@ -3,18 +3,14 @@
 use std::path::PathBuf;
 
 use anstyle::AnsiColor;
-use serde_json::json;
 use strongroom_model::time::human_duration;
 use strongroom_model::{ByteSize, SourceName, WalFile};
-use strongroom_ops::wal_fetch::{Fetched, wal_fetch};
-use strongroom_ops::wal_push::{WalInput, ship_waiting, wal_push};
 use strongroom_ops::wal_status::wal_status;
-use strongroom_postgres::archive::{control_beside, place};
-use strongroom_vault::journal::Shipped;
-use strongroom_vault::lineage::Lineage;
 
+use crate::agent::socket::{Errand, ask};
 use crate::context::Context;
 use crate::failure::{Code, Failure};
+use crate::journal::{absent, fetch, push};
 use crate::output::{Outcome, table, tinted};
 
 mod receive;
@@ -59,132 +55,25 @@ none; with 200 for everything else, so that a store that is down stops recovery 
 
 pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
     match verb {
-        Verb::Push { path, source } => push(context, path, source.as_ref()).await,
+        Verb::Push { path, source } => {
+            let source = context.source(source.as_ref())?;
+            match ask(context, &source, Errand::push(path)?).await {
+                Some(answer) => answer,
+                None => push(context, path, &source).await,
+            }
+        }
         Verb::Receive(arguments) => receive::run(context, arguments).await,
-        Verb::Fetch { name, destination, source } => fetch(context, name, destination, source.as_ref()).await,
+        Verb::Fetch { name, destination, source } => {
+            let source = context.source(source.as_ref())?;
+            // Recovery asks for nothing but WAL files; a name that is none is certainly nowhere.
+            let Ok(file) = WalFile::parse(name) else { return Ok(absent(&source, name)) };
+            match ask(context, &source, Errand::fetch(file, destination)?).await {
+                Some(answer) => answer,
+                None => fetch(context, (file, destination), &source).await,
+            }
+        }
         Verb::Status { source } => status(context, source.as_ref()).await,
     }
-}
-
-async fn push(
-    context: &Context,
-    path: &std::path::Path,
-    source: Option<&SourceName>,
-) -> Result<Outcome, Failure> {
-    let source = context.source(source)?;
-    context.check_places()?;
-    let input = WalInput::of_postgres(&context.cx, path)?;
-    // Every vault gets its chance: one that is down must not keep the file from the others. The file counts as shipped
-    // only when all have it; the server offers it again otherwise, and those that have it say so.
-    let (mut outcomes, mut failed, mut sound) = (Vec::new(), None, Vec::new());
-    for vault in context.journal_vaults().await {
-        let shipped = match vault {
-            Ok(vault) => {
-                let shipped = wal_push(&context.cx, &vault, &source, &input).await.map_err(Failure::from);
-                shipped.inspect(|shipped| {
-                    outcomes.push(json!({ "vault": vault.place(), "outcome": shipped }));
-                    sound.push(vault);
-                })
-            }
-            Err(failure) => Err(failure),
-        };
-        match shipped {
-            Ok(Shipped::Stored { bytes }) => {
-                tracing::info!("shipped {} of {source}, {bytes} bytes", input.file)
-            }
-            Ok(Shipped::AlreadyThere) => {
-                tracing::info!("{} of {source} was there already, the same", input.file)
-            }
-            Err(failure) => keep_first(&mut failed, failure),
-        }
-    }
-    if failed.is_some() && !sound.is_empty() {
-        // What the others lack is what waits behind this file.
-        match ship_waiting(&context.cx, &sound, &source, (&input, path)).await {
-            Ok(0) => {}
-            Ok(shipped) => tracing::warn!("shipped {shipped} files ahead of {}", input.file),
-            Err(error) => tracing::warn!("{}", Failure::from(error).on_one_line()),
-        }
-    }
-    match failed {
-        Some(failure) => Err(failure),
-        None => Ok(Outcome::new(
-            &json!({ "file": input.file.to_string(), "source": source, "vaults": outcomes }),
-            "",
-        )),
-    }
-}
-
-/// The first failure is what the command answers; of the others the log has a line.
-fn keep_first(first: &mut Option<Failure>, failure: Failure) {
-    match first {
-        None => *first = Some(failure),
-        Some(_) => tracing::warn!("{}", failure.on_one_line()),
-    }
-}
-
-async fn fetch(
-    context: &Context,
-    name: &str,
-    destination: &std::path::Path,
-    source: Option<&SourceName>,
-) -> Result<Outcome, Failure> {
-    let source = context.source(source)?;
-    let absent = |why: &str| {
-        Outcome::new(&json!({ "file": name, "source": source, "outcome": why }), "").with_code(Code::Absent)
-    };
-    // Recovery asks for nothing but WAL files; a name that is none is certainly nowhere.
-    let Ok(file) = WalFile::parse(name) else { return Ok(absent("not a WAL file")) };
-    let system_id = control_beside(destination).ok().map(|control| control.system_id);
-    // The first vault that has it whole will do. It is absent, or there in part, only if every one of them says so.
-    let (mut failed, mut longest): (Option<Failure>, Option<Tail>) = (None, None);
-    for number in 0..context.journal_places() {
-        let fetched = match context.journal_vault(number).await {
-            Ok(vault) => {
-                let fetched = wal_fetch(&vault, &source, system_id, file).await;
-                fetched.map(|fetched| (vault.place(), fetched)).map_err(Failure::from)
-            }
-            Err(failure) => Err(failure),
-        };
-        match fetched {
-            Ok((_, Fetched::Absent)) => {}
-            Ok((vault, Fetched::Tail { content, received, lineage })) => {
-                if longest.as_ref().is_none_or(|tail| tail.received < received) {
-                    longest = Some(Tail { vault, content, received, lineage });
-                }
-            }
-            Ok((vault, Fetched::File { content, lineage })) => {
-                place(destination, file, &content, lineage.system_id, lineage.segment_size)?;
-                if let Some(failure) = failed {
-                    tracing::warn!("{file} comes from {vault}: {}", failure.on_one_line());
-                }
-                let json = json!({ "file": name, "source": source, "outcome": "fetched", "vault": vault });
-                return Ok(Outcome::new(&json, ""));
-            }
-            Err(failure) => keep_first(&mut failed, failure),
-        }
-    }
-    match (failed, longest) {
-        (Some(failure), _) => Err(failure),
-        (None, Some(Tail { vault, content, received, lineage })) => {
-            tracing::info!("{file} was never finished: {received} bytes of it were received");
-            place(destination, file, &content, lineage.system_id, lineage.segment_size)?;
-            let json = json!({ "file": name, "source": source, "outcome": "tail", "received": received, "vault": vault });
-            Ok(Outcome::new(&json, ""))
-        }
-        (None, None) => {
-            tracing::info!("{file} is in none of the vaults");
-            Ok(absent("absent"))
-        }
-    }
-}
-
-/// What one vault has of a segment that nobody finished.
-struct Tail {
-    vault: String,
-    content: Vec<u8>,
-    received: usize,
-    lineage: Lineage,
 }
 
 async fn status(context: &Context, source: Option<&SourceName>) -> Result<Outcome, Failure> {

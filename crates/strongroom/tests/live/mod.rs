@@ -20,6 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// PostgreSQL of this host, and 17 from the chroot that `./test` makes; says why there is none.
 pub fn versions() -> Vec<Binaries> {
+    // `cargo xtask matrix` says which: `15`, or `18=/in/this/chroot`.
+    if let Ok(named) = std::env::var("STRONGROOM_TEST_VERSIONS") {
+        let major = |text: &str| Major::new(text.parse().unwrap()).unwrap();
+        let binaries = |named: &str| match named.split_once('=') {
+            Some((version, root)) => Binaries::in_chroot(major(version), Path::new(root)).unwrap(),
+            None => Binaries::native(major(named)).unwrap(),
+        };
+        return named.split(',').map(binaries).collect();
+    }
     let mut found: Vec<Binaries> = Binaries::newest().into_iter().collect();
     if found.is_empty() {
         assert!(std::env::var_os("CI").is_none(), "there is no PostgreSQL on this host");

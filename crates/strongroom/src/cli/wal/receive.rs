@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use strongroom_model::{ByteSize, Lsn, SourceName};
-use strongroom_ops::wal_receive::{Event, ReceiveRequest, Received, Rhythm, drop_slot, wal_receive};
+use strongroom_ops::wal_receive::{
+    Event, ReceiveRequest, Received, Rhythm, drop_slot, has_slot, wal_receive,
+};
+use strongroom_postgres::conninfo::Conninfo;
 use strongroom_postgres::sender::SlotName;
 use strongroom_vault::Vault;
 
@@ -57,6 +60,9 @@ pub struct Arguments {
     /// Remove the slot, and receive nothing
     #[arg(long, conflicts_with_all = ["no_slot", "until"])]
     drop_slot: bool,
+    /// Only say whether --drop-slot would remove anything
+    #[arg(long, requires = "drop_slot")]
+    dry_run: bool,
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
@@ -68,29 +74,32 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     }
     let slot = arguments.slot.clone().unwrap_or_else(|| SlotName::of_source(&source));
     if arguments.drop_slot {
-        let dropped = drop_slot(&server, &slot).await?;
-        let text = match dropped {
-            true => format!("replication slot {slot} is removed; the server keeps nothing for it any more"),
-            false => format!("there is no replication slot {slot}"),
-        };
-        return Ok(Outcome::new(&json!({ "slot": slot, "dropped": dropped }), text));
+        return remove(&server, &slot, arguments.dry_run).await;
     }
     let mut request = ReceiveRequest {
         source,
         slot: (!arguments.no_slot).then_some(slot),
         rhythm: Rhythm { interval: arguments.interval, part_size: arguments.part_size.0 },
         until: arguments.until,
+        has_begun: false,
         incomplete: None,
     };
     let mut total = Received::default();
+    let mut opened = open(context).await?;
     loop {
-        let (vaults, is_complete) = open(context).await?;
-        request.incomplete = (!is_complete).then_some(WITHOUT_ONE);
+        let (vaults, is_complete) = &opened;
+        request.incomplete = (!*is_complete).then_some(WITHOUT_ONE);
         let tell = |event: &Event| tell(context, event);
-        let received = wal_receive(&context.cx, &server, &vaults, &request, &tell).await?;
+        let received = wal_receive(&context.cx, &server, vaults, &request, &tell).await?;
         total.add(&received);
         if !received.again {
             break;
+        }
+        request.has_begun = true;
+        match open(context).await {
+            Ok(vaults) => opened = vaults,
+            // None at all: those that opened before are tried until one is back.
+            Err(failure) => tracing::warn!("{}", failure.on_one_line()),
         }
     }
     let code = if total.gaps > 0 { Code::Problems } else { Code::Ok };
@@ -101,6 +110,18 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         json.extend(facts);
     }
     Ok(Outcome::new(&json, summary(&total)).with_code(code).on_one_line())
+}
+
+async fn remove(server: &Conninfo, slot: &SlotName, is_dry: bool) -> Result<Outcome, Failure> {
+    let (found, verb) = match is_dry {
+        true => (has_slot(server, slot).await?, "would be"),
+        false => (drop_slot(server, slot).await?, "is"),
+    };
+    let text = match found {
+        true => format!("replication slot {slot} {verb} removed; the server keeps nothing for it then"),
+        false => format!("there is no replication slot {slot}"),
+    };
+    Ok(Outcome::new(&json!({ "slot": slot, "dropped": found && !is_dry, "found": found }), text))
 }
 
 /// Every vault that opens, and whether that is all of them.
