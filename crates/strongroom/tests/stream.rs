@@ -11,11 +11,12 @@ use std::process::Stdio;
 use live::{Site, digest, said, sound, until, versions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use strongroom_postgres::cluster::{Binaries, InitOptions};
+use strongroom_postgres::cluster::{Binaries, Cluster, InitOptions};
 
 /// Tables of every kind: in a tablespace, unlogged, of more than one batch.
 const TABLES: &str = "
-create table still as select n as id, repeat(md5(n::text), 8) as v from generate_series(1, 60000) n;
+create table still as
+  select n as id, md5(n::text) || md5((-n)::text) || md5((n + 0.5)::text) || md5((n - 0.5)::text) as v from generate_series(1, 60000) n;
 create index on still (id);
 create table away tablespace spot as select n as id, md5(n::text) as v from generate_series(1, 20000) n;
 create unlogged table fleeting as select n from generate_series(1, 20000) n;
@@ -46,13 +47,13 @@ fn number(point: &Value, what: &str) -> u64 {
 }
 
 /// Restores a point with its tablespace elsewhere.
-fn restored(site: &Site, name: &str, words: &[&str]) -> strongroom_postgres::cluster::Cluster {
+fn restored(site: &Site, name: &str, words: &[&str]) -> Cluster {
     let map = format!("spot={}", site.inside(&format!("{name}-spot")));
     site.restore(name, &[&["--no-archiving", "--tablespace-map", &map], words].concat())
 }
 
 /// What does not change.
-fn steady(cluster: &strongroom_postgres::cluster::Cluster) -> String {
+fn steady(cluster: &Cluster) -> String {
     let of = |table: &str| {
         format!("select count(*), md5(string_agg(t::text, '|' order by t::text)) from {table} t;")
     };
@@ -69,7 +70,7 @@ fn committed(site: &Site) -> usize {
 #[test]
 fn what_is_sent_under_load_restores_and_shares_its_pages_with_what_is_read() {
     for binaries in versions() {
-        let site = site(&binaries, "");
+        let site = site(&binaries, "autovacuum = off");
         let load = site.load(2);
         let first = take(&site, &["--access", "stream"]);
         assert_eq!(first["access"], "stream", "{first}");
