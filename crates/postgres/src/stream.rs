@@ -36,7 +36,7 @@ use crate::inspect::{PostgresInspection, server_time};
 use crate::label::TakenFrom;
 use crate::read::Checksums;
 use crate::refusal::SqlError;
-use crate::replication::base_backup::{BaseBackup, Received, Space};
+use crate::replication::archives::{Archives, Received, Space};
 use crate::replication::{Identity, Replication};
 use crate::ustar::{Member, MemberKind, Members, Part, UstarError};
 
@@ -73,7 +73,7 @@ pub(crate) async fn start(
         false => None,
     };
     let at = server_time(client).await?;
-    let (backup, (lsn, timeline)) = replication.base_backup(cx, server.major, options).await?;
+    let (backup, (lsn, timeline)) = replication.send_archives(cx, server.major, options).await?;
     expect_outside(backup.spaces(), &server)?;
     let started = Started { lineage: server.system_id, timeline, lsn, at };
     let checks = checksums
@@ -134,7 +134,7 @@ enum Taking {
 struct SentBackup {
     conninfo: Conninfo,
     server: PostgresInspection,
-    backup: BaseBackup,
+    backup: Archives,
     started: Started,
     reason: String,
     warnings: Vec<String>,

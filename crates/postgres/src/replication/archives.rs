@@ -53,7 +53,7 @@ pub struct Space {
 /// What a server sends next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
-    /// An archive begins, of [`BaseBackup::spaces`] the one of this index.
+    /// An archive begins, of [`Archives::spaces`] the one of this index.
     Archive(usize),
     /// Bytes of it.
     Content(Bytes),
@@ -81,8 +81,8 @@ enum Shape {
     Together,
 }
 
-/// A base backup on its way.
-pub struct BaseBackup {
+/// The archives of a base backup, on their way.
+pub struct Archives {
     connection: Replication,
     shape: Shape,
     spaces: Vec<Space>,
@@ -96,15 +96,15 @@ pub struct BaseBackup {
 impl Replication {
     /// Has the server begin a base backup, and send it; where it starts. Waits for a checkpoint, which may take long if it
     /// is not `fast`.
-    pub async fn base_backup(
+    pub async fn send_archives(
         mut self,
         cx: &Cx,
         major: Major,
         options: &StartOptions,
-    ) -> Result<(BaseBackup, (Lsn, Timeline)), EngineError> {
+    ) -> Result<(Archives, (Lsn, Timeline)), EngineError> {
         self.command(OPERATION, &statement(major, options)).await?;
         let shape = if major.number() < 15 { Shape::Apart } else { Shape::Together };
-        let mut backup = BaseBackup {
+        let mut backup = Archives {
             connection: self,
             shape,
             spaces: Vec::new(),
@@ -127,7 +127,7 @@ impl Replication {
     }
 }
 
-impl BaseBackup {
+impl Archives {
     /// Where it comes from.
     pub fn place(&self) -> &str {
         self.connection.place()
@@ -183,7 +183,7 @@ impl BaseBackup {
         }
     }
 
-    /// Where it ended. To be called after [`BaseBackup::next`] gave `None`.
+    /// Where it ended. To be called after [`Archives::next`] gave `None`.
     pub async fn end(mut self, cx: &Cx) -> Result<Ended, EngineError> {
         let (mut rows, mut corruption) = (Vec::new(), None);
         loop {
