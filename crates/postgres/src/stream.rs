@@ -197,7 +197,7 @@ impl StreamSession for SentBackup {
 
     async fn stop(self: Box<Self>, cx: &Cx, damaged_pages: u64) -> Result<Stopped, EngineError> {
         let SentBackup { conninfo, server, backup, started, mut warnings, mut late, .. } = *self;
-        let place = backup.place().to_owned();
+        let (place, spaces) = (backup.place().to_owned(), backup.spaces().to_vec());
         let ended = backup.end(cx).await?;
         if let Some(said) = ended.corruption.filter(|_| damaged_pages == 0) {
             return Err(EngineError::Damaged {
@@ -212,7 +212,7 @@ impl StreamSession for SentBackup {
             )));
         }
         late.sort_by_key(|file| LATE.iter().position(|path| file.entry.path.is(path)));
-        let label = expect_late(&late, &server, (&started, &place))?;
+        let label = expect_late((&late, &spaces), &server, (&started, &place))?;
         // The session of the beginning has been idle for as long as the copy took.
         let at = server_time(&connect(&conninfo).await?).await?;
         warnings.extend(ended.warnings);
@@ -266,9 +266,13 @@ impl SentBackup {
         Ok(())
     }
 
-    /// Ends the member before, if there is one: what was kept of it is whole.
+    /// Ends the member before, if there is one: what was kept of it is whole. The label comes before all else of the data
+    /// directory, so that what it says is known before that is copied.
     fn end_member(&mut self) -> Result<(), EngineError> {
         if let Taking::Late(entry, content) = std::mem::replace(&mut self.taking, Taking::Nothing) {
+            if entry.path.is("backup_label") {
+                expect_label(&content, &self.started, self.backup.place())?;
+            }
             self.late.push(LateFile { entry, content: content.freeze() });
         }
         Ok(())
@@ -298,9 +302,20 @@ impl SentBackup {
     }
 }
 
+/// Whether the label is of what was begun, on a primary.
+fn expect_label(label: &[u8], started: &Started, place: &str) -> Result<(), EngineError> {
+    match fitting_label(&String::from_utf8_lossy(label), started, place)?.taken_from {
+        TakenFrom::Primary => Ok(()),
+        TakenFrom::Standby => Err(EngineError::Unfit {
+            what: format!("take a base backup from {place}: it is a standby"),
+            hint: "connect to the primary; backups of standbys are not supported yet".to_owned(),
+        }),
+    }
+}
+
 /// Whether the files without which nothing can be restored came, and are of what was begun; the label.
 fn expect_late(
-    late: &[LateFile],
+    (late, spaces): (&[LateFile], &[Space]),
     server: &PostgresInspection,
     (started, place): (&Started, &str),
 ) -> Result<String, EngineError> {
@@ -309,11 +324,8 @@ fn expect_late(
         found.ok_or_else(|| overtaken(format!("end the backup at {place}: the server sent no {path}")))
     };
     let label = String::from_utf8_lossy(content("backup_label")?).into_owned();
-    if fitting_label(&label, started, place)?.taken_from == TakenFrom::Standby {
-        return Err(EngineError::Unfit {
-            what: format!("take a base backup from {place}: it is a standby"),
-            hint: "connect to the primary; backups of standbys are not supported yet".to_owned(),
-        });
+    if spaces.iter().any(|space| space.tablespace.is_some()) {
+        content("tablespace_map")?;
     }
     let control = Control::parse(content(CONTROL_FILE)?)
         .map_err(|error| overtaken(format!("end the backup at {place}: {error}")))?;

