@@ -101,7 +101,7 @@ fn what_no_server_sends_is_refused() {
     assert_eq!(spoilt(MAGIC.0), Err(UstarError::NoHeader));
     assert!(matches!(spoilt(CHECKSUM.0), Err(UstarError::Checksum { .. })));
     let long = header("././@LongLink", b'L', 0);
-    assert_eq!(read(&long, &[512]), Err(UstarError::Kind { name: "././@LongLink".into(), kind: b'L' }));
+    assert_eq!(read(&long, &[512]), Err(UstarError::Kind { name: "./@LongLink".into(), kind: b'L' }));
     let after = [archive(), vec![0; BLOCK], member("more", b"")].concat();
     assert_eq!(read(&after, &[700]), Err(UstarError::AfterEnd));
     let whole = archive();

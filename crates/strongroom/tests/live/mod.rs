@@ -117,7 +117,12 @@ impl Site {
     pub fn command_with(&self, settings: &str, arguments: &[&str]) -> Command {
         let mut command = self.binaries.command(&self.inside("strongroom"));
         command.env_remove("STRONGROOM_PASSPHRASE");
-        command.arg("--config").arg(self.inside(settings)).args(arguments);
+        // Paths of the site may be named as they are seen from here.
+        let seen = |argument: &&str| match Path::new(argument).starts_with(self.folder.path()) {
+            true => self.binaries.inside(Path::new(argument)),
+            false => PathBuf::from(argument),
+        };
+        command.arg("--config").arg(self.inside(settings)).args(arguments.iter().map(seen));
         command
     }
 
