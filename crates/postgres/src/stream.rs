@@ -273,7 +273,10 @@ impl SentBackup {
             if entry.path.is("backup_label") {
                 expect_label(&content, &self.started, self.backup.place())?;
             }
-            self.late.push(LateFile { entry, content: content.freeze() });
+            // Of a cluster without tablespaces the map is sent all the same, empty.
+            if !content.is_empty() {
+                self.late.push(LateFile { entry, content: content.freeze() });
+            }
         }
         Ok(())
     }

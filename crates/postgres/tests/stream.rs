@@ -272,10 +272,14 @@ async fn other_clusters_folders_are_not_read_and_standbys_do_not_send() {
         (standby.data(), "it is a copy of the cluster"),
         (Path::new("/nowhere"), "No such file or directory"),
     ] {
-        let session = sending(&with(folder)).await;
-        let said = session.reason();
+        let mut session = sending(&with(folder)).await;
+        let said = session.reason().to_owned();
         assert!(said.starts_with("over the replication protocol: the data directory is not readable here"));
         assert!(said.contains(why), "{said}");
+        everything(&mut *session).await.unwrap();
+        let late = session.stop(&cx(), 0).await.unwrap().late;
+        let paths: Vec<String> = late.iter().map(|late| late.entry.path.to_string()).collect();
+        assert_eq!(paths, ["global/pg_control", "backup_label"], "without a tablespace there is no map");
     }
     let of_standby = Physical::new(standby.conninfo(""), None, Access::Stream);
     let error = of_standby.start(&cx(), &options()).await.err().unwrap();
