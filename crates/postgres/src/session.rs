@@ -117,9 +117,7 @@ impl Physical {
             }
         })
     }
-}
 
-impl Physical {
     /// Whether the files are read here, and where; or else why not.
     async fn way(&self, server: &PostgresInspection) -> Result<Way, EngineError> {
         match self.access {
