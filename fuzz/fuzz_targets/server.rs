@@ -1,5 +1,6 @@
 //! Fuzzes what reads PostgreSQL's own files, and what a server or a bucket says: control file, labels, histories, WAL and its
-//! summaries (as they are, and behind a checksum that is right), pages, relations' names, connection strings, lifecycle rules.
+//! summaries (as they are, and behind a checksum that is right), pages, archives, relations' names, connection strings,
+//! lifecycle rules.
 //!
 //! ```text
 //! cargo +nightly fuzz run server -- -malloc_limit_mb=256
@@ -7,6 +8,7 @@
 
 #![no_main]
 
+use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use strongroom_model::entry::EntryPath;
 use strongroom_model::history::TimelineHistory;
@@ -17,6 +19,7 @@ use strongroom_postgres::control::{Control, poisoned};
 use strongroom_postgres::label::BackupLabel;
 use strongroom_postgres::page::judge;
 use strongroom_postgres::relation::RelationFile;
+use strongroom_postgres::ustar::Members;
 use strongroom_postgres::wal_summary::{ChangedBlocks, SummaryName};
 use strongroom_postgres::wal::{check_segment, commit_times, read_header};
 use strongroom_store::lifecycle::take_apart;
@@ -24,7 +27,7 @@ use strongroom_store::lifecycle::take_apart;
 fuzz_target!(|data: &[u8]| {
     let Some((choice, data)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(data);
-    match choice % 12 {
+    match choice % 13 {
         0 => drop((Control::parse(data), poisoned(data))),
         1 => drop(BackupLabel::parse(&text)),
         2 => drop(TimelineHistory::parse(Timeline::FIRST, &text)),
@@ -53,6 +56,11 @@ fuzz_target!(|data: &[u8]| {
             let _ = ChangedBlocks::default().add(&[&content[..], &sum].concat());
         }
         10 => drop(Conninfo::read(&text, &|_| None)),
+        11 => {
+            let (mut members, mut bytes) = (Members::default(), Bytes::copy_from_slice(data));
+            while let Ok(Some(_)) = members.next(&mut bytes) {}
+            drop(members.finish());
+        }
         _ => drop(take_apart(Some(&text), "prod")),
     }
 });

@@ -1,11 +1,11 @@
-//! Reading a source: inspect it, start, copy pages in parallel, stop.
+//! Reading a source: inspect it, start, copy pages in parallel or as they are sent, stop.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use strongroom_model::entry::Entry;
+use strongroom_model::entry::{Entry, EntryPath};
 use strongroom_model::point::PointFacts;
 use strongroom_model::{Cx, Lsn, SegmentSize, SystemId, Timeline, Timestamp};
 
@@ -83,8 +83,8 @@ pub trait Engine: Send + Sync {
     /// Asks the source what it is.
     async fn inspect(&self, cx: &Cx) -> Result<Inspection, EngineError>;
 
-    /// Brings the source into a state that can be copied and lists what to copy.
-    async fn start(&self, cx: &Cx, options: &StartOptions) -> Result<Box<dyn BackupSession>, EngineError>;
+    /// Brings the source into a state that can be copied, and lists what to copy or has it sent.
+    async fn start(&self, cx: &Cx, options: &StartOptions) -> Result<Session, EngineError>;
 
     /// Asks the source to close and ship its open journal file, where it would otherwise wait for more to write.
     async fn nudge_journal(&self, _cx: &Cx) -> Result<(), EngineError> {
@@ -97,7 +97,65 @@ pub trait Engine: Send + Sync {
     }
 }
 
-/// A backup under way. Dropped without `stop`, the source forgets it and nothing was taken.
+/// A backup under way, in one of two ways.
+pub enum Session {
+    /// The source's files are read here, in any order and from many threads.
+    Files(Box<dyn BackupSession>),
+    /// The source sends them, one after the other.
+    Stream(Box<dyn StreamSession>),
+}
+
+impl Session {
+    /// Where it started.
+    pub fn started(&self) -> &Started {
+        match self {
+            Session::Files(session) => session.started(),
+            Session::Stream(session) => session.started(),
+        }
+    }
+}
+
+/// A backup that the source sends, in its own order. Dropped without `stop`, the source forgets it and nothing was taken.
+#[async_trait::async_trait]
+pub trait StreamSession: Send {
+    /// Where it started.
+    fn started(&self) -> &Started;
+
+    /// How the files come, and why they are not read: for people.
+    fn reason(&self) -> &str;
+
+    /// About how many bytes will come; 0 if the source does not say.
+    fn estimate(&self) -> u64;
+
+    /// Checks pages that were sent, from any thread; `None` if the source has nothing to check them by.
+    fn checks(&self) -> Option<Arc<dyn PageCheck>>;
+
+    /// What comes next; `None` after the last file. Files in [`Stopped::late`] are not among these. Fails if the source
+    /// stopped sending: what was sent before is worthless then.
+    async fn next(&mut self, cx: &Cx) -> Result<Option<Sent>, EngineError>;
+
+    /// Ends the backup. To be called after `next` gave `None`, with the number of pages that the checks found damaged: a
+    /// source that reports damage nobody saw did not send what it has.
+    async fn stop(self: Box<Self>, cx: &Cx, damaged_pages: u64) -> Result<Stopped, EngineError>;
+}
+
+/// What a source sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A folder or a link; or a file of this size, whose content comes next.
+    Entry(Entry),
+    /// A piece of the file named last, of any length but 0.
+    Content(Bytes),
+}
+
+/// Tells damaged pages from good ones.
+pub trait PageCheck: Send + Sync {
+    /// Of these pages of the file at `path`, from page number `first` on, the numbers of those whose checksum is wrong for
+    /// good: damaged on the source's disk. A last, short one is not checked.
+    fn damaged(&self, path: &EntryPath, first: u32, pages: &[u8]) -> Vec<u32>;
+}
+
+/// A backup whose files are read here. Dropped without `stop`, the source forgets it and nothing was taken.
 #[async_trait::async_trait]
 pub trait BackupSession: Send {
     /// Where it started.

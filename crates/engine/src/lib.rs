@@ -3,6 +3,7 @@
 //! ```text
 //! Engine ── inspect ──▶ Inspection                          what the source is, and whether it can be protected
 //!        └─ start ────▶ BackupSession ── entries, reader ─▶ pages, read in parallel by the caller's threads
+//!                    or StreamSession ── next ────────────▶ pages, as the source sends them
 //!                                     └─ stop ────────────▶ Stopped: where the copy becomes consistent
 //! Target ── prepare ──▶ open ▶ PageSink::write … ▶ finish   the way back, in parallel as well
 //! ```
@@ -17,8 +18,8 @@ pub mod backup;
 pub mod target;
 
 pub use backup::{
-    BackupSession, ChangedPages, Changes, Engine, Inspection, LateFile, PageRead, PageSource, Reader,
-    StartOptions, Started, Stopped,
+    BackupSession, ChangedPages, Changes, Engine, Inspection, LateFile, PageCheck, PageRead, PageSource,
+    Reader, Sent, Session, StartOptions, Started, Stopped, StreamSession,
 };
 pub use error::EngineError;
 pub use target::{PageSink, Target};

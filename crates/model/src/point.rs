@@ -111,6 +111,9 @@ pub struct Reading {
     /// Why there was no such record, or none that could be used: everything was read. `None` if there was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_record: Option<String>,
+    /// How the source sent its pages, and why they were not read from its files. `None` if they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streamed: Option<String>,
 }
 
 /// The end of a point's making; written once, so of two that try one wins.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use strongroom_engine::{BackupSession, Changes, Engine, Inspection, StartOptions, Started};
+use strongroom_engine::{
+    BackupSession, Changes, Engine, Inspection, Session, StartOptions, Started, Stopped, StreamSession,
+};
 use strongroom_model::point::{FileRow, Intent, JournalRange, PointFacts, Reading, Summary};
 use strongroom_model::{Cx, PointId, SourceName, SystemId, WalFile, WalSegment};
 use strongroom_vault::Vault;
@@ -11,6 +13,7 @@ use strongroom_vault::catalog::PointRow;
 use strongroom_vault::upload::{Upload, UploadOptions};
 
 use crate::copy::{Record, copy, copy_late};
+use crate::copy_stream::copy_stream;
 use crate::error::OpsError;
 use crate::lineage::{self, NewLineage};
 
@@ -111,25 +114,16 @@ async fn parent(
 async fn take(
     cx: &Cx,
     vault: &Arc<Vault>,
-    (engine, mut session): (&dyn Engine, Box<dyn BackupSession>),
+    (engine, session): (&dyn Engine, Session),
     upload: &Upload,
     (request, inspection): (&BackupRequest, &Inspection),
 ) -> Result<(PointFacts, Vec<FileRow>, Reading), OpsError> {
     let started = session.started().clone();
     expect_above_floor(vault, request, (&started, inspection)).await?;
-    let listed = session.entries().len();
-    let (record, no_record) = match record(cx, &mut *session, upload, request.trust).await? {
-        Ok(record) => (Some(record), None),
-        Err(why) => {
-            tracing::info!("every page is read: {why}");
-            (None, Some(why))
-        }
+    let (rows, reading, stopped) = match session {
+        Session::Files(session) => read(cx, session, upload, request).await?,
+        Session::Stream(session) => receive(cx, session, upload, request).await?,
     };
-    let (mut rows, reading) = copy(cx, &mut *session, (upload, record), request.workers).await?;
-    let reading = Reading { no_record, ..reading };
-    cx.progress.begin("stopping", 0);
-    let stopped = session.stop(cx).await?;
-    rows.extend(copy_late(upload, listed, stopped.late).await?);
     let journal = JournalRange {
         lineage: started.lineage,
         timeline: started.timeline,
@@ -151,6 +145,50 @@ async fn take(
         engine_facts: stopped.facts,
     };
     Ok((facts, rows, reading))
+}
+
+/// Reads a source's files, with the help of its record of what changed.
+async fn read(
+    cx: &Cx,
+    mut session: Box<dyn BackupSession>,
+    upload: &Upload,
+    request: &BackupRequest,
+) -> Result<(Vec<FileRow>, Reading, Stopped), OpsError> {
+    let listed = session.entries().len();
+    let (record, no_record) = match record(cx, &mut *session, upload, request.trust).await? {
+        Ok(record) => (Some(record), None),
+        Err(why) => {
+            tracing::info!("every page is read: {why}");
+            (None, Some(why))
+        }
+    };
+    let (mut rows, reading) = copy(cx, &mut *session, (upload, record), request.workers).await?;
+    cx.progress.begin("stopping", 0);
+    let mut stopped = session.stop(cx).await?;
+    rows.extend(copy_late(upload, listed, std::mem::take(&mut stopped.late)).await?);
+    Ok((rows, Reading { no_record, ..reading }, stopped))
+}
+
+/// Takes what a source sends, which is everything.
+async fn receive(
+    cx: &Cx,
+    mut session: Box<dyn StreamSession>,
+    upload: &Upload,
+    request: &BackupRequest,
+) -> Result<(Vec<FileRow>, Reading, Stopped), OpsError> {
+    tracing::info!("every page is sent: {}", session.reason());
+    let mut rows = copy_stream(cx, &mut *session, upload, request.workers).await?;
+    let reading = Reading {
+        read: rows.iter().map(|row| row.entry.size()).sum(),
+        no_record: Some("a source that sends its pages sends all of them".to_owned()),
+        streamed: Some(session.reason().to_owned()),
+        ..Reading::default()
+    };
+    cx.progress.begin("stopping", 0);
+    let damaged_pages = rows.iter().map(|row| row.damaged.len() as u64).sum();
+    let mut stopped = session.stop(cx, damaged_pages).await?;
+    rows.extend(copy_late(upload, rows.len(), std::mem::take(&mut stopped.late)).await?);
+    Ok((rows, reading, stopped))
 }
 
 /// The source's record of what changed since the parent, or why every page is read without one.

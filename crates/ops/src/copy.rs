@@ -30,7 +30,7 @@ use crate::error::OpsError;
 use crate::threads::join_all;
 
 /// Pages of one item: 128 MiB, so that one 1 GiB file keeps all workers busy.
-const ITEM_PAGES: u32 = 16 << 10;
+pub(crate) const ITEM_PAGES: u32 = 16 << 10;
 
 /// Bytes read at a time.
 const READ_SIZE: usize = 1 << 20;
@@ -162,9 +162,7 @@ fn items(entries: &[Entry]) -> Result<Vec<Item>, OpsError> {
     let mut items = Vec::new();
     for (entry, listed) in entries.iter().enumerate() {
         let EntryKind::File(size) = listed.kind else { continue };
-        let too_large =
-            || VaultError::TooLarge(format!("{} has more pages than the format can count", listed.path));
-        let pages = page_count(size).ok_or_else(too_large)?;
+        let pages = page_count(size).ok_or_else(|| too_large(listed))?;
         let mut first = 0;
         while first < pages {
             let count = ITEM_PAGES.min(pages - first);
@@ -173,6 +171,10 @@ fn items(entries: &[Entry]) -> Result<Vec<Item>, OpsError> {
         }
     }
     Ok(items)
+}
+
+pub(crate) fn too_large(listed: &Entry) -> VaultError {
+    VaultError::TooLarge(format!("{} has more pages than the format can count", listed.path))
 }
 
 fn run(work: &Work, packers: Vec<Packer>, numbers: &[usize]) -> Result<(), OpsError> {

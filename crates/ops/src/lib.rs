@@ -13,6 +13,7 @@ pub mod hand;
 pub mod lineage;
 pub mod journal;
 pub mod copy;
+pub mod copy_stream;
 pub mod init;
 pub mod copy_points;
 pub mod backup;

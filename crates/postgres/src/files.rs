@@ -243,6 +243,21 @@ pub fn list(root: &Path, major: Major) -> Result<Listing, ListError> {
     Ok(listing)
 }
 
+/// Whether what a server sends under this path does not belong into a backup: [`list`] would not list it.
+pub fn leaves_out(path: &EntryPath, major: Major) -> bool {
+    let version_folder = major.tablespace_folder();
+    let mut zone = Zone::Root;
+    let mut names = path.as_bytes().split(|byte| *byte == b'/').peekable();
+    while let Some(name) = names.next() {
+        let is_emptied = zone == Zone::Root && EMPTIED.contains(&name) && names.peek().is_some();
+        if is_emptied || zone.leaves_out(name, &version_folder) {
+            return true;
+        }
+        zone = zone.below(name);
+    }
+    false
+}
+
 /// Which part of a data directory a folder is: what may be in it, and what of that is copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Zone {

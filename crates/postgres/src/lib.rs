@@ -3,6 +3,7 @@
 //! ```text
 //! back up  conninfo ▶ connect ▶ inspect ▶ session ─ start ▶ files (list) ▶ read (pages, checked) ▶ stop ▶ late files
 //!                                                  └─ wal_summary ▶ changes (what need not be read)
+//!          or, where the files cannot be read: replication ▶ ustar ▶ stream (files and pages, as the server sends them) ▶ late files
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
 //! receive  conninfo ▶ connect ▶ sender (may it? its slot) ▶ replication (WAL as it is written) ▶ receiving ▶ vault
 //! restore  vault ▶ selection (whose files stay zeros) ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
@@ -27,6 +28,7 @@ pub mod wal_summary;
 pub mod selection;
 pub mod files;
 pub mod read;
+pub mod ustar;
 pub mod changes;
 pub mod target;
 pub mod backup_manifest;
@@ -48,4 +50,6 @@ pub mod sender;
 pub mod replication;
 pub mod receiving;
 pub mod advice;
+pub mod facts;
+pub mod stream;
 pub mod session;

@@ -1,4 +1,4 @@
-//! Reading the listed files, page by page, from any thread.
+//! Reading the listed files, page by page, from any thread; checking pages, also those that the server sends.
 //!
 //! A file is read up to its listed size: what it grew by since is in WAL, as is what it lost. Where the cluster has page
 //! checksums, every page of every relation is checked in passing:
@@ -26,9 +26,9 @@ use std::time::Duration;
 
 use rustix::fs::{Advice, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
-use strongroom_engine::{EngineError, PageRead, PageSource, Reader};
+use strongroom_engine::{EngineError, PageCheck, PageRead, PageSource, Reader};
 use strongroom_model::Lsn;
-use strongroom_model::entry::{Entry, EntryKind};
+use strongroom_model::entry::{Entry, EntryKind, EntryPath};
 use strongroom_model::page::PAGE_SIZE;
 
 use crate::page::{Verdict, judge};
@@ -48,6 +48,23 @@ pub struct Checksums {
     pub start: Lsn,
     /// Blocks in a relation's file before the next begins (`Control::blocks_per_file`).
     pub blocks_per_file: u32,
+}
+
+impl Checksums {
+    /// What the pages of this file are checked against; `None` if it is no relation's.
+    fn of(&self, path: &EntryPath) -> Option<Checked> {
+        let relation = RelationFile::at(path)?;
+        let first_block = relation.segment.checked_mul(self.blocks_per_file)?;
+        Some(Checked { start: self.start, first_block })
+    }
+}
+
+impl PageCheck for Checksums {
+    fn damaged(&self, path: &EntryPath, first: u32, pages: &[u8]) -> Vec<u32> {
+        let Some(checked) = self.of(path) else { return Vec::new() };
+        let pages = (first..).zip(pages.as_chunks::<PAGE_SIZE>().0);
+        pages.filter(|(number, page)| checked.is_bad(*number, page)).map(|(number, _)| number).collect()
+    }
 }
 
 /// Opens the files of a listing.
@@ -103,11 +120,7 @@ impl Reader for FolderReader {
         // Advice is advice: file systems that do not take it read as well.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::NoReuse);
-        let checked = self.checksums.and_then(|checksums| {
-            let relation = RelationFile::at(relative)?;
-            let first_block = relation.segment.checked_mul(checksums.blocks_per_file)?;
-            Some(Checked { start: checksums.start, first_block })
-        });
+        let checked = self.checksums.and_then(|checksums| checksums.of(relative));
         Ok(Some(Box::new(OpenFile { file, path, limit: *size, checked, pause: self.pause })))
     }
 }
@@ -123,6 +136,17 @@ impl fmt::Debug for FolderReader {
 struct Checked {
     start: Lsn,
     first_block: u32,
+}
+
+impl Checked {
+    /// Whether the page of this number in its file is damaged, and no WAL holds its whole image.
+    fn is_bad(&self, number: u32, page: &[u8; PAGE_SIZE]) -> bool {
+        let Verdict::BadChecksum { lsn, .. } = judge(page, self.first_block.wrapping_add(number)) else {
+            return false;
+        };
+        let ahead = lsn.0.saturating_sub(self.start.0);
+        !(1..FARTHEST).contains(&ahead)
+    }
 }
 
 struct OpenFile {
@@ -165,12 +189,8 @@ impl OpenFile {
     /// them after one pause, so that a file that is damaged throughout does not cost a pause for each page.
     fn check(&self, checked: Checked, first: u32, buf: &mut [u8]) -> Result<Vec<u32>, EngineError> {
         let (pages, _) = buf.as_chunks_mut::<PAGE_SIZE>();
-        let is_bad = |index: usize, page: &[u8; PAGE_SIZE]| {
-            let block = checked.first_block.wrapping_add(first).wrapping_add(index as u32);
-            let Verdict::BadChecksum { lsn, .. } = judge(page, block) else { return false };
-            let ahead = lsn.0.saturating_sub(checked.start.0);
-            !(1..FARTHEST).contains(&ahead)
-        };
+        let is_bad =
+            |index: usize, page: &[u8; PAGE_SIZE]| checked.is_bad(first.wrapping_add(index as u32), page);
         let mut bad: Vec<usize> = (0..pages.len()).filter(|index| is_bad(*index, &pages[*index])).collect();
         for _ in 0..TRIES {
             if bad.is_empty() {
@@ -197,8 +217,6 @@ impl OpenFile {
 
 #[cfg(test)]
 mod tests {
-    use strongroom_model::entry::EntryPath;
-
     use super::*;
     use crate::page::checksum;
 
@@ -261,6 +279,20 @@ mod tests {
             assert_eq!((read.bytes, read.damaged), (content.len(), damaged));
             assert_eq!(bytes, content);
         }
+    }
+
+    #[test]
+    fn pages_that_were_sent_are_checked_as_those_that_are_read() {
+        let checksums = Checksums { start: START, blocks_per_file: 131_072 };
+        let pages = [page(0, Lsn(7)), page(7, Lsn(7)), page(8, Lsn(START.0 + 1)), page(3, Lsn(7))].concat();
+        let damaged = |path: &str, first| checksums.damaged(&EntryPath::new(path).unwrap(), first, &pages);
+        // The third was written after the start.
+        assert_eq!(damaged("base/5/16384", 0), [1]);
+        assert_eq!(damaged("base/5/16384.1", 0), [0, 1, 3]);
+        assert_eq!(damaged("base/5/16384", 6), [6, 9]);
+        assert_eq!(damaged("pg_xact/0000", 0), [0; 0]);
+        let short = &pages[..PAGE_SIZE + 9];
+        assert_eq!(checksums.damaged(&EntryPath::new("base/5/16384").unwrap(), 0, short), [0; 0]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ use crate::sender::SlotName;
 
 pub(crate) mod wire;
 pub(crate) mod enter;
+pub mod archives;
 
 use wire::{Incoming, Said, Wire};
 

@@ -1,7 +1,9 @@
-//! A physical backup: the server is told to begin, its files are copied by others, the server is told to end.
+//! A physical backup: the server is told to begin, its files are copied by others, the server is told to end. Where its files
+//! cannot be read, it sends them: [`crate::stream`].
 //!
 //! ```text
 //! start   connect ▶ inspect ▶ fit? ▶ the folder is this server's? ▶ pg_backup_start ▶ still that? ▶ list
+//!                                    └ not readable here: stream
 //! changes is the earlier point of this history? ▶ summaries from its start to ours? ▶ what they name
 //! check   the same session of the same server process, still primary, on the same timeline
 //! stop    check ▶ read pg_control ▶ pg_backup_stop ▶ label as begun? ▶ pg_control, tablespace_map, backup_label
@@ -17,83 +19,76 @@
 //!
 //! Dropped, or killed, at any point before the end: the connection closes and the server forgets the backup.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use strongroom_engine::{
-    BackupSession, Changes, Engine, EngineError, Inspection, LateFile, Reader, StartOptions, Started, Stopped,
+    BackupSession, Changes, Engine, EngineError, Inspection, LateFile, Reader, Session, StartOptions,
+    Started, Stopped,
 };
 use strongroom_model::entry::{Entry, EntryKind, EntryPath};
 use strongroom_model::point::PointFacts;
-use strongroom_model::{Cx, Lsn, SegmentSize, SystemId, Timeline, Timestamp};
+use strongroom_model::{Cx, Lsn, Timeline, Timestamp};
 
 use crate::advice::grants;
 use crate::changes::{Coverage, RecordedChanges, Stretch, coverage, read_all};
 use crate::connect::{Client, connect};
 use crate::conninfo::Conninfo;
 use crate::control::{CONTROL_FILE, ClusterState, Control, ReadControlError, read_stable};
+use crate::facts::{End, PostgresFacts, fitting_label, overtaken};
 use crate::files::list;
-use crate::inspect::{Archiver, PostgresInspection, Tablespace, archiver, inspect, server_time, switch_wal};
-use crate::label::BackupLabel;
+use crate::inspect::{Archiver, PostgresInspection, archiver, inspect, server_time, switch_wal};
 use crate::quote::quoted_name;
 use crate::read::{Checksums, FolderReader};
 use crate::refusal::SqlError;
+use crate::stream;
 use crate::version::Major;
 use crate::wal_summary::SummaryName;
 
-/// A PostgreSQL cluster whose files can be read here.
+/// A PostgreSQL cluster whose files can be read here, or that sends them.
 #[derive(Debug)]
 pub struct Physical {
     conninfo: Conninfo,
     data_directory: Option<PathBuf>,
+    access: Access,
 }
 
-/// What a manifest keeps about a PostgreSQL recovery point.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PostgresFacts {
-    /// `server_version_num`: 150004 is 15.4.
-    pub version_num: u32,
-    /// `server_version`, with what the packager added.
-    pub version: String,
-    /// Names the lineage.
-    pub system_id: SystemId,
-    /// Version of the catalogs' layout, part of the folder names in tablespaces.
-    pub catalog_version: u32,
-    /// Size of pages, bytes.
-    pub block_size: u32,
-    /// Whether pages carry checksums.
-    pub data_checksums: bool,
-    /// Size of WAL segments.
-    pub segment_size: SegmentSize,
-    /// Where the files were.
-    pub data_directory: String,
-    /// The tablespaces, and where they were.
-    pub tablespaces: Vec<Tablespace>,
-    /// Names of its databases, by number. Empty in points of builds before this was stored.
-    #[serde(default)]
-    pub databases: BTreeMap<u32, String>,
-    /// What the server named the backup's start and end by.
-    pub backup_label: String,
-    /// Where replay begins.
-    pub start_lsn: Lsn,
-    /// Where the copy is consistent (exclusive).
-    pub stop_lsn: Lsn,
-    /// Server's clock at the end.
-    pub stopped_at: Timestamp,
-    /// What was amiss at the server and did not stand in the way.
-    pub warnings: Vec<String>,
+/// How a cluster's files are had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// They are read here, by many threads at once.
+    Files,
+    /// The server sends them, over the replication protocol.
+    Stream,
+    /// They are read where they can be, and sent where not.
+    #[default]
+    Auto,
 }
+
+/// How a backup comes to its pages.
+enum Way {
+    /// From this folder.
+    Files(PathBuf),
+    /// From the server.
+    Stream {
+        /// How and why, for people.
+        how: String,
+        /// What would have its files read, where that is what they would be if they could.
+        instead: Option<String>,
+    },
+}
+
+/// How pages come that are not read from files.
+const SENT: &str = "over the replication protocol";
 
 impl Physical {
     /// The cluster behind `conninfo`. `data_directory` says where its files are, if the role may not see that or they
     /// are mounted elsewhere here.
-    pub fn new(conninfo: Conninfo, data_directory: Option<PathBuf>) -> Physical {
-        Physical { conninfo, data_directory }
+    pub fn new(conninfo: Conninfo, data_directory: Option<PathBuf>, access: Access) -> Physical {
+        Physical { conninfo, data_directory, access }
     }
 
     /// How to connect to it.
@@ -122,6 +117,54 @@ impl Physical {
             }
         })
     }
+
+    /// Whether the files are read here, and where; or else why not.
+    async fn way(&self, server: &PostgresInspection) -> Result<Way, EngineError> {
+        match self.access {
+            Access::Files => {
+                may_begin(server)?;
+                self.folder(server).map(Way::Files)
+            }
+            Access::Stream => Ok(Way::Stream { how: SENT.to_owned(), instead: None }),
+            Access::Auto => match self.own_folder(server).await {
+                Ok(folder) => may_begin(server).map(|()| Way::Files(folder)),
+                Err(EngineError::Unfit { what, hint }) => {
+                    let how = format!("{SENT}: the data directory is not readable here ({what})");
+                    Ok(Way::Stream { how, instead: Some(hint) })
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// The data directory, if it can be read here and seems to be this server's own: the proof comes later.
+    async fn own_folder(&self, server: &PostgresInspection) -> Result<PathBuf, EngineError> {
+        let folder = self.folder(server)?;
+        match belongs(&folder, server, None).await? {
+            (Control { state: ClusterState::InProduction, .. }, _) => Ok(folder),
+            _ => Err(a_copy(&folder)),
+        }
+    }
+
+    /// How a backup would come to the server's pages: for people.
+    pub async fn describe_way(&self, cx: &Cx) -> Result<String, EngineError> {
+        let server = inspect(cx, &self.connect().await?).await?;
+        fitness(&server)?;
+        Ok(match self.way(&server).await? {
+            Way::Files(folder) => format!("from the files in {}", folder.display()),
+            Way::Stream { how, .. } => how,
+        })
+    }
+}
+
+/// A refusal of what was not asked for says what would do instead, too.
+fn or_instead(error: EngineError, instead: Option<String>) -> EngineError {
+    match (error, instead) {
+        (EngineError::Unfit { what, hint }, Some(instead)) => {
+            EngineError::Unfit { what, hint: format!("{hint} Or, to read its files here: {instead}") }
+        }
+        (error, _) => error,
+    }
 }
 
 #[async_trait::async_trait]
@@ -135,36 +178,18 @@ impl Engine for Physical {
         Ok(inspect(cx, &client).await?.to_port())
     }
 
-    async fn start(&self, cx: &Cx, options: &StartOptions) -> Result<Box<dyn BackupSession>, EngineError> {
+    async fn start(&self, cx: &Cx, options: &StartOptions) -> Result<Session, EngineError> {
         let client = self.connect().await?;
         let server = inspect(cx, &client).await?;
-        let mut warnings = fitness(&server)?;
-        let folder = self.folder(&server)?;
-        belongs(&folder, &server, None).await?;
-        let at = server_time(&client).await?;
-        let lsn = begin(cx, &client, server.major, options).await?;
-        let identity = Identity::of(&client).await?;
-        let started = Started { lineage: server.system_id, timeline: identity.timeline, lsn, at };
-        let (control, _) = belongs(&folder, &server, Some(&started)).await?;
-        let (root, major) = (folder.clone(), server.major);
-        let listing = off_the_runtime(move || list(&root, major)).await?;
-        warnings.extend(listing.notes.iter().map(ToString::to_string));
-        let entries: Arc<[Entry]> = listing.entries.into();
-        let checksums = Checksums { start: lsn, blocks_per_file: control.blocks_per_file };
-        let checksums = server.data_checksums.then_some(checksums);
-        let reader = Arc::new(FolderReader::new(folder.clone(), entries.clone(), checksums));
-        let blocks_per_file = control.blocks_per_file;
-        Ok(Box::new(PhysicalSession {
-            client,
-            server,
-            folder,
-            identity,
-            started,
-            blocks_per_file,
-            warnings,
-            entries,
-            reader,
-        }))
+        let warnings = fitness(&server)?;
+        match self.way(&server).await? {
+            Way::Files(folder) => start_files(cx, (client, server), (folder, warnings), options).await,
+            Way::Stream { how, instead } => {
+                let warnings = [warnings, not_archived(&server)].concat();
+                let starting = stream::start(cx, &self.conninfo, (&client, server), (warnings, how), options);
+                starting.await.map_err(|error| or_instead(error, instead))
+            }
+        }
     }
 
     async fn nudge_journal(&self, _cx: &Cx) -> Result<(), EngineError> {
@@ -198,12 +223,41 @@ impl Engine for Physical {
     }
 }
 
+/// Begins a backup whose files are read in this folder.
+async fn start_files(
+    cx: &Cx,
+    (client, server): (Client, PostgresInspection),
+    (folder, mut warnings): (PathBuf, Vec<String>),
+    options: &StartOptions,
+) -> Result<Session, EngineError> {
+    belongs(&folder, &server, None).await?;
+    let at = server_time(&client).await?;
+    let lsn = begin(cx, &client, server.major, options).await?;
+    let identity = Identity::of(&client).await?;
+    let started = Started { lineage: server.system_id, timeline: identity.timeline, lsn, at };
+    let (control, _) = belongs(&folder, &server, Some(&started)).await?;
+    let (root, major) = (folder.clone(), server.major);
+    let listing = off_the_runtime(move || list(&root, major)).await?;
+    warnings.extend(listing.notes.iter().map(ToString::to_string));
+    let entries: Arc<[Entry]> = listing.entries.into();
+    let blocks_per_file = control.blocks_per_file;
+    let checksums = server.data_checksums.then_some(Checksums { start: lsn, blocks_per_file });
+    let reader = Arc::new(FolderReader::new(folder.clone(), entries.clone(), checksums));
+    Ok(Session::Files(Box::new(PhysicalSession {
+        client,
+        server,
+        folder,
+        identity,
+        started,
+        blocks_per_file,
+        warnings,
+        entries,
+        reader,
+    })))
+}
+
 /// Whether the server can be backed up at all; what is amiss without standing in the way.
 fn fitness(server: &PostgresInspection) -> Result<Vec<String>, EngineError> {
-    let unfit =
-        |what: &str, hint: String| Err(EngineError::Unfit { what: format!("start a backup: {what}"), hint });
-    let rights = &server.rights;
-    let doctor = || "run `strongroom doctor --fix`, then restart the server".to_owned();
     if server.in_recovery {
         let hint = "connect to the primary; backups of standbys are not supported yet".to_owned();
         return unfit("the server is a standby", hint);
@@ -212,16 +266,8 @@ fn fitness(server: &PostgresInspection) -> Result<Vec<String>, EngineError> {
         let hint = "Strongroom reads clusters with pages of 8192 bytes only".to_owned();
         return unfit(&format!("the server's pages have {} bytes", server.block_size), hint);
     }
-    if !(rights.backup_start && rights.backup_stop) {
-        let grants = grants(server.major, &rights.role).join(" ");
-        let hint = format!("as a superuser in database {}: {grants}", quoted_name(&rights.database));
-        return unfit(&format!("role {} may not begin and end backups", rights.role), hint);
-    }
     if server.setting("wal_level") == Some("minimal") {
-        return unfit("wal_level is minimal, so the WAL leaves out what a restore needs", doctor());
-    }
-    if server.is_off("archive_mode") {
-        return unfit("archive_mode is off, so the WAL that the copy needs is not shipped", doctor());
+        return unfit("wal_level is minimal, so the WAL leaves out what a restore needs", DOCTOR.to_owned());
     }
     let mut warnings = Vec::new();
     if server.is_off("full_page_writes") {
@@ -231,6 +277,33 @@ fn fitness(server: &PostgresInspection) -> Result<Vec<String>, EngineError> {
         warnings.push("fsync is off: a crash of the host can damage the cluster beyond repair".to_owned());
     }
     Ok(warnings)
+}
+
+/// Whether this role may begin and end a backup, and its WAL is shipped.
+fn may_begin(server: &PostgresInspection) -> Result<(), EngineError> {
+    let rights = &server.rights;
+    if !(rights.backup_start && rights.backup_stop) {
+        let grants = grants(server.major, &rights.role).join(" ");
+        let hint = format!("as a superuser in database {}: {grants}", quoted_name(&rights.database));
+        return unfit(&format!("role {} may not begin and end backups", rights.role), hint);
+    }
+    if server.is_off("archive_mode") {
+        let what = "archive_mode is off, so the WAL that the copy needs is not shipped";
+        return unfit(what, DOCTOR.to_owned());
+    }
+    Ok(())
+}
+
+/// Where files cannot be read, no archive_command of ours may run either: WAL is received then.
+fn not_archived(server: &PostgresInspection) -> Vec<String> {
+    let warning = "archive_mode is off: WAL reaches the vault only while `strongroom wal receive` runs";
+    server.is_off("archive_mode").then(|| warning.to_owned()).into_iter().collect()
+}
+
+const DOCTOR: &str = "run `strongroom doctor --fix`, then restart the server";
+
+fn unfit<T>(what: &str, hint: String) -> Result<T, EngineError> {
+    Err(EngineError::Unfit { what: format!("start a backup: {what}"), hint })
 }
 
 /// Whether the folder is the server's own, and its control file. Once a backup has `begun` there is proof: its checkpoint
@@ -244,26 +317,34 @@ async fn belongs(
     let (control, bytes) =
         off_the_runtime(move || read_stable(&path)).await.map_err(|error| unreadable(folder, error))?;
     let place = folder.display();
-    let hint = "is data_directory the one of this server, seen from this host?".to_owned();
     if control.system_id != server.system_id {
         let (theirs, ours) = (control.system_id, server.system_id);
         let what = format!(
             "read {place}: it is another cluster's (system identifier {theirs}, the server's is {ours})"
         );
-        return Err(EngineError::Unfit { what, hint });
+        return Err(EngineError::Unfit { what, hint: OWN_FOLDER.to_owned() });
     }
     let own = |begun: &Started| {
         let Control { state, redo, timeline, .. } = &control;
         *state == ClusterState::InProduction && *redo >= begun.lsn && *timeline == begun.timeline
     };
     if begun.is_some_and(|begun| !own(begun)) {
-        let what = format!(
-            "read {place}: it is a copy of the cluster (a standby's or a clone's), not the server's own"
-        );
-        return Err(EngineError::Unfit { what, hint });
+        return Err(a_copy(folder));
     }
     Ok((control, bytes))
 }
+
+fn a_copy(folder: &Path) -> EngineError {
+    let place = folder.display();
+    EngineError::Unfit {
+        what: format!(
+            "read {place}: it is a copy of the cluster (a standby's or a clone's), not the server's own"
+        ),
+        hint: OWN_FOLDER.to_owned(),
+    }
+}
+
+const OWN_FOLDER: &str = "is data_directory the one of this server, seen from this host?";
 
 fn unreadable(folder: &Path, error: ReadControlError) -> EngineError {
     let ReadControlError::Io { source, .. } = &error else { return error.into() };
@@ -382,12 +463,6 @@ struct PhysicalSession {
     reader: Arc<dyn Reader>,
 }
 
-fn overtaken(what: String) -> EngineError {
-    let hint =
-        "was the server restarted or the session ended? nothing was taken: run `strongroom backup` again";
-    EngineError::Overtaken { what, hint: hint.to_owned() }
-}
-
 /// A question that the session must be able to answer: if it cannot, the backup is lost.
 fn lost(error: SqlError) -> EngineError {
     // 55000: the server knows of no backup in this session; something else ended it.
@@ -450,15 +525,18 @@ impl BackupSession for PhysicalSession {
         // Read after all other files and before the end, so that WAL up to the end covers it too.
         let (_, control) = belongs(&self.folder, &self.server, Some(&self.started)).await?;
         let ended = end(cx, &self.client, self.server.major).await.map_err(lost)?;
-        self.label_fits(&ended.label)?;
+        fitting_label(&ended.label, &self.started, self.client.place())?;
         let mut late = vec![self.late(CONTROL_FILE, control.into(), ended.at)?];
         if !ended.tablespace_map.is_empty() {
             late.push(self.late("tablespace_map", ended.tablespace_map.clone().into(), ended.at)?);
         }
         late.push(self.late("backup_label", ended.label.clone().into(), ended.at)?);
         let timeline = self.started.timeline;
-        let facts = serde_json::json!(self.facts(&ended));
-        Ok(Stopped { lsn: ended.lsn, timeline, at: ended.at, late, facts })
+        let data_directory = self.folder.display().to_string();
+        let Ended { lsn, label, at, .. } = ended;
+        let end = End { data_directory, label, lsn, at, warnings: self.warnings };
+        let facts = serde_json::json!(PostgresFacts::of(&self.server, &self.started, end));
+        Ok(Stopped { lsn, timeline, at, late, facts })
     }
 }
 
@@ -542,20 +620,6 @@ impl PhysicalSession {
         }
     }
 
-    /// The label must tell of the backup that this session began.
-    fn label_fits(&self, label: &str) -> Result<(), EngineError> {
-        let Started { lsn, timeline, .. } = &self.started;
-        match BackupLabel::parse(label) {
-            Ok(read) if (read.start, read.timeline) == (*lsn, *timeline) => return Ok(()),
-            Ok(_) => {}
-            Err(error) => tracing::warn!("{error}"),
-        }
-        Err(overtaken(format!(
-            "end the backup at {}: its label is not of what began at {lsn} on timeline {timeline}",
-            self.client.place()
-        )))
-    }
-
     /// A file to be stored last, of the owner of the data directory.
     fn late(&self, path: &str, content: Bytes, at: Timestamp) -> Result<LateFile, EngineError> {
         let owner =
@@ -571,26 +635,5 @@ impl PhysicalSession {
         let kind = EntryKind::File(content.len() as u64);
         let entry = Entry { path, kind, mode: 0o600, owner, modified: at.unix_seconds() };
         Ok(LateFile { entry, content })
-    }
-
-    fn facts(&self, ended: &Ended) -> PostgresFacts {
-        let server = &self.server;
-        PostgresFacts {
-            version_num: server.version_num,
-            version: server.version.clone(),
-            system_id: server.system_id,
-            catalog_version: server.catalog_version,
-            block_size: server.block_size,
-            data_checksums: server.data_checksums,
-            segment_size: server.segment_size,
-            data_directory: self.folder.display().to_string(),
-            tablespaces: server.tablespaces.clone(),
-            databases: server.databases.clone(),
-            backup_label: ended.label.clone(),
-            start_lsn: self.started.lsn,
-            stop_lsn: ended.lsn,
-            stopped_at: ended.at,
-            warnings: self.warnings.clone(),
-        }
     }
 }

@@ -8,11 +8,12 @@ mod harness;
 use std::path::Path;
 
 use harness::{Server, cx};
-use strongroom_engine::{BackupSession, Engine, EngineError, StartOptions, Stopped};
+use strongroom_engine::{BackupSession, Engine, EngineError, Session, StartOptions, Stopped};
 use strongroom_model::entry::EntryKind;
 use strongroom_postgres::advice::grants;
 use strongroom_postgres::control::Control;
-use strongroom_postgres::session::{Physical, PostgresFacts};
+use strongroom_postgres::facts::PostgresFacts;
+use strongroom_postgres::session::{Access, Physical};
 use strongroom_postgres::version::Major;
 
 const ARCHIVING: &str = "archive_mode = on\narchive_command = 'true'\n";
@@ -22,11 +23,21 @@ fn options() -> StartOptions {
 }
 
 fn physical(server: &Server, more: &str) -> Physical {
-    Physical::new(server.conninfo(more), None)
+    Physical::new(server.conninfo(more), None, Access::Files)
 }
 
 async fn start(physical: &Physical) -> Result<Box<dyn BackupSession>, EngineError> {
-    physical.start(&cx(), &options()).await
+    start_with(physical, &options()).await
+}
+
+async fn start_with(
+    physical: &Physical,
+    options: &StartOptions,
+) -> Result<Box<dyn BackupSession>, EngineError> {
+    match physical.start(&cx(), options).await? {
+        Session::Files(session) => Ok(session),
+        Session::Stream(session) => panic!("it is sent: {}", session.reason()),
+    }
 }
 
 async fn refused(physical: &Physical) -> (String, String) {
@@ -61,7 +72,7 @@ async fn a_backup_begins_lists_and_ends_with_the_servers_own_label() {
     server.sql(&["CREATE DATABASE \"o'dd \"\"ö\""]).await;
     let physical = physical(&server, "dbname='o\\'dd \"ö'");
     let options = StartOptions { label: "it's \"ö\" \\ 1".into(), fast: true };
-    let mut session = physical.start(&cx(), &options).await.unwrap();
+    let mut session = start_with(&physical, &options).await.unwrap();
     let started = session.started().clone();
     let paths: Vec<String> = session.entries().iter().map(|entry| entry.path.to_string()).collect();
     for expected in ["PG_VERSION", "base", "base/1", "global", "pg_wal", "postgresql.conf"] {
@@ -196,7 +207,7 @@ async fn behaviour_24_a_role_with_the_advised_grants_and_nothing_else_is_enough(
         what.contains("data directory") && hint.contains("data_directory in strongroom.toml"),
         "{what} {hint}"
     );
-    let told = Physical::new(server.conninfo(role), Some(server.data().to_owned()));
+    let told = Physical::new(server.conninfo(role), Some(server.data().to_owned()), Access::Files);
     start(&told).await.unwrap().stop(&cx()).await.unwrap();
     // Without the right to switch WAL, the end of a backup is only waited for.
     server.sql(&["REVOKE EXECUTE ON FUNCTION pg_catalog.pg_switch_wal() FROM \"back'up \"\"ö\""]).await;
@@ -306,7 +317,7 @@ async fn warnings_go_with_the_point() {
 #[tokio::test]
 async fn another_clusters_folder_a_clones_and_none_are_refused() {
     let (server, other) = (Server::start(ARCHIVING), Server::start(ARCHIVING));
-    let with = |folder: &Path| Physical::new(server.conninfo(""), Some(folder.to_owned()));
+    let with = |folder: &Path| Physical::new(server.conninfo(""), Some(folder.to_owned()), Access::Files);
     let (what, _) = refused(&with(other.data())).await;
     assert!(what.contains("another cluster's"), "{what}");
     let (what, hint) = refused(&with(Path::new("/nowhere/data"))).await;
@@ -324,7 +335,7 @@ async fn another_clusters_folder_a_clones_and_none_are_refused() {
 #[tokio::test]
 async fn behaviour_21_a_standby_is_refused() {
     let server = Server::start(ARCHIVING);
-    let with = |folder: &Path| Physical::new(server.conninfo(""), Some(folder.to_owned()));
+    let with = |folder: &Path| Physical::new(server.conninfo(""), Some(folder.to_owned()), Access::Files);
     let standby = server.standby();
     let (what, hint) = refused(&physical(&standby, "")).await;
     assert!(what.contains("is a standby") && hint.contains("primary"), "{what} {hint}");

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_engine::{
-    BackupSession, ChangedPages, Changes, Engine, EngineError, Inspection, LateFile, PageRead, PageSink,
-    PageSource, Reader, StartOptions, Started, Stopped, Target,
+    BackupSession, ChangedPages, Changes, Engine, EngineError, Inspection, LateFile, PageCheck, PageRead,
+    PageSink, PageSource, Reader, Sent, Session, StartOptions, Started, Stopped, StreamSession, Target,
 };
 use strongroom_model::entry::{Entry, EntryKind, EntryPath, Owner};
 use strongroom_model::page::PAGE_SIZE;
@@ -34,6 +34,10 @@ pub struct ToyEngine {
     pub before: Option<Files>,
     /// Pages that change without its record's knowledge.
     pub unrecorded: Vec<(String, u32)>,
+    /// Whether it sends its files instead of letting them be read, in pieces of this many bytes at most.
+    pub sends: Option<usize>,
+    /// After how many pieces its connection breaks when it sends.
+    pub breaks_after: Option<usize>,
 }
 
 impl ToyEngine {
@@ -47,6 +51,8 @@ impl ToyEngine {
             shrinking: BTreeMap::new(),
             before: None,
             unrecorded: Vec::new(),
+            sends: None,
+            breaks_after: None,
         }
     }
 
@@ -100,7 +106,7 @@ impl Engine for ToyEngine {
         })
     }
 
-    async fn start(&self, cx: &Cx, _options: &StartOptions) -> Result<Box<dyn BackupSession>, EngineError> {
+    async fn start(&self, cx: &Cx, _options: &StartOptions) -> Result<Session, EngineError> {
         let entries = self.files.iter().map(|(path, content)| entry(path, content.len() as u64));
         let started = Started {
             lineage: self.lineage,
@@ -108,11 +114,11 @@ impl Engine for ToyEngine {
             lsn: Lsn(self.segment << 24),
             at: cx.now(),
         };
-        Ok(Box::new(ToySession {
-            engine: self.clone(),
-            started,
-            entries: entries.collect::<Result<_, _>>()?,
-        }))
+        let entries: Vec<Entry> = entries.collect::<Result<_, _>>()?;
+        if let Some(piece) = self.sends {
+            return Ok(Session::Stream(Box::new(ToyStream::new(self.clone(), started, entries, piece))));
+        }
+        Ok(Session::Files(Box::new(ToySession { engine: self.clone(), started, entries })))
     }
 }
 
@@ -154,10 +160,88 @@ impl BackupSession for ToySession {
     }
 
     async fn stop(self: Box<Self>, cx: &Cx) -> Result<Stopped, EngineError> {
-        let content = bytes::Bytes::from_static(b"late");
-        let late = vec![LateFile { entry: entry("label", content.len() as u64)?, content }];
-        let lsn = Lsn((self.engine.segment << 24) + 100);
-        Ok(Stopped { lsn, timeline: Timeline::FIRST, at: cx.now(), late, facts: serde_json::Value::Null })
+        stopped(cx, &self.engine)
+    }
+}
+
+fn stopped(cx: &Cx, engine: &ToyEngine) -> Result<Stopped, EngineError> {
+    let content = bytes::Bytes::from_static(b"late");
+    let late = vec![LateFile { entry: entry("label", content.len() as u64)?, content }];
+    let lsn = Lsn((engine.segment << 24) + 100);
+    Ok(Stopped { lsn, timeline: Timeline::FIRST, at: cx.now(), late, facts: serde_json::Value::Null })
+}
+
+/// A toy that sends its files, in an order of its own: backwards.
+struct ToyStream {
+    engine: ToyEngine,
+    started: Started,
+    estimate: u64,
+    sent: std::vec::IntoIter<Sent>,
+    pieces_left: Option<usize>,
+}
+
+impl ToyStream {
+    fn new(engine: ToyEngine, started: Started, entries: Vec<Entry>, piece: usize) -> ToyStream {
+        let estimate = entries.iter().map(Entry::size).sum();
+        let mut sent = Vec::new();
+        for entry in entries.into_iter().rev() {
+            let content = engine.files.get(&entry.path.to_string()).cloned().unwrap_or_default();
+            sent.push(Sent::Entry(entry));
+            let pieces = content.chunks(piece.max(1));
+            sent.extend(pieces.map(|piece| Sent::Content(bytes::Bytes::copy_from_slice(piece))));
+        }
+        let pieces_left = engine.breaks_after;
+        ToyStream { engine, started, estimate, sent: sent.into_iter(), pieces_left }
+    }
+}
+
+#[async_trait::async_trait]
+impl StreamSession for ToyStream {
+    fn started(&self) -> &Started {
+        &self.started
+    }
+
+    fn reason(&self) -> &str {
+        "by the toy itself"
+    }
+
+    fn estimate(&self) -> u64 {
+        self.estimate
+    }
+
+    fn checks(&self) -> Option<Arc<dyn PageCheck>> {
+        Some(Arc::new(ToyCheck))
+    }
+
+    async fn next(&mut self, _cx: &Cx) -> Result<Option<Sent>, EngineError> {
+        match &mut self.pieces_left {
+            Some(0) => Err(EngineError::Unreachable {
+                what: "the toy's string is torn".into(),
+                hint: String::new(),
+                source: None,
+            }),
+            Some(left) => {
+                *left -= 1;
+                Ok(self.sent.next())
+            }
+            None => Ok(self.sent.next()),
+        }
+    }
+
+    async fn stop(self: Box<Self>, cx: &Cx, _damaged_pages: u64) -> Result<Stopped, EngineError> {
+        stopped(cx, &self.engine)
+    }
+}
+
+/// What a toy's page begins with that is damaged.
+pub const DAMAGED: &[u8] = b"damaged";
+
+struct ToyCheck;
+
+impl PageCheck for ToyCheck {
+    fn damaged(&self, _path: &EntryPath, first: u32, pages: &[u8]) -> Vec<u32> {
+        let pages = (first..).zip(pages.chunks(PAGE_SIZE));
+        pages.filter(|(_, page)| page.starts_with(DAMAGED)).map(|(number, _)| number).collect()
     }
 }
 

@@ -45,6 +45,7 @@ use world::{Keys, expect_no_garbage, keys, request, restore, ship, source, take,
 enum Verb {
     Backup,
     BackupAfresh,
+    BackupSent,
     Ship,
     Restore,
     Verify,
@@ -54,9 +55,10 @@ enum Verb {
     SweepOfTheDead,
 }
 
-const VERBS: [Verb; 9] = [
+const VERBS: [Verb; 10] = [
     Verb::Backup,
     Verb::BackupAfresh,
+    Verb::BackupSent,
     Verb::Ship,
     Verb::Restore,
     Verb::Verify,
@@ -174,6 +176,10 @@ async fn act(
             ship(cx, vault, &engine(20)).await?;
             let request = BackupRequest { afresh: true, ..request() };
             backup(cx, vault, &engine(20), &request).await.map(|point| Some(point.point))
+        }
+        Verb::BackupSent => {
+            let sending = ToyEngine { sends: Some(10_000), ..engine(20) };
+            take(cx, vault, &sending).await.map(|point| Some(point.point))
         }
         Verb::Ship => ship(cx, vault, &toy()).await.map(|()| None),
         Verb::Restore => {

@@ -30,8 +30,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom_engine::{
-    BackupSession, Engine, EngineError, Inspection, LateFile, PageRead, PageSource, Reader, StartOptions,
-    Started, Stopped,
+    self as engine, BackupSession, Engine, EngineError, Inspection, LateFile, PageRead, PageSource, Reader,
+    StartOptions, Started, Stopped,
 };
 use strongroom_model::entry::{Entry, EntryKind, EntryPath, Owner};
 use strongroom_model::page::PAGE_SIZE;
@@ -273,7 +273,7 @@ impl Engine for Server {
         })
     }
 
-    async fn start(&self, cx: &Cx, _options: &StartOptions) -> Result<Box<dyn BackupSession>, EngineError> {
+    async fn start(&self, cx: &Cx, _options: &StartOptions) -> Result<engine::Session, EngineError> {
         let cluster = self.cluster.lock().unwrap();
         let started =
             Started { lineage: SystemId(42), timeline: Timeline::FIRST, lsn: Lsn(cluster.lsn), at: cx.now() };
@@ -282,7 +282,8 @@ impl Engine for Server {
         let listed = cluster.files.keys().map(|path| (path.clone(), Seen::default())).collect();
         *self.seen.lock().unwrap() = listed;
         let (cluster, seen) = (Arc::clone(&self.cluster), Arc::clone(&self.seen));
-        Ok(Box::new(Session { cluster, seen, disturbed: self.disturbed, started, entries }))
+        let disturbed = self.disturbed;
+        Ok(engine::Session::Files(Box::new(Session { cluster, seen, disturbed, started, entries })))
     }
 }
 

@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
-use crate::settings::{Settings, SettingsError, SourceKind, VaultSettings, parse_time};
+use crate::settings::{Settings, SettingsError, SourceAccess, SourceKind, VaultSettings, parse_time};
 
 /// What the first vault is called that has no name.
 const MAIN: &str = "vault";
@@ -601,6 +601,15 @@ impl Context {
 
     /// The engine of a configured source.
     pub fn engine(&self, source: &SourceName) -> Result<Physical, Failure> {
+        self.engine_with(source, None)
+    }
+
+    /// The same, its files had in another way than the settings say.
+    pub fn engine_with(
+        &self,
+        source: &SourceName,
+        access: Option<SourceAccess>,
+    ) -> Result<Physical, Failure> {
         let missing =
             || SettingsError::Missing(format!("source {source} is not configured: add [source.{source}]"));
         let settings = self.settings.sources.get(source).ok_or_else(missing)?;
@@ -610,7 +619,10 @@ impl Context {
                 failure.hint(error.hint())
             })?;
         match settings.kind {
-            SourceKind::Postgres => Ok(Physical::new(conninfo, settings.data_directory.clone())),
+            SourceKind::Postgres => {
+                let access = access.unwrap_or(settings.access).into();
+                Ok(Physical::new(conninfo, settings.data_directory.clone(), access))
+            }
         }
     }
 

@@ -317,7 +317,7 @@ impl From<OpsError> for Failure {
             ),
             OpsError::JournalMissing { .. } => (
                 Code::Journal,
-                "is archive_command set to `strongroom wal push` and does it succeed? `strongroom doctor` looks; --wal-timeout waits longer",
+                "is archive_command set to `strongroom wal push` and does it succeed, or does `strongroom wal receive` run? `strongroom doctor` looks; --wal-timeout waits longer",
             ),
             OpsError::HistoryMissing { .. } => (
                 Code::Journal,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use strongroom_model::entry::EntryPath;
+use strongroom_postgres::facts::PostgresFacts;
 use strongroom_postgres::relation::{describe, page_numbers};
-use strongroom_postgres::session::PostgresFacts;
 use strongroom_vault::verify::LostPages;
 
 /// One line for each file; `facts` give its database a name.

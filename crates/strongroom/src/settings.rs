@@ -14,6 +14,7 @@ use strongroom_model::lifecycle::Lifecycle;
 use strongroom_model::retention::Retention;
 use strongroom_model::tier::StorageClass;
 use strongroom_model::{SourceName, Timestamp};
+use strongroom_postgres::session::Access;
 use strongroom_store::{Lock, LockMode, Manner};
 use strongroom_vault::Compression;
 use strongroom_vault::upload::REBASE_AFTER;
@@ -255,15 +256,41 @@ pub struct SourceSettings {
     pub connection: String,
     /// Where its files are, if the server should not be asked.
     pub data_directory: Option<PathBuf>,
+    /// Whether its files are read here, or sent by the server.
+    #[serde(default)]
+    pub access: SourceAccess,
     /// What is kept of it.
     pub retention: Option<Retention>,
+}
+
+/// `access` of `[source.<name>]`, and `--access`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceAccess {
+    /// Read its files here
+    Files,
+    /// Have the server send them over the replication protocol
+    Stream,
+    /// Read them where they can be read, else have them sent
+    #[default]
+    Auto,
+}
+
+impl From<SourceAccess> for Access {
+    fn from(access: SourceAccess) -> Access {
+        match access {
+            SourceAccess::Files => Access::Files,
+            SourceAccess::Stream => Access::Stream,
+            SourceAccess::Auto => Access::Auto,
+        }
+    }
 }
 
 /// Kinds of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceKind {
-    /// A PostgreSQL cluster whose files can be read here.
+    /// A PostgreSQL cluster.
     Postgres,
 }
 

@@ -107,6 +107,33 @@ fn only_what_a_restored_server_needs_is_listed() {
 }
 
 #[test]
+fn what_a_server_sends_is_judged_by_the_same_rules() {
+    for (path, expected) in [
+        ("base/5/1259_vm", false),
+        ("base/5/700_init", false),
+        ("base/5/t3_1259", true),
+        ("base/5/pg_internal.init", true),
+        ("base/pgsql_tmp/pgsql_tmp1.0", true),
+        ("global/1262", false),
+        ("global/pg_control", true),
+        ("pg_wal", false),
+        ("pg_wal/archive_status", true),
+        ("pg_stat_tmp/1", true),
+        ("pg_xact/0000", false),
+        ("pg_tblspc/800/PG_15_202209061", false),
+        ("pg_tblspc/800/PG_15_202209061/5/1", false),
+        ("pg_tblspc/800/PG_14_202107181/5/1", true),
+        ("pg_tblspc/800/PG_15_202209061/pgsql_tmp/x", true),
+        ("backup_label.old", true),
+        ("standby.signal", true),
+        ("mine/standby.signal", false),
+    ] {
+        let path = EntryPath::new(path).unwrap();
+        assert_eq!(leaves_out(&path, Major::new(15).unwrap()), expected, "{path}");
+    }
+}
+
+#[test]
 fn folders_come_first_and_big_files_before_small_ones() {
     let root = tree(&[("base/5/1", 10), ("base/5/2", 30), ("a", 20), ("empty/deep/", 0)]);
     let paths = paths(&listed(root.path()).unwrap());

@@ -18,7 +18,7 @@ use strongroom_vault::{Compression, Vault, VaultError};
 use crate::context::{Context, called};
 use crate::failure::{Code, Failure};
 use crate::output::Outcome;
-use crate::settings::{BackupSettings, Hints, parse_duration};
+use crate::settings::{BackupSettings, Hints, SourceAccess, parse_duration};
 use crate::surroundings;
 
 /// Vaults that get the point, and names of those that do not, with the reason.
@@ -37,6 +37,7 @@ Examples:
   strongroom backup orders
   strongroom backup orders --workers 8 --compression zstd:3
   strongroom backup orders --full                (read and compare every page, store what changed)
+  strongroom backup orders --access stream       (the server is on another host, or in Kubernetes)
   strongroom backup orders --new-lineage         (after pg_upgrade)")]
 pub struct Arguments {
     /// The source; may be left out if there is only one
@@ -68,6 +69,9 @@ pub struct Arguments {
     /// Do not ask the server which pages changed: read every page
     #[arg(long)]
     no_hints: bool,
+    /// Read the server's files here, or have it send them; by default what `access` of the source says
+    #[arg(long, value_name = "HOW")]
+    access: Option<SourceAccess>,
     /// Only look at the source and say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -76,14 +80,14 @@ pub struct Arguments {
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
     context.check_places()?;
     let mut request = request(context, arguments)?;
-    let engine = context.engine(&request.source)?;
+    let engine = context.engine_with(&request.source, arguments.access)?;
     let vault = context.vault().await?;
     let (followers, mut missed) = followers(context, &vault).await?;
     if arguments.dry_run {
         let inspection = engine.inspect(&context.cx).await?;
         let places = std::iter::once(&vault).chain(&followers).map(|vault| vault.place());
         let text = format!(
-            "would back up {} ({}, system {}) into {} with {} workers, {} compression and at most {} of memory for packs",
+            "would back up {} ({}, system {}) into {} with {} workers, {} compression and at most {} of memory for packs\nits pages come {}",
             request.source,
             inspection.product,
             inspection.lineage,
@@ -91,6 +95,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
             request.workers,
             request.upload.compression,
             ByteSize(memory_ceiling(request.workers, request.upload.uploads)),
+            engine.describe_way(&context.cx).await?,
         );
         return Ok(Outcome::new(&inspection, text));
     }
@@ -115,6 +120,8 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         ));
     }
     let mut json = serde_json::to_value(&summary).unwrap_or_default();
+    let is_sent = summary.reading.as_ref().is_some_and(|reading| reading.streamed.is_some());
+    json["access"] = json!(if is_sent { "stream" } else { "files" });
     if !context.settings.further.is_empty() {
         let missed = missed.iter().map(|(place, why)| json!({ "vault": place, "why": why }));
         json["vaults"] = json!(places);
@@ -193,7 +200,10 @@ fn describe(summary: &Summary, took: Duration) -> String {
 
 /// How much was read, in one line.
 pub fn describe_reading(reading: &Reading) -> String {
-    let Reading { read, adopted, proven, contradicted: _, no_record } = reading;
+    let Reading { read, adopted, proven, contradicted: _, no_record, streamed } = reading;
+    if let Some(how) = streamed {
+        return format!("{} sent {how}", ByteSize(*read));
+    }
     match no_record {
         Some(why) => format!("{} read, which is all: {why}", ByteSize(*read)),
         None => format!(

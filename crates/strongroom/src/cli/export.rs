@@ -12,8 +12,8 @@ use strongroom_ops::OpsError;
 use strongroom_ops::export::{ExportPlan, Exported, export, plan};
 use strongroom_ops::restore::open_point;
 use strongroom_postgres::export::{ExportTarget, Layout};
+use strongroom_postgres::facts::PostgresFacts;
 use strongroom_postgres::recovery::shell_word;
-use strongroom_postgres::session::PostgresFacts;
 
 use crate::cli::restore::placing::{mapping, of_folder, tablespaces};
 use crate::cli::restore::{Frozen, facts_of, major_of, of_target, refusal, room, thawed};

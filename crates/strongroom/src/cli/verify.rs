@@ -9,7 +9,7 @@ use strongroom_model::{ByteSize, PointId, SourceName};
 use strongroom_ops::list::source_of;
 use strongroom_ops::repair::{Repair, repair};
 use strongroom_ops::verify::{Verdict, VerifyRequest, verify};
-use strongroom_postgres::session::PostgresFacts;
+use strongroom_postgres::facts::PostgresFacts;
 use strongroom_vault::Vault;
 use strongroom_vault::evidence::{Evidence, Verification};
 use strongroom_vault::verify::{Budget, Damage, Depth};
