@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! back up  conninfo ▶ connect ▶ inspect ▶ session ─ start ▶ files (list) ▶ read (pages, checked) ▶ stop ▶ late files
-//!                                                  └─ wal_summary ▶ changes (what need not be read)
+//!                                                  ├─ wal_summary ▶ changes (what need not be read)
+//!                                                  └─ standby (what is otherwise when the server is one)
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
 //! receive  conninfo ▶ connect ▶ sender (may it? its slot) ▶ replication (WAL as it is written) ▶ receiving ▶ vault
 //! restore  vault ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
@@ -46,4 +47,5 @@ pub mod sender;
 pub mod replication;
 pub mod receiving;
 pub mod advice;
+pub mod standby;
 pub mod session;

@@ -604,13 +604,18 @@ impl Context {
         let missing =
             || SettingsError::Missing(format!("source {source} is not configured: add [source.{source}]"));
         let settings = self.settings.sources.get(source).ok_or_else(missing)?;
-        let conninfo =
-            Conninfo::read(&settings.connection, &|name| std::env::var(name).ok()).map_err(|error| {
-                let failure = Failure::new(Code::Settings, format!("connection of source {source}: {error}"));
+        let read = |key: &str, text: &str| {
+            Conninfo::read(text, &|name| std::env::var(name).ok()).map_err(|error| {
+                let failure = Failure::new(Code::Settings, format!("{key} of source {source}: {error}"));
                 failure.hint(error.hint())
-            })?;
+            })
+        };
+        let conninfo = read("connection", &settings.connection)?;
+        let primary = settings.primary.as_deref().map(|text| read("primary", text)).transpose()?;
         match settings.kind {
-            SourceKind::Postgres => Ok(Physical::new(conninfo, settings.data_directory.clone())),
+            SourceKind::Postgres => {
+                Ok(Physical::new(conninfo, settings.data_directory.clone()).with_primary(primary))
+            }
         }
     }
 
