@@ -149,8 +149,7 @@ async fn examine_primary(
 ) {
     const CHECK: &str = "shipping";
     let Some(primary) = engine.primary() else {
-        let found =
-            "by the primary, which is not named: while it is quiet, a backup waits for its archive_timeout";
+        let found = "by the primary, which is not named: while that writes nothing, no backup completes";
         let mend = "set primary = \"host=… user=…\" beside the source's connection: it is asked to complete the last segment";
         return examination.note(CHECK, Verdict::Warning, found, Some(mend));
     };

@@ -162,6 +162,9 @@ impl Engine for Physical {
         };
         let identity = Identity::of(&client).await?;
         let started = Started { lineage: server.system_id, timeline: identity.timeline, lsn, at };
+        if identity.in_recovery != server.in_recovery {
+            return Err(overtaken(format!("start a backup at {}: the server was promoted", client.place())));
+        }
         if identity.in_recovery {
             standby::prove_own(&client, &folder).await?;
         }
@@ -488,9 +491,11 @@ impl BackupSession for PhysicalSession {
         let (control, bytes) = belongs(&self.folder, &self.server, Some(&self.started)).await?;
         let ended = end(cx, &self.client, self.server.major).await.map_err(lost)?;
         self.label_fits(&ended.label)?;
+        let mut lsn = ended.lsn;
         if self.identity.in_recovery {
-            standby::ends(&control, (self.started.timeline, ended.lsn)).map_err(overtaken)?;
+            standby::ends(&control, (self.started.timeline, lsn)).map_err(overtaken)?;
             self.check().await?;
+            lsn = standby::needs(lsn, self.server.segment_size);
         }
         let mut late = vec![self.late(CONTROL_FILE, bytes.into(), ended.at)?];
         if !ended.tablespace_map.is_empty() {
@@ -499,7 +504,7 @@ impl BackupSession for PhysicalSession {
         late.push(self.late("backup_label", ended.label.clone().into(), ended.at)?);
         let timeline = self.started.timeline;
         let facts = serde_json::json!(self.facts(&ended));
-        Ok(Stopped { lsn: ended.lsn, timeline, at: ended.at, late, facts })
+        Ok(Stopped { lsn, timeline, at: ended.at, late, facts })
     }
 }
 

@@ -21,7 +21,7 @@
 use std::path::Path;
 
 use strongroom_engine::EngineError;
-use strongroom_model::{Cx, Lsn, Timeline};
+use strongroom_model::{Cx, Lsn, SegmentSize, Timeline};
 
 use crate::connect::{Client, connect};
 use crate::conninfo::Conninfo;
@@ -93,6 +93,15 @@ pub(crate) fn ends(control: &Control, (timeline, end): (Timeline, Lsn)) -> Resul
     }
 }
 
+/// How far WAL is needed by a copy that is consistent at `end`. PostgreSQL ends a recovery that is to stop there only when it
+/// has read a record behind it, and where a segment ends that one is in the next.
+pub(crate) fn needs(end: Lsn, size: SegmentSize) -> Lsn {
+    match end.0.is_multiple_of(size.bytes()) {
+        true => Lsn(end.0 + 1),
+        false => end,
+    }
+}
+
 /// The primary of this standby, asked what it is.
 pub async fn reach_primary(
     cx: &Cx,
@@ -126,13 +135,16 @@ pub(crate) async fn complete_segment(
     standby: &PostgresInspection,
 ) -> Result<Lsn, EngineError> {
     let (client, _) = reach_primary(cx, primary, standby).await?;
+    // An empty segment is not completed; a backup that ends where it begins waits for it all the same.
+    const SQL: &str = "SELECT pg_catalog.pg_logical_emit_message(false, 'strongroom', '')";
+    client.row("write something into the WAL", SQL, &[]).await?;
     Ok(switch_wal(&client).await?)
 }
 
 /// Why WAL that a standby's backup needs does not arrive.
 pub(crate) async fn trouble(cx: &Cx, primary: Option<&Conninfo>, standby: &PostgresInspection) -> String {
-    const ALONE: &str = "the server is a standby, which completes no WAL segment: its primary ships it, once it is full \
-                         or archive_timeout has passed";
+    const ALONE: &str = "the server is a standby, which completes no WAL segment: its primary ships it once it has \
+                         written more";
     let Some(primary) = primary else {
         return format!(
             "{ALONE}; name the primary (primary = \"host=…\" in the source's settings) and it is asked to"
@@ -152,7 +164,7 @@ mod tests {
     use super::*;
     use crate::control::ClusterState;
     use crate::version::Major;
-    use strongroom_model::{SegmentSize, SystemId};
+    use strongroom_model::SystemId;
 
     fn control(min_recovery: Option<(u64, u32)>) -> Control {
         Control {
@@ -184,5 +196,14 @@ mod tests {
         check(Some((0x0200_0100, 1)), "on timeline 1,");
         check(Some((0x0200_0100, 3)), "on timeline 3,");
         check(None, "not of a server in recovery");
+    }
+
+    #[test]
+    fn behaviour_22_an_end_at_offset_zero_needs_a_record_of_the_next_segment() {
+        for (end, needed) in
+            [(0x0300_0000, 0x0300_0001), (0x02FF_FFF8, 0x02FF_FFF8), (0x0300_0028, 0x0300_0028)]
+        {
+            assert_eq!(needs(Lsn(end), SegmentSize::DEFAULT), Lsn(needed));
+        }
     }
 }

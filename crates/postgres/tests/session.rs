@@ -345,15 +345,10 @@ async fn behaviour_21_a_promotion_further_up_overtakes_it_too() {
     let mut session = start(&physical(&leaf, "")).await.unwrap();
     middle.cluster.promote().unwrap();
     middle.sql(&["CREATE TABLE public.t AS SELECT pg_catalog.generate_series(1, 1000)", "CHECKPOINT"]).await;
+    const FOLLOWED: &str = "\
+SELECT (pg_catalog.to_regclass('public.t') IS NOT NULL AND timeline_id = 2)::text FROM pg_catalog.pg_control_checkpoint()";
     let follows = async {
-        while leaf
-            .ask(
-                "SELECT pg_catalog.to_regclass('public.t')::text IS NOT NULL AND timeline_id = 2 \
-                        FROM pg_catalog.pg_control_checkpoint()",
-            )
-            .await
-            != "true"
-        {
+        while leaf.ask(FOLLOWED).await != "true" {
             leaf.sql(&["CHECKPOINT"]).await;
         }
     };
