@@ -50,7 +50,7 @@ fuzz_target!(|data: &[u8]| {
             let front = 0x652b_137b_u32.to_le_bytes();
             let content = [&front[..], data].concat();
             let sum = crc32c::crc32c(&content).to_le_bytes();
-            drop(ChangedBlocks::default().add(&[&content[..], &sum].concat()));
+            let _ = ChangedBlocks::default().add(&[&content[..], &sum].concat());
         }
         10 => drop(Conninfo::read(&text, &|_| None)),
         _ => drop(take_apart(Some(&text), "prod")),

@@ -1,14 +1,23 @@
 //! Writing a restored source.
 
+use std::ops::Range;
+
 use strongroom_model::entry::Entry;
 
+use crate::backup::PageSource;
 use crate::error::EngineError;
 
 /// A place being restored into. Methods are called from several threads; each file by one thread at a time.
 pub trait Target: Send + Sync {
-    /// Makes a folder, a link, or an empty file of its final size (all zeros, sparse). Called once per entry,
-    /// folders before what is in them, before any `open`.
+    /// Makes a folder, a link, or a file of its final size: all zeros and sparse, or as it was there before, where
+    /// [`Target::present`] says so. Called once per entry, folders before what is in them, before any `open`.
     fn prepare(&self, entry: &Entry) -> Result<(), EngineError>;
+
+    /// Opens a prepared file for reading, if it may have content from before: its pages are then compared, and written
+    /// only where they differ. `None`: it is all zeros.
+    fn present(&self, _entry: &Entry) -> Result<Option<Box<dyn PageSource>>, EngineError> {
+        Ok(None)
+    }
 
     /// Opens a prepared file for writing pages.
     fn open(&self, entry: &Entry) -> Result<Box<dyn PageSink>, EngineError>;
@@ -24,8 +33,14 @@ pub trait Target: Send + Sync {
 /// A file being written.
 pub trait PageSink: Send {
     /// Writes pages from page number `first`. `bytes` is a whole number of pages, except at the end of the file.
-    /// Pages never written stay zero.
+    /// Pages never written stay what they were.
     fn write(&mut self, first: u32, bytes: &[u8]) -> Result<(), EngineError>;
+
+    /// Makes pages zeros again. Asked only of files that had content from before ([`Target::present`]).
+    fn clear(&mut self, pages: Range<u32>) -> Result<(), EngineError> {
+        let _ = pages;
+        Ok(())
+    }
 
     /// Everything written is handed to the disk (durable after [`Target::finish`]).
     fn close(self: Box<Self>) -> Result<(), EngineError>;

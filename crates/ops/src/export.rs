@@ -99,7 +99,7 @@ pub async fn export(
 ) -> Result<Exported, OpsError> {
     let began = tokio::time::Instant::now();
     // Losses are gathered so that all of them can be named.
-    let options = RestoreOptions { workers, accept_loss: true };
+    let options = RestoreOptions { workers, accept_loss: true, ..RestoreOptions::default() };
     let written = write_point(cx, vaults, &plan.restore, target.clone(), options).await?;
     if !written.lost.is_empty() {
         return Err(OpsError::LostPages { point: written.point, lost: written.lost });

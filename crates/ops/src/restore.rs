@@ -1,27 +1,32 @@
 //! `strongroom restore`: plan it, then do exactly that.
 //!
 //! ```text
-//! manifest rows ▶ prepare every folder, link and empty file ▶ batches of rows ▶ workers: fetch, open, check, write
-//!                                                              ▶ finish: durable, pg_control last
+//! manifest rows ▶ prepare every folder, link and file ▶ batches of rows ▶ workers: (compare,) fetch, open, check, write
+//!                                                       ▶ finish: durable, pg_control last
 //! ```
+//!
+//! Where the target has files from before, they are compared page by page, and only what differs is fetched and written. A
+//! restore that was killed is gone on with in the same way: what it had written is found to be right.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use serde::Serialize;
 use strongroom_engine::{EngineError, PageSink, Target};
 use strongroom_model::entry::{EntryKind, EntryPath};
-use strongroom_model::page::{PAGE_SIZE, Place, Run};
+use strongroom_model::page::{PAGE_SIZE, Place, Run, complete_map, page_count};
 use strongroom_model::point::FileRow;
 use strongroom_model::point::PointState;
 use strongroom_model::restore_plan::{Candidate, RestorePlan, plan_restore};
 use strongroom_model::target::RestoreRequest;
 use strongroom_model::{Cx, PointId, SourceName};
+use strongroom_postgres::selection::Selection;
 use strongroom_vault::catalog::PointRow;
+use strongroom_vault::delta::Differing;
 use strongroom_vault::point::{Point, stored_bytes};
 use strongroom_vault::verify::LostPages;
 use strongroom_vault::{Vault, VaultError};
@@ -46,6 +51,12 @@ pub struct Restored {
     pub entries: u64,
     /// Bytes of the files.
     pub bytes: u64,
+    /// Bytes of them that were in the folder already, as they should be.
+    pub unchanged: u64,
+    /// Bytes fetched from vaults.
+    pub fetched: u64,
+    /// Databases that were left out: their files are zeros.
+    pub left_out: Vec<String>,
     /// Packs that replicas had to help out with, by their place.
     pub from_replicas: BTreeMap<String, usize>,
     /// Pages that no vault has whole. They are zeros in what was restored.
@@ -55,12 +66,16 @@ pub struct Restored {
 }
 
 /// How to restore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoreOptions {
     /// Threads that fetch, check and write.
     pub workers: usize,
     /// Whether to go on without pages that no vault has whole, which become zeros and are named.
     pub accept_loss: bool,
+    /// Whose files stay zeros.
+    pub selection: Selection,
+    /// Bytes a second to fetch at most.
+    pub rate_limit: Option<u64>,
 }
 
 /// What a restore with losses leaves beside the files, in JSON: the lost pages.
@@ -135,7 +150,7 @@ pub(crate) async fn write_point(
     options: RestoreOptions,
 ) -> Result<Restored, OpsError> {
     vaults.iter().try_for_each(|vault| vault.check_may_read())?;
-    let point = open_point(vaults, plan).await?;
+    let point = open_point(vaults, plan).await?.limited_to(options.rate_limit);
     let (cx, runtime) = (cx.clone(), Handle::current());
     let work = move || {
         cx.progress.begin("preparing", 0);
@@ -147,13 +162,28 @@ pub(crate) async fn write_point(
         })?;
         let summary = point.summary();
         cx.progress.begin("writing", summary.bytes);
-        let losses = options.accept_loss.then(Losses::default);
-        let writing = Writing { cx: &cx, runtime: &runtime, point: &point, target: &*target, losses };
+        let writing = Writing {
+            cx: &cx,
+            runtime: &runtime,
+            point: &point,
+            target: &*target,
+            selection: &options.selection,
+            losses: options.accept_loss.then(Losses::default),
+            unchanged: AtomicU64::new(0),
+        };
         write_pages(&writing, options.workers)?;
         cx.check()?;
-        let lost = writing.losses.map(Losses::into_named).unwrap_or_default();
-        let (bytes, from_replicas) = (summary.bytes, point.packs().lent());
-        Ok(Restored { point: summary.point.clone(), entries, bytes, from_replicas, lost, seconds: 0.0 })
+        Ok(Restored {
+            point: summary.point.clone(),
+            entries,
+            bytes: summary.bytes,
+            unchanged: writing.unchanged.into_inner(),
+            fetched: point.packs().fetched(),
+            left_out: options.selection.left_out().values().cloned().collect(),
+            from_replicas: point.packs().lent(),
+            lost: writing.losses.map(Losses::into_named).unwrap_or_default(),
+            seconds: 0.0,
+        })
     };
     off_the_runtime(work).await
 }
@@ -203,8 +233,11 @@ struct Writing<'a> {
     runtime: &'a Handle,
     point: &'a Point,
     target: &'a dyn Target,
+    selection: &'a Selection,
     /// Where losses are noted; `None` if none is accepted.
     losses: Option<Losses>,
+    /// Bytes that were there already.
+    unchanged: AtomicU64,
 }
 
 /// The point in the first vault that has its manifest whole; the others stand by. The first error is the answer.
@@ -241,28 +274,31 @@ fn write_pages(writing: &Writing<'_>, workers: usize) -> Result<(), OpsError> {
                 // Keep taking batches, so that the sender is not left waiting; another worker has the reason.
                 continue;
             }
-            if let Err(error) = write_batch(writing, &batch) {
+            if let Err(error) = write_batch(writing, batch) {
                 failed.store(true, Ordering::Relaxed);
                 return Err(error);
             }
         };
         let threads: Vec<_> = (0..workers.max(1)).map(|_| scope.spawn(worker)).collect();
-        let sent = send_batches(writing.cx, writing.point, sender, &failed);
+        let sent = send_batches(writing, sender, &failed);
         join_all(threads).and(sent)
     })
 }
 
 fn send_batches(
-    cx: &Cx,
-    point: &Point,
+    writing: &Writing<'_>,
     sender: mpsc::SyncSender<Vec<FileRow>>,
     failed: &AtomicBool,
 ) -> Result<(), OpsError> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
-    point.rows(|row| {
-        cx.check()?;
+    writing.point.rows(|mut row| {
+        writing.cx.check()?;
         if !matches!(row.entry.kind, EntryKind::File(_)) {
             return Ok(());
+        }
+        if writing.selection.leaves_out(&row.entry.path) {
+            // The manifest was read, so the size is one that can be counted in pages.
+            row.map = complete_map(Vec::new(), page_count(row.entry.size()).unwrap_or_default());
         }
         bytes += stored_bytes(&row);
         batch.push(row);
@@ -279,24 +315,55 @@ fn send_batches(
     Ok(())
 }
 
-fn write_batch(writing: &Writing<'_>, batch: &[FileRow]) -> Result<(), OpsError> {
+fn write_batch(writing: &Writing<'_>, mut batch: Vec<FileRow>) -> Result<(), OpsError> {
     let cx = writing.cx;
-    let mut files = OpenFiles { target: writing.target, batch, open: BTreeMap::new() };
+    for row in &mut batch {
+        compare(writing, row)?;
+    }
+    let batch = batch.as_slice();
+    let (mut files, mut lost) =
+        (OpenFiles { target: writing.target, batch, open: BTreeMap::new() }, Vec::new());
     let mut write = |row, first, bytes: &[u8]| {
         cx.progress.advance(bytes.len() as u64);
         Ok(files.get(row)?.write(first, bytes)?)
     };
-    // The files were made all zeros: a page that is not written stays so.
     let mut lose = |row: usize, pages: Range<u32>, why: &VaultError| {
         cx.progress.advance(pages.len() as u64 * PAGE_SIZE as u64);
+        lost.push((row, pages.clone()));
         writing.losses.as_ref().map(|losses| losses.add(&batch[row].entry.path, pages, why)).is_some()
     };
     writing.point.read_pages::<OpsError>((cx, writing.runtime), batch, &mut write, &mut lose)?;
+    for (row, pages) in lost {
+        // Zeros in a new file anyway; in one from before, whatever was there.
+        files.get(row)?.clear(pages)?;
+    }
     files.close()?;
     let zeros = |run: &&Run| matches!(run.place, Place::Zero);
     let skipped: u64 =
         batch.iter().flat_map(|row| row.map.iter().filter(zeros)).map(|run| u64::from(run.count)).sum();
     cx.progress.advance(skipped * PAGE_SIZE as u64);
+    Ok(())
+}
+
+/// Compares a file that was there before, makes zeros of what is to be zeros, and leaves in the row's map only what is to
+/// be fetched.
+fn compare(writing: &Writing<'_>, row: &mut FileRow) -> Result<(), OpsError> {
+    let Some(mut present) = writing.target.present(&row.entry)? else { return Ok(()) };
+    let mut read = |first, buffer: &mut [u8]| Ok(present.read(first, buffer)?.bytes);
+    let Differing { stored, zeros } =
+        writing.point.differing::<OpsError>((writing.cx, writing.runtime), row, &mut read)?;
+    if !zeros.is_empty() {
+        let mut file = writing.target.open(&row.entry)?;
+        zeros.iter().try_for_each(|pages| file.clear(pages.clone()))?;
+        file.close()?;
+    }
+    let bytes = |pages: u64| pages * PAGE_SIZE as u64;
+    let to_write: u64 = stored.iter().map(|run| u64::from(run.count)).sum();
+    let cleared: u64 = zeros.iter().map(|pages| pages.len() as u64).sum();
+    let unchanged = row.entry.size().saturating_sub(bytes(to_write + cleared));
+    writing.unchanged.fetch_add(unchanged, Ordering::Relaxed);
+    writing.cx.progress.advance(unchanged + bytes(cleared));
+    row.map = stored;
     Ok(())
 }
 

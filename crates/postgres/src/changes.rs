@@ -187,6 +187,7 @@ mod tests {
     use strongroom_model::entry::{EntryKind, EntryPath};
 
     use super::*;
+    use crate::wal_summary::tests::summary;
 
     fn name(timeline: u32, start: u64, end: u64) -> SummaryName {
         SummaryName { timeline: Timeline::new(timeline).unwrap(), start: Lsn(start), end: Lsn(end) }
@@ -242,6 +243,19 @@ mod tests {
         let spoken_for: Vec<bool> = (0..7).map(|entry| changes.changed(entry, 0..9).is_some()).collect();
         assert_eq!(spoken_for, [true, true, false, false, false, false, false]);
         assert_eq!(changes.changed(0, 131_072..131_073), None);
+    }
+
+    #[test]
+    fn blocks_are_counted_over_all_files_of_a_relation() {
+        let mut changes = recorded(&["base/5/1", "base/5/1.2"], true);
+        let relation = Relation { tablespace: 1663, database: 5, number: 1 };
+        changes
+            .blocks
+            .add(&summary(&[(relation, 0, None, vec![7, 2 * 131_072 + 7, 2 * 131_072 + 9])]))
+            .unwrap();
+        assert_eq!(changes.changed(0, 0..131_072), Some(vec![7]));
+        assert_eq!(changes.changed(1, 0..131_072), Some(vec![7, 9]));
+        assert_eq!(changes.changed(1, 8..10), Some(vec![9]));
     }
 
     #[test]

@@ -308,6 +308,14 @@ impl Zone {
     }
 }
 
+/// Whether what is at `path` can be a link to a folder elsewhere: a backup stores its content, or does without it.
+pub fn may_be_linked(path: &EntryPath) -> bool {
+    let mut segments = path.as_bytes().split(|byte| *byte == b'/');
+    let first = segments.next().unwrap_or_default();
+    let is_emptied = EMPTIED.contains(&first);
+    !NEEDED.contains(&first) && (!is_emptied || segments.next().is_none())
+}
+
 /// A listing under way.
 struct Walk<'r> {
     root: &'r Path,

@@ -1,8 +1,9 @@
 //! Starting a restored server, and watching its recovery by its own files: its control file and its log. No role, password or
 //! connection is needed for that.
 //!
-//! That recovery reached its target the server says itself: since version 13 it ends with an error rather than promote before.
-//! So a server that is in production, or was shut down by the target's action, got there.
+//! That recovery reached its target the server says itself: since version 13 it ends with an error rather than promote before,
+//! and the history of its new timeline says where it left the old one and why ([`crate::course`]), which is compared with what
+//! was asked for. One that was shut down by the target's action has no new timeline: it got there, or would have said why not.
 
 #![allow(clippy::disallowed_methods, reason = "starts a server and looks at its files")]
 
@@ -17,6 +18,7 @@ use serde::Serialize;
 use strongroom_model::{Cancelled, Cx, Lsn, Timeline};
 
 use crate::control::{CONTROL_FILE, ClusterState, POISON, ReadControlError, read_stable};
+use crate::course::{Course, Ended, Watch, ended};
 use crate::target::place::running_server;
 use crate::version::Major;
 
@@ -58,6 +60,16 @@ pub enum LaunchError {
         #[source]
         log: LogTail,
     },
+    /// It is in production, and did not come from where it should.
+    #[error("recovery in {} ended at {ended} instead of at {wanted}", data.display())]
+    Astray {
+        /// Its data directory.
+        data: PathBuf,
+        /// Where it ended, and why.
+        ended: Ended,
+        /// What was asked for.
+        wanted: String,
+    },
     /// Its control file does not read.
     #[error(transparent)]
     Control(#[from] ReadControlError),
@@ -89,6 +101,8 @@ pub struct Launched {
     pub timeline: Timeline,
     /// Its last checkpoint: replay got at least that far.
     pub checkpoint: Lsn,
+    /// Where recovery ended and why, in the server's words; `None` if the target's action shut it down.
+    pub ended: Option<Ended>,
     /// Whether it runs; the target's action may have shut it down.
     pub running: bool,
     /// What it said meanwhile.
@@ -98,37 +112,58 @@ pub struct Launched {
 }
 
 /// Starts the server in `data` and comes back when it reached its target. Blocks.
-pub fn launch(cx: &Cx, data: &Path, major: Major, port: Option<u16>) -> Result<Launched, LaunchError> {
+pub fn launch(
+    cx: &Cx,
+    data: &Path,
+    (major, port): (Major, Option<u16>),
+    course: &Course,
+) -> Result<Launched, LaunchError> {
     let began = Instant::now();
-    let log = data.join(LOG);
+    let (log, mut watch) = (data.join(LOG), Watch::new(course.begins));
     start(data, &log, (major, port))?;
     loop {
         cx.check()?;
         std::thread::sleep(LOOK_AGAIN);
         // Before the control file: one that dies in between has not got there.
-        let runs = running_server(data).is_some();
+        let server = running_server(data);
         let (control, _) = read_stable(&data.join(CONTROL_FILE))?;
-        let there = |running| Launched {
+        let there = |running, ended| Launched {
             timeline: control.timeline,
             checkpoint: control.checkpoint,
+            ended,
             running,
             log: log.clone(),
             seconds: began.elapsed().as_secs_f64(),
         };
-        match control.state {
+        match (control.state, server) {
             // Still as it was restored: the source's own state, when it was copied.
-            _ if control.checkpoint == POISON && runs => {}
-            ClusterState::InProduction if runs => return Ok(there(true)),
+            _ if control.checkpoint == POISON && server.is_some() => {}
+            (ClusterState::InProduction, Some(_)) => {
+                return Ok(there(true, checked_end(data, control.timeline, course)?));
+            }
             // By `recovery_target_action = shutdown`, once the target was reached.
-            ClusterState::ShutDownInRecovery if !runs => return Ok(there(false)),
-            _ if !runs => {
+            (ClusterState::ShutDownInRecovery, None) => return Ok(there(false, None)),
+            (_, None) => {
                 return Err(LaunchError::Ended { data: data.to_owned(), log: tail(&log) });
             }
-            _ => {
-                let reached = control.min_recovery.map_or(control.checkpoint, |(lsn, _)| lsn);
-                cx.progress.begin(&format!("recovering, at {reached} or later"), 0);
+            (_, Some(server)) => {
+                let at = control.min_recovery.map_or(control.checkpoint, |(lsn, _)| lsn);
+                let reached = watch.look(data, server, course.segment_size, at);
+                cx.progress.begin(&course.describe(reached), 0);
             }
         }
+    }
+}
+
+/// Where the recovery ended that made this timeline; refused if that is not where it was to end.
+fn checked_end(data: &Path, timeline: Timeline, course: &Course) -> Result<Option<Ended>, LaunchError> {
+    // Until its first checkpoint there a control file may still name the timeline that was followed.
+    let ended = if timeline > course.timeline { ended(data, timeline) } else { None };
+    match ended {
+        Some(ended) if !course.leads_to(&ended) => {
+            Err(LaunchError::Astray { data: data.to_owned(), ended, wanted: course.target.to_string() })
+        }
+        ended => Ok(ended),
     }
 }
 

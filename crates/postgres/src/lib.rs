@@ -6,7 +6,7 @@
 //!                                                  └─ standby (what is otherwise when the server is one)
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
 //! receive  conninfo ▶ connect ▶ sender (may it? its slot) ▶ replication (WAL as it is written) ▶ receiving ▶ vault
-//! restore  vault ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
+//! restore  vault ▶ selection (whose files stay zeros) ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
 //! export   vault ▶ target (a folder, or archives) ▶ backup_manifest ▶ pg_verifybackup, and a server without us
 //! ```
 //!
@@ -25,6 +25,7 @@ pub mod label;
 pub mod owner;
 pub mod relation;
 pub mod wal_summary;
+pub mod selection;
 pub mod files;
 pub mod read;
 pub mod changes;
@@ -36,6 +37,7 @@ pub mod cluster;
 pub mod quote;
 pub mod archive;
 pub mod recovery;
+pub mod course;
 pub mod launch;
 pub mod passfile;
 pub mod conninfo;

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use strongroom_engine::{EngineError, PageSink, Target};
+use strongroom_engine::{EngineError, PageSink, PageSource, Target};
 use strongroom_model::entry::{Entry, EntryPath, Owner};
 use strongroom_model::restore_plan::RestorePlan;
 use strongroom_model::target::RecoveryTarget;
@@ -142,6 +142,10 @@ impl Target for RecoveringFolder {
         }
         drop(seen);
         self.folder.prepare(entry)
+    }
+
+    fn present(&self, entry: &Entry) -> Result<Option<Box<dyn PageSource>>, EngineError> {
+        self.folder.present(entry)
     }
 
     fn open(&self, entry: &Entry) -> Result<Box<dyn PageSink>, EngineError> {

@@ -100,6 +100,21 @@ impl Relation {
     }
 }
 
+/// The database that a file is of: what lies in its folder of `base`, or of a tablespace.
+pub fn database_of(path: &EntryPath) -> Option<u32> {
+    let mut segments = path.as_bytes().split(|byte| *byte == b'/');
+    let folder = match segments.next()? {
+        b"base" => segments.next()?,
+        b"pg_tblspc" => {
+            folder_number(segments.next()?)?;
+            segments.next().filter(|folder| folder.starts_with(b"PG_"))?;
+            segments.next()?
+        }
+        _ => return None,
+    };
+    segments.next().and(folder_number(folder))
+}
+
 /// Says what the pages of a file are to people: the relation, its database and its blocks, counted through all of its files
 /// of 1 GiB (`RELSEG_SIZE`, as everybody builds it). `databases` are names by number.
 pub fn describe(path: &EntryPath, pages: &[Range<u32>], databases: &BTreeMap<u32, String>) -> String {

@@ -297,4 +297,4 @@ fn set(bits: &mut [u64], offset: u16) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -210,6 +210,8 @@ impl PageSource for ToySource {
 #[derive(Clone, Debug, Default)]
 pub struct ToyTarget {
     files: Arc<Mutex<Files>>,
+    /// What was there is kept, and compared.
+    over: bool,
     open: Arc<AtomicUsize>,
 }
 
@@ -217,6 +219,11 @@ pub struct ToyTarget {
 const OPEN_LIMIT: usize = 256;
 
 impl ToyTarget {
+    /// A place with these files in it, to be restored over.
+    pub fn over(files: Files) -> ToyTarget {
+        ToyTarget { files: Arc::new(Mutex::new(files)), over: true, open: Arc::default() }
+    }
+
     /// What was restored.
     pub fn files(&self) -> Files {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -226,8 +233,17 @@ impl ToyTarget {
 impl Target for ToyTarget {
     fn prepare(&self, entry: &Entry) -> Result<(), EngineError> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.insert(entry.path.to_string(), vec![0; entry.size() as usize]);
+        let kept = files.remove(&entry.path.to_string()).filter(|_| self.over);
+        let mut content = kept.unwrap_or_default();
+        content.resize(entry.size() as usize, 0);
+        files.insert(entry.path.to_string(), content);
         Ok(())
+    }
+
+    fn present(&self, entry: &Entry) -> Result<Option<Box<dyn PageSource>>, EngineError> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = files.get(&entry.path.to_string()).filter(|_| self.over);
+        Ok(content.map(|content| Box::new(ToySource(content.clone())) as Box<dyn PageSource>))
     }
 
     fn open(&self, entry: &Entry) -> Result<Box<dyn PageSink>, EngineError> {
@@ -272,6 +288,15 @@ impl PageSink for ToySink {
             Some(room) => room.copy_from_slice(bytes),
             None => unreachable!("{} was given pages beyond its end", self.path),
         }
+        Ok(())
+    }
+
+    fn clear(&mut self, pages: Range<u32>) -> Result<(), EngineError> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = files.get_mut(&self.path) else { return Ok(()) };
+        let (from, to) = (pages.start as usize * PAGE_SIZE, pages.end as usize * PAGE_SIZE);
+        let to = to.min(file.len());
+        file[from..to].fill(0);
         Ok(())
     }
 

@@ -199,6 +199,10 @@ impl From<LaunchError> for Failure {
                 Code::NoRestore,
                 "the folder stays as it is; the whole log is in it: strongroom_recovery.log",
             ),
+            LaunchError::Astray { .. } => (
+                Code::NoRestore,
+                "the server runs, on another state than was asked for: stop it, and restore once more",
+            ),
             LaunchError::Control(_) | LaunchError::Io { .. } => (Code::Target, ""),
             LaunchError::Cancelled(_) => (Code::Cancelled, "the server goes on recovering"),
         };
@@ -287,7 +291,8 @@ impl From<EngineError> for Failure {
         };
         let hint = match &error {
             EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                "free space there, empty the folder and run the same command again".to_owned()
+                "free space there, then go on with --delta (a restore), or empty the folder and start anew"
+                    .to_owned()
             }
             EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 "does this user have the right? Backups and restores run as the server's own user, or as root"

@@ -225,6 +225,25 @@ fn behaviour_27b_after_each_of_two_promotions_everything_is_read() {
 }
 
 #[test]
+fn after_a_restore_everything_is_read() {
+    let Some(mut site) = site(true) else { return };
+    take(&site, &[]);
+    site.cluster.sql("update t set v = v || 'r' where id % 50 = 0").unwrap();
+    take(&site, &[]);
+    site.ship(&site.cluster);
+    let now = contents(&site.cluster);
+    site.cluster.stop("fast").unwrap();
+    site.cluster = site.restore("restored", &[]);
+    assert_eq!(contents(&site.cluster), now);
+    site.configure("strongroom.toml", &site.cluster);
+    let point = take(&site, &[]);
+    assert!(reason(&point).ends_with("the server is on 2: it was promoted or restored since"), "{point}");
+    assert_eq!(bytes(&point, "adopted"), 0);
+    site.cluster.sql("update t set v = v || 's' where id % 40 = 0").unwrap();
+    take_and_check(&site, "after a restore");
+}
+
+#[test]
 fn behaviour_27a_after_a_time_of_minimal_wal_everything_is_read() {
     let Some(mut site) = site(true) else { return };
     take(&site, &[]);

@@ -301,7 +301,9 @@ fn a_started_restore_reaches_its_target_or_says_why_not() {
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let launched = &json["launched"];
         assert_eq!((&launched["running"], &launched["timeline"]), (&true.into(), &2.into()), "{launched}");
-        assert!(launched["seconds"].as_f64().unwrap() > 0.0);
+        assert_eq!(launched["ended"]["why"], "at restore point \"here\"");
+        let rto = launched["seconds"].as_f64().unwrap() + json["restored"]["seconds"].as_f64().unwrap();
+        assert!(rto > 0.0 && (json["rto_seconds"].as_f64().unwrap() - rto).abs() < 1e-6, "{json}");
         let asked = binaries
             .command("psql")
             .args(["-XAtc", "select string_agg(mark, ' ') from marks", "-h", "127.0.0.1", "-p", &port])
@@ -324,6 +326,39 @@ fn a_started_restore_reaches_its_target_or_says_why_not() {
         assert!(told.contains("ended before its target") && told.contains("FATAL"), "{told}");
         let pause = ["--target-action", "pause", "--to", &to];
         assert!(site.fails(2, &[&words[..], &pause[..]].concat()).contains("never comes to its end"));
+    }
+}
+
+/// Every kind of target, with the server's own word for where recovery ended: that is what is checked.
+#[test]
+fn a_started_restore_says_where_recovery_ended_and_why() {
+    for binaries in versions() {
+        let site = Site::new(&binaries, InitOptions::default());
+        let sql = |statements: &str| site.cluster.sql(statements).unwrap();
+        sql("create table marks (mark text)");
+        site.backup();
+        let xid = sql("begin; insert into marks values ('kept'); select txid_current(); commit");
+        let (lsn, time) = (sql("select pg_current_wal_insert_lsn()"), sql("select clock_timestamp()"));
+        sql("insert into marks values ('lost')");
+        site.ship(&site.cluster);
+        let by_xid = format!("transaction {xid}");
+        for (name, target, why) in [
+            ("latest", &[][..], "no recovery target specified"),
+            ("immediate", &["--immediate"], "reached consistency"),
+            ("xid", &["--xid", &xid], &format!("after {by_xid}")),
+            ("xid-exclusive", &["--xid", &xid, "--exclusive"], &format!("before {by_xid}")),
+            ("lsn", &["--lsn", &lsn], "after LSN"),
+            ("lsn-exclusive", &["--lsn", &lsn, "--exclusive"], "before LSN"),
+            ("time", &["--at", &time], "before 2"),
+        ] {
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let (to, port) = (site.inside(name), port.to_string());
+            let words = ["restore", "--yes", "--no-archiving", "--start", "--port", &port, "--to", &to];
+            let told = site.ok(&[&words[..], target].concat());
+            assert!(told.contains(&format!("({why}")) && told.contains("(RTO)"), "{name}: {told}");
+            let stop = binaries.command("pg_ctl").args(["stop", "-m", "fast", "-D", &to]).output().unwrap();
+            assert!(stop.status.success(), "{stop:?}");
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Display;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use strongroom_store::Key;
 use crate::error::{VaultError, damaged};
 use crate::layout;
 use crate::open::Vault;
+use crate::pace::Pace;
 
 /// Bytes read from a pack's end at first: the footer of a full pack is about half of this, so one request does.
 const TAIL: u64 = 512 << 10;
@@ -36,6 +38,27 @@ pub struct Packs {
     replicas: Vec<Arc<Vault>>,
     lent: Arc<Mutex<Lent>>,
     silent: Silent,
+    traffic: Arc<Traffic>,
+}
+
+/// What is fetched of packs, all in all.
+#[derive(Default)]
+struct Traffic {
+    bytes: AtomicU64,
+    /// How fast; set once, before the first range.
+    pace: OnceLock<Pace>,
+}
+
+impl Traffic {
+    async fn turn(&self, range: &Range<u64>) {
+        if let Some(pace) = self.pace.get() {
+            pace.turn(range.end - range.start).await;
+        }
+    }
+
+    fn count(&self, bytes: &Bytes) {
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    }
 }
 
 /// Why the point's own vault did not answer, once a replica did in its place.
@@ -52,12 +75,23 @@ impl Packs {
         packs: Vec<PackRef>,
     ) -> Packs {
         let (kept, lent, silent) = (Mutex::default(), Arc::default(), Arc::default());
-        Packs { vault, source, keys, packs, kept, replicas: Vec::new(), lent, silent }
+        let traffic = Arc::default();
+        Packs { vault, source, keys, packs, kept, replicas: Vec::new(), lent, silent, traffic }
     }
 
     /// Goes on with these when a pack is missing or damaged.
     pub(crate) fn go_on_with(&mut self, replicas: Vec<Arc<Vault>>) {
         self.replicas = replicas;
+    }
+
+    /// Fetches no more than so many bytes a second from here on. What was set first holds.
+    pub(crate) fn limit(&self, bytes_per_second: u64) {
+        let _ = self.traffic.pace.set(Pace::new(bytes_per_second));
+    }
+
+    /// Bytes of packs that were fetched so far, footers included.
+    pub fn fetched(&self) -> u64 {
+        self.traffic.bytes.load(Ordering::Relaxed)
     }
 
     /// How many packs a replica had to help out with, by its place.
@@ -75,6 +109,7 @@ impl Packs {
             replicas: self.replicas.clone(),
             lent: Arc::clone(&self.lent),
             silent: Arc::clone(&self.silent),
+            traffic: Arc::clone(&self.traffic),
         }
     }
 
@@ -162,13 +197,20 @@ impl Packs {
             return Err(damaged(key, place, "it is shorter than a pack can be".to_owned()));
         }
         let tail_start = pack.size.saturating_sub(TAIL);
+        self.traffic.turn(&(tail_start..pack.size)).await;
         let tail = read_range(vault, &key, tail_start..pack.size, pack.size).await?;
+        self.traffic.count(&tail);
         let trailer = Trailer::read(&tail[tail.len() - TRAILER_SIZE..], pack.size);
         let trailer = trailer.map_err(|why| damaged(&key, place.clone(), why.to_string()))?;
         let range = trailer.footer();
         let footer = match range.start.checked_sub(tail_start) {
             Some(start) => tail.slice(start as usize..(range.end - tail_start) as usize),
-            None => read_range(vault, &key, range, pack.size).await?,
+            None => {
+                self.traffic.turn(&range).await;
+                let footer = read_range(vault, &key, range, pack.size).await?;
+                self.traffic.count(&footer);
+                footer
+            }
         };
         let owner = self.keys.iter().find(|(point, _)| *point == pack.owner);
         let (_, point_key) =
@@ -215,11 +257,19 @@ pub(crate) struct Lender {
     replicas: Vec<Arc<Vault>>,
     lent: Arc<Mutex<Lent>>,
     silent: Silent,
+    traffic: Arc<Traffic>,
 }
 
 impl Lender {
     /// The range; from a replica if its vault has it not, or does not answer.
     pub(crate) async fn fetch(&self, range: Range<u64>) -> Result<Bytes, VaultError> {
+        self.traffic.turn(&range).await;
+        let bytes = self.fetch_anywhere(range).await?;
+        self.traffic.count(&bytes);
+        Ok(bytes)
+    }
+
+    async fn fetch_anywhere(&self, range: Range<u64>) -> Result<Bytes, VaultError> {
         if let Some(why) = self.silent.get()
             && let Some(bytes) = self.fetch_elsewhere(range.clone(), why).await.into_iter().next()
         {

@@ -1,15 +1,16 @@
 //! Reading a recovery point back: its manifest, and its pages.
 //!
 //! Pages are read per batch of rows: their places are sorted by pack and frame, neighbouring frames fetched in one
-//! range while the ones before are decoded, each frame opened once, every page checked against its fingerprint and
-//! handed to the caller with its file and number. Memory: one batch's runs and a few ranges, whatever the
-//! database's size.
+//! range, several ranges at a time while the ones before are decoded, each frame opened once, every page checked against
+//! its fingerprint and handed to the caller with its file and number. Memory: one batch's runs and a few ranges, whatever
+//! the database's size.
 
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use strongroom_codec::digest::object_hash;
 use strongroom_codec::manifest::{ManifestReader, to_hex};
 use strongroom_codec::pack::PackReader;
@@ -25,9 +26,10 @@ use crate::layout::{self, PointPart};
 use crate::open::Vault;
 use crate::pack_reader::{Lender, Packs};
 
-/// Bytes fetched in one request at most, and ranges fetched ahead of the one being decoded.
+/// Bytes fetched in one request at most, bytes under way ahead of what is being decoded, and requests under way.
 const FETCH: u64 = 4 << 20;
-const AHEAD: usize = 2;
+const AHEAD: u64 = 3 * FETCH;
+const REQUESTS: u64 = 16;
 
 /// Bytes between two wanted frames that are cheaper to read over than to ask for again.
 const GAP: u64 = 64 << 10;
@@ -140,6 +142,14 @@ impl Point {
     /// Goes on with `replicas` of its vault when a pack turns out missing or damaged.
     pub fn with_replicas(mut self, replicas: Vec<Arc<Vault>>) -> Point {
         self.packs.go_on_with(replicas);
+        self
+    }
+
+    /// Fetches its pages at no more than so many bytes a second, all readers together.
+    pub fn limited_to(self, bytes_per_second: Option<u64>) -> Point {
+        if let Some(limit) = bytes_per_second {
+            self.packs.limit(limit);
+        }
         self
     }
 
@@ -276,13 +286,18 @@ impl Point {
     }
 }
 
-/// Fetches spans one after the other, a few ahead of the reader.
+/// Fetches spans, several at a time, and hands them over in their order. Large ones few at a time, for they wait in memory;
+/// small ones many, for they wait for the store.
 fn fetch(runtime: &Handle, lender: Lender, spans: &[Span]) -> mpsc::Receiver<Result<Vec<u8>, VaultError>> {
-    let (sender, receiver) = mpsc::channel(AHEAD);
+    let (sender, receiver) = mpsc::channel(1);
     let ranges: Vec<_> = spans.iter().map(|span| span.bytes.clone()).collect();
+    let largest = ranges.iter().map(|range| range.end - range.start).max().unwrap_or(FETCH).max(1);
+    let at_a_time = (AHEAD / largest).clamp(1, REQUESTS) as usize;
     runtime.spawn(async move {
-        for range in ranges {
-            let bytes = lender.fetch(range).await.map(Vec::from);
+        let lender = &lender;
+        let mut fetched = stream::iter(ranges).map(|range| lender.fetch(range)).buffered(at_a_time);
+        while let Some(bytes) = fetched.next().await {
+            let bytes = bytes.map(Vec::from);
             let failed = bytes.is_err();
             // The reader hung up: it failed or was cancelled, and wants no more.
             if sender.send(bytes).await.is_err() || failed {

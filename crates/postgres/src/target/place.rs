@@ -6,12 +6,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use strongroom_engine::EngineError;
 
 use super::TargetError;
+use super::begun::Begun;
 
 /// A file system's promise about `syncfs`: it writes back everything, and tells when that did not work.
 const WHOLE_FILE_SYSTEMS: [u64; 3] = [
@@ -20,7 +21,7 @@ const WHOLE_FILE_SYSTEMS: [u64; 3] = [
     0x9123_683E, // Btrfs
 ];
 
-/// An empty folder that is being restored into.
+/// A folder that is being restored into.
 #[derive(Debug)]
 pub(super) struct Place {
     folder: OwnedFd,
@@ -35,34 +36,106 @@ impl Place {
     /// Takes `path`, making it if it is not there. Refuses what is not an empty folder of ours, and never removes
     /// anything.
     pub(super) fn take(path: &Path) -> Result<Place, TargetError> {
-        let io = |operation| {
-            move |errno: Errno| TargetError::Io { operation, path: path.to_owned(), source: errno.into() }
-        };
         match rustix::fs::lstat(path) {
             Err(Errno::NOENT) => make(path)?,
-            found => check_kind(path, &found.map_err(io("look at"))?)?,
+            found => check_kind(path, &found.map_err(io("look at", path))?)?,
         }
+        let place = Place::hold(path)?;
+        check_empty(path)?;
+        Ok(place)
+    }
+
+    /// Takes `path` with what is in it; `None` if there is no such folder. Refuses what is not a folder of ours, or has a
+    /// server running in it.
+    pub(super) fn take_with_content(path: &Path) -> Result<Option<Place>, TargetError> {
+        match rustix::fs::lstat(path) {
+            Err(Errno::NOENT) => return Ok(None),
+            found => check_kind(path, &found.map_err(io("look at", path))?)?,
+        }
+        let place = Place::hold(path)?;
+        place.check_idle()?;
+        Ok(Some(place))
+    }
+
+    /// Opens and locks a folder of ours.
+    fn hold(path: &Path) -> Result<Place, TargetError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(path, flags, Mode::empty()).map_err(io("open"))?;
+        let folder = rustix::fs::open(path, flags, Mode::empty()).map_err(io("open", path))?;
         match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return Err(TargetError::Busy { path: path.to_owned() }),
             // Network file systems without locks for folders: `O_EXCL` still keeps two restores apart.
             Err(Errno::BADF | Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => {}
-            locked => locked.map_err(io("lock"))?,
+            locked => locked.map_err(io("lock", path))?,
         }
-        let found = rustix::fs::fstat(&folder).map_err(io("look at"))?;
+        let found = rustix::fs::fstat(&folder).map_err(io("look at", path))?;
         let me = rustix::process::geteuid();
         if !me.is_root() && found.st_uid != me.as_raw() {
             return Err(TargetError::ForeignOwner { path: path.to_owned(), owner: found.st_uid });
         }
-        check_empty(path)?;
         let synced_whole = syncs_whole(&folder);
         Ok(Place { folder, path: path.to_owned(), owner: found.st_uid, synced_whole })
+    }
+
+    /// Refuses a folder that a server runs in.
+    pub(super) fn check_idle(&self) -> Result<(), TargetError> {
+        match running_server(&self.path) {
+            Some(pid) => {
+                Err(TargetError::Running { path: self.path.clone(), pid: pid.as_raw_nonzero().get() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a folder with anything in it.
+    pub(super) fn check_empty(&self) -> Result<(), TargetError> {
+        check_empty(&self.path)
+    }
+
+    /// The names in a folder (empty: this one), sorted, and what each is; links are not followed.
+    pub(super) fn names(&self, relative: &[u8]) -> Result<Vec<(Vec<u8>, Stat)>, EngineError> {
+        let failed = |errno: Errno| EngineError::io("list", self.show(relative), errno.into());
+        let folder = self.open_folder(relative)?;
+        let mut found = Vec::new();
+        for entry in Dir::read_from(&folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            match rustix::fs::statat(&folder, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => {}
+                stat => found.push((name, stat.map_err(failed)?)),
+            }
+        }
+        found.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        Ok(found)
+    }
+
+    /// Where the link at `relative` points.
+    pub(super) fn read_link(&self, relative: &[u8]) -> Result<Vec<u8>, EngineError> {
+        let (parent, name) = self.parent(relative)?;
+        let target = rustix::fs::readlinkat(&parent, name, Vec::new());
+        let target = target.map_err(|errno| EngineError::io("read", self.show(relative), errno.into()))?;
+        Ok(target.into_bytes())
+    }
+
+    /// Removes a file, a link, or an empty folder.
+    pub(super) fn remove(&self, relative: &[u8], is_folder: bool) -> Result<(), EngineError> {
+        let (parent, name) = self.parent(relative)?;
+        let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        match rustix::fs::unlinkat(&parent, name, flags) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(EngineError::io("remove", self.show(relative), errno.into())),
+        }
     }
 
     /// The folder's path, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The open folder.
+    pub(super) fn folder(&self) -> &OwnedFd {
+        &self.folder
     }
 
     /// A path within, for messages.
@@ -137,6 +210,11 @@ pub(super) fn dress(file: impl AsFd, mode: u32, owner: Option<(u32, u32)>) -> Re
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))
 }
 
+fn io(operation: &'static str, path: &Path) -> impl FnOnce(Errno) -> TargetError {
+    let path = path.to_owned();
+    move |errno| TargetError::Io { operation, path, source: errno.into() }
+}
+
 /// Makes a folder that only its owner may enter, and the folders above it, for all.
 fn make(path: &Path) -> Result<(), TargetError> {
     let above = path.parent().map_or(Ok(()), std::fs::create_dir_all);
@@ -162,6 +240,9 @@ fn check_empty(path: &Path) -> Result<(), TargetError> {
     match std::fs::read_dir(path).map_err(io)?.next() {
         None => Ok(()),
         Some(found) => {
+            if let Some(Begun { point, .. }) = Begun::read(path) {
+                return Err(TargetError::Unfinished { path: path.to_owned(), point });
+            }
             let found = found.map_err(io)?.file_name().to_string_lossy().into_owned();
             Err(TargetError::NotEmpty { path: path.to_owned(), found })
         }

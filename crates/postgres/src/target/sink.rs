@@ -11,10 +11,11 @@
 //! **Invariant**: nothing is written beyond the size the file was prepared with. Dropped without `close`, what is in the
 //! buffer is lost: the restore has failed anyway.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{OFlags, Timespec, Timestamps};
+use rustix::fs::{FallocateFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 use strongroom_engine::{EngineError, PageSink};
 use strongroom_model::page::PAGE_SIZE;
@@ -34,6 +35,7 @@ pub(super) struct FileSink {
     path: PathBuf,
     size: u64,
     modified: i64,
+    mode: Option<u32>,
     direct: bool,
     sync: bool,
     buffer: Buffer,
@@ -50,6 +52,8 @@ pub(super) struct Prepared {
     pub(super) size: u64,
     /// Seconds since 1970.
     pub(super) modified: i64,
+    /// Its permission bits, if they are other while it is open.
+    pub(super) mode: Option<u32>,
     /// It was opened for direct writes.
     pub(super) direct: bool,
     /// It is to be durable once closed.
@@ -58,9 +62,10 @@ pub(super) struct Prepared {
 
 impl FileSink {
     pub(super) fn new(file: OwnedFd, prepared: Prepared) -> FileSink {
-        let Prepared { path, size, modified, direct, sync } = prepared;
+        let Prepared { path, size, modified, mode, direct, sync } = prepared;
         let length = usize::try_from(size).map_or(PIECE, |size| size.clamp(PAGE_SIZE, PIECE));
-        FileSink { file, path, size, modified, direct, sync, buffer: Buffer::new(length), at: 0, filled: 0 }
+        let buffer = Buffer::new(length);
+        FileSink { file, path, size, modified, mode, direct, sync, buffer, at: 0, filled: 0 }
     }
 
     /// Writes out what is in the buffer.
@@ -99,19 +104,25 @@ impl FileSink {
     }
 }
 
+impl FileSink {
+    /// An error for pages that the file does not have.
+    fn beyond(&self, first: u32) -> EngineError {
+        EngineError::Damaged {
+            what: format!(
+                "write {}: page {first} lies beyond its size of {}",
+                self.path.display(),
+                self.size
+            ),
+            hint: "the recovery point's manifest contradicts itself: try another recovery point".to_owned(),
+        }
+    }
+}
+
 impl PageSink for FileSink {
     fn write(&mut self, first: u32, mut bytes: &[u8]) -> Result<(), EngineError> {
         let mut offset = u64::from(first) * PAGE_SIZE as u64;
         if offset + bytes.len() as u64 > self.size {
-            return Err(EngineError::Damaged {
-                what: format!(
-                    "write {}: page {first} lies beyond its size of {}",
-                    self.path.display(),
-                    self.size
-                ),
-                hint: "the recovery point's manifest contradicts itself: try another recovery point"
-                    .to_owned(),
-            });
+            return Err(self.beyond(first));
         }
         while !bytes.is_empty() {
             if self.filled > 0 && self.at + self.filled as u64 != offset {
@@ -134,11 +145,39 @@ impl PageSink for FileSink {
         Ok(())
     }
 
+    fn clear(&mut self, pages: Range<u32>) -> Result<(), EngineError> {
+        let start = u64::from(pages.start) * PAGE_SIZE as u64;
+        let end = self.size.min(u64::from(pages.end) * PAGE_SIZE as u64);
+        if start >= end {
+            return Err(self.beyond(pages.start));
+        }
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match retry_on_intr(|| rustix::fs::fallocate(&self.file, hole, start, end - start)) {
+            // Some file systems have no holes.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let mut first = pages.start;
+                let mut left = end - start;
+                while left > 0 {
+                    let zeros = [0; PAGE_SIZE];
+                    let bytes = left.min(PAGE_SIZE as u64);
+                    self.write(first, &zeros[..bytes as usize])?;
+                    (first, left) = (first + 1, left - bytes);
+                }
+                Ok(())
+            }
+            punched => punched.map_err(|errno| write_error(&self.path, errno)),
+        }
+    }
+
     fn close(mut self: Box<Self>) -> Result<(), EngineError> {
         self.flush()?;
         let at = Timespec { tv_sec: self.modified, tv_nsec: 0 };
         let times = Timestamps { last_access: at, last_modification: at };
         rustix::fs::futimens(&self.file, &times).map_err(|errno| write_error(&self.path, errno))?;
+        if let Some(mode) = self.mode {
+            let mode = Mode::from_raw_mode(mode & 0o777);
+            rustix::fs::fchmod(&self.file, mode).map_err(|errno| write_error(&self.path, errno))?;
+        }
         if self.sync {
             rustix::fs::fsync(&self.file).map_err(|errno| write_error(&self.path, errno))?;
         }
@@ -151,7 +190,8 @@ pub(super) fn write_error(path: &std::path::Path, errno: Errno) -> EngineError {
     match errno {
         Errno::NOSPC | Errno::DQUOT => EngineError::Unfit {
             what: format!("write {}: no space left on its file system", path.display()),
-            hint: "make room, empty the target folder and run the same command again".to_owned(),
+            hint: "make room, then go on with --delta (a restore), or empty the folder and start anew"
+                .to_owned(),
         },
         errno => EngineError::io("write", path, errno.into()),
     }

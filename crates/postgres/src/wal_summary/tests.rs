@@ -7,7 +7,7 @@ use super::*;
 const TABLE: Relation = Relation { tablespace: 1663, database: 5, number: 16384 };
 
 /// A summary as the server writes it: relation, fork, limit, blocks that changed.
-fn summary(entries: &[(Relation, u32, Option<u32>, Vec<u32>)]) -> Vec<u8> {
+pub(crate) fn summary(entries: &[(Relation, u32, Option<u32>, Vec<u32>)]) -> Vec<u8> {
     let mut out = MAGIC.to_le_bytes().to_vec();
     for (relation, fork, limit, blocks) in entries {
         let mut chunks: Vec<Vec<u16>> = Vec::new();

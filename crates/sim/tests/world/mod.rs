@@ -168,6 +168,17 @@ pub async fn restore_with(
     point: &Summary,
     accept_loss: bool,
 ) -> Result<(Files, Restored), OpsError> {
+    restore_into(cx, vaults, point, ToyTarget::default(), accept_loss).await
+}
+
+/// The same, into a place that may have files already.
+pub async fn restore_into(
+    cx: &Cx,
+    vaults: &[Arc<Vault>],
+    point: &Summary,
+    target: ToyTarget,
+    accept_loss: bool,
+) -> Result<(Files, Restored), OpsError> {
     let request = RestoreRequest {
         target: RecoveryTarget::Immediate,
         inclusive: true,
@@ -175,8 +186,7 @@ pub async fn restore_with(
         action: TargetAction::Promote,
     };
     let plan = strongroom_ops::restore::plan(&vaults[0], &source(), &request, Some(&point.point)).await?;
-    let target = ToyTarget::default();
-    let options = RestoreOptions { workers: 2, accept_loss };
+    let options = RestoreOptions { workers: 2, accept_loss, ..RestoreOptions::default() };
     let restored =
         strongroom_ops::restore::restore(cx, vaults, &plan, Arc::new(target.clone()), options).await?;
     Ok((target.files(), restored))

@@ -29,8 +29,8 @@ type Followers = (Vec<Arc<Vault>>, Vec<(String, String)>);
 #[command(after_help = "\
 The point is complete when the command succeeds: all pages, and all WAL they need, are durably in the vault.
 Only pages that differ from the newest point's are stored. Each point restores on its own.
-Where PostgreSQL 17 or later summarises its WAL (summarize_wal = on), pages that it proves unchanged are not read,
-but for a share that goes round every prove_days (7): a summary that is wrong is found, and everything is read then.
+Where PostgreSQL (17 or later) summarises its WAL, pages that did not change are not even read,
+but for a share that goes round in prove_days (7) and finds a summary that is wrong.
 Stopped or killed at any moment it leaves the vault as it was.
 
 Examples:

@@ -15,9 +15,8 @@ use strongroom_postgres::export::{ExportTarget, Layout};
 use strongroom_postgres::recovery::shell_word;
 use strongroom_postgres::session::PostgresFacts;
 
-use crate::cli::restore::{
-    Frozen, facts_of, major_of, mapping, of_folder, of_target, refusal, room, tablespaces, thawed,
-};
+use crate::cli::restore::placing::{mapping, of_folder, tablespaces};
+use crate::cli::restore::{Frozen, facts_of, major_of, of_target, refusal, room, thawed};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::losses::lost_pages;

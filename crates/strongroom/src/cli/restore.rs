@@ -1,6 +1,5 @@
 //! `strongroom restore`
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,10 +15,11 @@ use strongroom_ops::OpsError;
 use strongroom_ops::list::list;
 use strongroom_ops::restore::{LOST_PAGES, RestoreOptions, Restored, open_point, plan, restore};
 use strongroom_ops::thaw;
+use strongroom_postgres::course::Course;
 use strongroom_postgres::launch::{Launched, launch};
 use strongroom_postgres::recovery::{Archiving, RecoveringFolder, Role, settings, shell_word};
 use strongroom_postgres::session::PostgresFacts;
-use strongroom_postgres::target::{FolderTarget, TargetError, TargetOptions};
+use strongroom_postgres::target::survey::Survey;
 use strongroom_postgres::version::Major;
 use strongroom_store::folder::free_bytes;
 use strongroom_vault::point::Point;
@@ -31,11 +31,15 @@ use crate::failure::{Code, Failure};
 use crate::losses::lost_pages;
 use crate::output::{Outcome, tinted};
 use crate::progress::ProgressLine;
+use placing::{Placed, Placing};
 
-/// Restore a cluster into an empty folder, to any moment the vault can prove
+pub mod placing;
+
+/// Restore a cluster into an empty folder, or over a copy of it, to any moment the vault can prove
 #[derive(clap::Args)]
 #[command(after_help = "\
 The plan is printed first; nothing is touched before you say yes (or --yes). The folder must be empty or absent.
+With --delta it may hold a copy of the same cluster, whatever its age and state, with no server running in it.
 A time without a zone is read in the server's time zone and shown in UTC.
 
 Examples:
@@ -43,6 +47,9 @@ Examples:
   strongroom restore orders --at '2026-11-20 12:00:00+00' --to /srv/pg --yes
   strongroom restore orders --name before_migration --to /srv/pg
   strongroom restore orders --at '2026-11-20 12:00:00+00' --to /srv/pg --start --port 5433 --no-archiving
+  strongroom restore orders --to /var/lib/postgresql/15/main --delta --dry-run --output json
+  strongroom restore orders --to /srv/pg --db sales --db stock --rate-limit 100MiB/s
+  strongroom restore orders --to /srv/pg --pg-wal-dir /fast/wal --link-map log=/var/log/pg
   strongroom restore orders --to /srv/pg --standby --primary 'host=db1 user=replicator'
   strongroom restore orders --to /srv/pg --tablespace-map fast=/srv/fast --dry-run")]
 pub struct Arguments {
@@ -62,9 +69,8 @@ pub struct Arguments {
     /// Start from this recovery point
     #[arg(long, value_name = "POINT")]
     point: Option<PointId>,
-    /// Put a tablespace elsewhere; may be repeated
-    #[arg(long, value_name = "NAME_OR_OID=DIR", value_parser = mapping)]
-    tablespace_map: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    placing: Placing,
     /// When the target is reached: pause, promote or shutdown
     #[arg(long, value_name = "ACTION", default_value = "promote", value_parser = action)]
     target_action: TargetAction,
@@ -74,6 +80,9 @@ pub struct Arguments {
     /// Threads that fetch, check and write
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// Fetch no more than so many bytes a second: 100MiB/s
+    #[arg(long, value_name = "SIZE/s", value_parser = rate)]
+    rate_limit: Option<ByteSize>,
     /// Thaw what is frozen first, and wait for it: hours
     #[arg(long)]
     thaw: bool,
@@ -139,13 +148,23 @@ fn action(text: &str) -> Result<TargetAction, String> {
         .ok_or_else(|| "choose pause, promote or shutdown".into())
 }
 
-pub fn mapping(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, folder)) if !name.is_empty() && folder.starts_with('/') => {
-            Ok((name.to_owned(), folder.into()))
-        }
-        _ => Err("write it as NAME=/absolute/folder".into()),
-    }
+fn rate(text: &str) -> Result<ByteSize, String> {
+    let rate: ByteSize =
+        text.strip_suffix("/s").unwrap_or(text).parse().map_err(|error| format!("{error}"))?;
+    if rate.0 == 0 { Err("nothing would ever arrive".into()) } else { Ok(rate) }
+}
+
+/// A plan, and what of it is the folder's.
+#[derive(serde::Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    plan: &'a RestorePlan,
+    /// What restoring over the folder does to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<&'a Survey>,
+    /// Databases whose files are zeros.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<&'a String>,
 }
 
 pub async fn run(
@@ -170,17 +189,18 @@ pub async fn run(
     let frozen = Frozen::of(arguments.dry_run, arguments.thaw);
     thawed(context, &vault, &plan, frozen).await?;
     let facts = facts_of(&point)?;
-    let tablespaces = tablespaces(&facts, &arguments.tablespace_map)?;
-    let mut text = describe(&plan, &facts, &tablespaces, arguments);
+    let placed = arguments.placing.place(&arguments.to, &plan, (point, &facts)).await?;
+    let mut text = describe(&plan, &placed, &facts, arguments);
     text.push_str(&notes(context, &vault));
     if arguments.dry_run {
-        return Ok(Outcome::new(&plan, text));
+        return Ok(Outcome::new(&shown(&plan, &placed), text));
     }
     context.printer.note(&text);
     agree(context, arguments)?;
-    let options = TargetOptions { tablespaces: tablespaces.clone(), ..TargetOptions::default() };
-    let folder = FolderTarget::create(&arguments.to, options).map_err(|error| of_folder(error, "restore"))?;
-    drop(point);
+    let planned = serde_json::to_value(shown(&plan, &placed))
+        .map_err(|error| Failure::new(Code::Bug, format!("a plan is not JSON: {error}")))?;
+    let selection = placed.selection.clone();
+    let folder = placed.take(&arguments.to)?;
     let restore_command = context.command(&["wal", "fetch"], &source, "%f \"%p\"")?;
     let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
     let role = match arguments.standby {
@@ -190,7 +210,8 @@ pub async fn run(
     let lines = settings(&plan, &restore_command, role, archiving);
     let target = Arc::new(RecoveringFolder::new(folder, role, lines));
     let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
-    let options = RestoreOptions { workers, accept_loss: arguments.accept_loss };
+    let rate_limit = arguments.rate_limit.map(|rate| rate.0);
+    let options = RestoreOptions { workers, accept_loss: arguments.accept_loss, selection, rate_limit };
     let restored = restore(&context.cx, &vaults, &plan, target.clone(), options).await;
     let restored = restored.map_err(|error| match error {
         // What no vault has whole need not keep the rest from being restored.
@@ -203,10 +224,14 @@ pub async fn run(
         other => of_target(other),
     })?;
     let mut text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
-    let launched = launched(context, arguments, (&facts, &mut text), restored.seconds).await?;
+    let launched = launched(context, arguments, (&facts, &plan), (&mut text, restored.seconds)).await?;
     drop(progress);
     let code = if restored.lost.is_empty() { Code::Ok } else { Code::Problems };
-    let json = json!({ "plan": plan, "restored": restored, "notes": target.notes(), "launched": launched });
+    let rto = launched.as_ref().map(|launched| restored.seconds + launched.seconds);
+    let notes = target.notes();
+    let json = json!({
+        "plan": planned, "restored": restored, "notes": notes, "launched": launched, "rto_seconds": rto,
+    });
     Ok(Outcome::new(&json, text).with_code(code))
 }
 
@@ -217,15 +242,6 @@ pub fn of_target(error: OpsError) -> Failure {
             Failure { kind: Code::Target, ..Failure::from(error) }
         }
         other => other.into(),
-    }
-}
-
-/// Why a folder is not taken. What the system refused is no matter of what lies in it.
-pub fn of_folder(error: TargetError, verb: &str) -> Failure {
-    match error {
-        error @ TargetError::Io { .. } => of_target(OpsError::Engine(error.into())),
-        other => Failure::new(Code::Target, other.to_string())
-            .hint(format!("{verb} into an empty folder: nothing is ever overwritten or removed")),
     }
 }
 
@@ -246,8 +262,8 @@ pub fn major_of(facts: &PostgresFacts) -> Result<Major, Failure> {
 async fn launched(
     context: &Context,
     arguments: &Arguments,
-    (facts, text): (&PostgresFacts, &mut String),
-    restored: f64,
+    (facts, plan): (&PostgresFacts, &RestorePlan),
+    (text, restored): (&mut String, f64),
 ) -> Result<Option<Launched>, Failure> {
     if !arguments.start {
         return Ok(None);
@@ -256,7 +272,15 @@ async fn launched(
     context.printer.note(text);
     let major = major_of(facts)?;
     let (cx, to, port) = (context.cx.clone(), arguments.to.clone(), arguments.port);
-    let launched = tokio::task::spawn_blocking(move || launch(&cx, &to, major, port)).await;
+    let course = Course {
+        begins: plan.point.journal.start,
+        ends: plan.reach.end,
+        segment_size: plan.point.journal.segment_size,
+        timeline: plan.timeline,
+        target: plan.request.target.clone(),
+        inclusive: plan.request.inclusive,
+    };
+    let launched = tokio::task::spawn_blocking(move || launch(&cx, &to, (major, port), &course)).await;
     let launched = launched.map_err(|why| Failure::new(Code::Bug, why.to_string()))?;
     let launched = launched?;
     *text = describe_launch(&launched, restored, &arguments.to);
@@ -265,12 +289,13 @@ async fn launched(
 
 fn describe_launch(launched: &Launched, restored: f64, to: &Path) -> String {
     let seconds = |seconds: f64| human_duration(std::time::Duration::from_secs_f64(seconds));
-    let state = match launched.running {
-        true => "it is in production",
-        false => "the target was reached, and it was shut down as asked",
+    let state = match (launched.running, &launched.ended) {
+        (true, Some(ended)) => format!("it is in production, where recovery ended: {ended}"),
+        (true, None) => "it is in production".to_owned(),
+        (false, _) => "the target was reached, and it was shut down as asked".to_owned(),
     };
     format!(
-        "recovered in {}: {state}, on timeline {} (checkpoint {})\nrecovery time in all: {} (restore {}, replay {})\nstop it: pg_ctl -D {} stop",
+        "recovered in {}: {state}, on timeline {} (checkpoint {})\nrecovery time in all (RTO): {} (restore {}, replay {})\nstop it: pg_ctl -D {} stop",
         seconds(launched.seconds),
         launched.timeline,
         launched.checkpoint,
@@ -366,6 +391,16 @@ fn tell(
         human_duration(std::time::Duration::from_secs_f64(restored.seconds)),
         shell_word(&to.to_string_lossy()),
     );
+    if restored.unchanged > 0 {
+        let (right, fetched) = (ByteSize(restored.unchanged), ByteSize(restored.fetched));
+        text.push_str(&format!("\n{right} were there already, as they should be; {fetched} were fetched"));
+    }
+    if !restored.left_out.is_empty() {
+        text.push_str(&format!(
+            "\nleft out: {} (files of zeros: DROP DATABASE each, once the server runs)",
+            restored.left_out.join(", ")
+        ));
+    }
     for (replica, packs) in &restored.from_replicas {
         text.push_str(&format!(
             "\nwarning: {packs} packs are missing, damaged or out of reach in {place} and came from {replica}: strongroom verify --repair-from"
@@ -460,34 +495,12 @@ pub async fn refusal(vault: &Vault, source: &SourceName, error: PlanError) -> Fa
     failure
 }
 
-pub fn tablespaces(
-    facts: &PostgresFacts,
-    map: &[(String, PathBuf)],
-) -> Result<BTreeMap<u32, PathBuf>, Failure> {
-    let mut mapped = BTreeMap::new();
-    for (name, folder) in map {
-        let known =
-            facts.tablespaces.iter().find(|space| space.name == *name || space.oid.to_string() == *name);
-        let unknown = || {
-            let names: Vec<&str> = facts.tablespaces.iter().map(|space| space.name.as_str()).collect();
-            let failure = Failure::new(Code::Usage, format!("the recovery point has no tablespace '{name}'"));
-            failure.hint(if names.is_empty() {
-                "it has none at all".into()
-            } else {
-                format!("it has {}", names.join(", "))
-            })
-        };
-        mapped.insert(known.ok_or_else(unknown)?.oid, folder.clone());
-    }
-    Ok(mapped)
+fn shown<'a>(plan: &'a RestorePlan, placed: &'a Placed) -> Shown<'a> {
+    let left_out = placed.selection.left_out().values().collect();
+    Shown { plan, delta: placed.survey.as_ref(), left_out }
 }
 
-fn describe(
-    plan: &RestorePlan,
-    facts: &PostgresFacts,
-    map: &BTreeMap<u32, PathBuf>,
-    arguments: &Arguments,
-) -> String {
+fn describe(plan: &RestorePlan, placed: &Placed, facts: &PostgresFacts, arguments: &Arguments) -> String {
     let point = &plan.point;
     let (first, _) = point.journal.segments();
     let last = plan.reach.last.map_or_else(|| "-".into(), |last| last.to_string());
@@ -504,11 +517,9 @@ fn describe(
         format!("  pages      {} in {} entries", ByteSize(point.bytes), point.entries),
         format!("  WAL        {first} to {last} on timeline {}", plan.timeline),
     ];
-    lines.extend(room(point.bytes, &arguments.to));
-    for space in &facts.tablespaces {
-        let to = map.get(&space.oid).map_or(space.location.clone(), |folder| folder.display().to_string());
-        lines.push(format!("  tablespace {} to {to}", space.name));
-    }
+    let there = placed.survey.as_ref().map_or(0, |survey| survey.compared_bytes);
+    lines.extend(room(point.bytes.saturating_sub(there), &arguments.to));
+    lines.extend(placed.describe(facts));
     lines.push(match arguments.no_archiving {
         true => "  archiving  off in the restored cluster".into(),
         false => "  archiving  as it was (--no-archiving switches it off)".into(),
