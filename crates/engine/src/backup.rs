@@ -161,6 +161,11 @@ pub trait BackupSession: Send {
     /// Where it started.
     fn started(&self) -> &Started;
 
+    /// Whether it is a standby that is copied: its journal is written and shipped by another server.
+    fn is_of_standby(&self) -> bool {
+        false
+    }
+
     /// What to copy; folders before what is in them. Files in [`Stopped::late`] are not among these.
     fn entries(&self) -> &[Entry];
 

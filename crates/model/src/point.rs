@@ -91,6 +91,9 @@ pub struct Summary {
     pub packs: u32,
     /// Pages whose checksum was wrong on the source's disk. Not zero = damage at the source.
     pub damaged_pages: u64,
+    /// It was copied from a standby.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_standby: bool,
     /// How much of the source was looked at; `None` in points of builds that always read all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reading: Option<Reading>,
@@ -230,6 +233,9 @@ pub struct PointFacts {
     pub stopped_at: Timestamp,
     /// The journal it needs.
     pub journal: JournalRange,
+    /// It was copied from a standby.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_standby: bool,
     /// What the engine wants to know at restore, in its own shape.
     pub engine_facts: serde_json::Value,
 }

@@ -120,6 +120,7 @@ async fn take(
 ) -> Result<(PointFacts, Vec<FileRow>, Reading), OpsError> {
     let started = session.started().clone();
     expect_above_floor(vault, request, (&started, inspection)).await?;
+    let from_standby = matches!(&session, Session::Files(session) if session.is_of_standby());
     let (rows, reading, stopped) = match session {
         Session::Files(session) => read(cx, session, upload, request).await?,
         Session::Stream(session) => receive(cx, session, upload, request).await?,
@@ -142,6 +143,7 @@ async fn take(
         started_at: started.at,
         stopped_at: stopped.at,
         journal,
+        from_standby,
         engine_facts: stopped.facts,
     };
     Ok((facts, rows, reading))
@@ -247,7 +249,6 @@ async fn await_journal(
     request: &BackupRequest,
     range: &JournalRange,
 ) -> Result<(), OpsError> {
-    cx.progress.begin("waiting for WAL", 0);
     let (first, last) = range.segments();
     let number = |segment: WalSegment| segment.number(range.segment_size).unwrap_or_default();
     let began = tokio::time::Instant::now();
@@ -255,6 +256,7 @@ async fn await_journal(
     let mut nudged = false;
     while next <= number(last) {
         let segment = WalSegment::numbered(range.timeline, next, range.segment_size);
+        cx.progress.begin(&format!("waiting for WAL segment {segment}"), 0);
         if vault.has_journal(&request.source, range.lineage, WalFile::Segment(segment)).await? {
             next += 1;
             continue;

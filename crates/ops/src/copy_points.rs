@@ -313,6 +313,7 @@ mod tests {
             stored: 0,
             packs: 0,
             damaged_pages: 0,
+            from_standby: false,
             reading: None,
         }
     }

@@ -9,10 +9,11 @@ use strongroom_model::lifecycle::longest_life;
 use strongroom_model::point::Summary;
 use strongroom_model::retention::Retention;
 use strongroom_model::{ByteSize, Cx, SourceName};
-use strongroom_postgres::advice::{self, Fixed, Verdict, Wanted};
+use strongroom_postgres::advice::{self, Advice, Fixed, Verdict, Wanted};
 use strongroom_postgres::inspect::{PostgresInspection, inspect};
 use strongroom_postgres::sender::idle_slots;
 use strongroom_postgres::session::Physical;
+use strongroom_postgres::standby::reach_primary;
 use strongroom_store::probe::{probe, probe_custody};
 use strongroom_store::{Custody, Store};
 use strongroom_vault::Vault;
@@ -31,6 +32,17 @@ pub struct Finding {
     pub found: String,
     /// What to do.
     pub mend: Option<String>,
+}
+
+impl From<Advice> for Finding {
+    fn from(advice: Advice) -> Finding {
+        Finding {
+            check: advice.check.to_owned(),
+            verdict: advice.verdict,
+            found: advice.found,
+            mend: advice.mend.map(|mend| mend.to_string()),
+        }
+    }
 }
 
 /// What the doctor found, and did.
@@ -98,12 +110,10 @@ pub async fn examine_server(
         format!("PostgreSQL {}, system {}", server.version, server.system_id),
         None,
     );
-    examination.findings.extend(advices.into_iter().map(|advice| Finding {
-        check: advice.check.to_owned(),
-        verdict: advice.verdict,
-        found: advice.found,
-        mend: advice.mend.map(|mend| mend.to_string()),
-    }));
+    examination.findings.extend(advices.into_iter().map(Finding::from));
+    if server.in_recovery {
+        examine_primary(cx, engine, (&server, wanted), examination).await;
+    }
     for slot in idle_slots(&client).await.map_err(strongroom_engine::EngineError::from)? {
         let kept = match slot.is_lost {
             true => "the server gave it up".to_owned(),
@@ -117,6 +127,46 @@ pub async fn examine_server(
         examination.note("slot", Verdict::Warning, found, Some(&mend));
     }
     Ok(server)
+}
+
+/// What a primary must be for its WAL to arrive, and to make a standby's backups sound.
+const SHIPPING: [&str; 7] = [
+    "wal_level",
+    "archive_mode",
+    "archive_library",
+    "archive_command",
+    "archiver",
+    "full_page_writes",
+    "further_rights",
+];
+
+/// Where the WAL comes from that backups of a standby wait for.
+async fn examine_primary(
+    cx: &Cx,
+    engine: &Physical,
+    (standby, wanted): (&PostgresInspection, &Wanted),
+    examination: &mut Examination,
+) {
+    const CHECK: &str = "shipping";
+    let Some(primary) = engine.primary() else {
+        let found = "by the primary, which is not named: while that writes nothing, no backup completes";
+        let mend = "set primary = \"host=… user=…\" beside the source's connection: it is asked to complete the last segment";
+        return examination.note(CHECK, Verdict::Warning, found, Some(mend));
+    };
+    match reach_primary(cx, primary, standby).await {
+        Err(error) => examination.note(CHECK, Verdict::Wrong, error.to_string(), error.hint()),
+        Ok((client, server)) => {
+            let found = format!("by the primary at {}, on timeline {}", client.place(), server.timeline);
+            examination.note(CHECK, Verdict::Ok, found, None);
+            let amiss = advice::advise(&server, wanted)
+                .into_iter()
+                .filter(|advice| advice.verdict != Verdict::Ok && SHIPPING.contains(&advice.check));
+            examination.findings.extend(amiss.map(|advice| {
+                let found = format!("at the primary: {}", advice.found);
+                Finding::from(Advice { found, ..advice })
+            }));
+        }
+    }
 }
 
 fn unfit(what: String) -> OpsError {

@@ -95,11 +95,11 @@ const RECENTLY: Duration = Duration::from_secs(3600);
 /// Looks at everything that matters to backups and the journal.
 pub fn advise(server: &PostgresInspection, wanted: &Wanted) -> Vec<Advice> {
     let mut found = vec![role_in_replication(server), block_size(server)];
-    found.extend([wal_level(server), archive_mode(server)]);
-    found.extend(archive_library(server));
-    found.push(archive_command(server, wanted));
-    found.extend([archive_timeout(server), archiving(server)]);
-    found.extend([full_page_writes(server), fsync(server), data_checksums(server)]);
+    let mut writing = vec![wal_level(server), archive_mode(server)];
+    writing.extend(archive_library(server));
+    writing.extend([archive_command(server, wanted), archive_timeout(server), full_page_writes(server)]);
+    found.extend(writing.into_iter().map(|advice| if_promoted(server, advice)));
+    found.extend([archiving(server), fsync(server), data_checksums(server)]);
     found.extend([wal_compression(server), wal_senders(server)]);
     found.extend(summarize_wal(server));
     found.extend([backup_rights(server), further_rights(server), settings_right(server)]);
@@ -164,12 +164,21 @@ fn role_in_replication(server: &PostgresInspection) -> Advice {
     const CHECK: &str = "primary";
     match server.in_recovery {
         false => ok(CHECK, format!("a primary on timeline {}", server.timeline)),
-        true => wrong(
+        true => ok(
             CHECK,
-            "a standby: Strongroom backs up primaries only, so far",
-            Mend::Shell("connect to the primary".into()),
+            format!("a standby on timeline {}: the WAL its backups need is its primary's", server.timeline),
         ),
     }
+}
+
+/// What a standby's settings say of writing and shipping WAL counts later, but for one that archives what it receives.
+fn if_promoted(server: &PostgresInspection, advice: Advice) -> Advice {
+    let archives = server.setting("archive_mode") == Some("always") && advice.check.starts_with("archive_");
+    if !server.in_recovery || archives || advice.verdict == Verdict::Ok {
+        return advice;
+    }
+    let found = format!("{} (counts once this server, or a restored point of it, is promoted)", advice.found);
+    Advice { verdict: Verdict::Warning, found, ..advice }
 }
 
 fn block_size(server: &PostgresInspection) -> Advice {
@@ -384,7 +393,7 @@ fn wal_compression(server: &PostgresInspection) -> Advice {
 /// Worth a word where a backup would use it.
 fn summarize_wal(server: &PostgresInspection) -> Option<Advice> {
     const CHECK: &str = "summarize_wal";
-    if !server.major.believes_summaries(server.version_num) {
+    if server.in_recovery || !server.major.believes_summaries(server.version_num) {
         return None;
     }
     let mut advice = ok(CHECK, shown(server, CHECK));
@@ -410,7 +419,8 @@ fn wal_senders(server: &PostgresInspection) -> Advice {
 fn all_grants(server: &PostgresInspection) -> String {
     let database = quoted_name(&server.rights.database);
     let statements = grants(server.major, &server.rights.role).join("\n");
-    format!("-- as a superuser, in database {database}:\n{statements}")
+    let place = if server.in_recovery { "at the primary, " } else { "" };
+    format!("-- {place}as a superuser, in database {database}:\n{statements}")
 }
 
 fn read_settings(server: &PostgresInspection) -> String {

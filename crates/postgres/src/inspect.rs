@@ -113,6 +113,21 @@ impl Archiver {
     pub fn is_failing(&self) -> bool {
         self.last_failed_at.is_some() && self.last_failed_at > self.last_archived_at
     }
+
+    /// Why WAL does not arrive, as far as the server knows.
+    pub fn trouble(&self) -> Option<String> {
+        let last = self.last_archived_wal.as_deref().unwrap_or("none");
+        match &self.last_failed_wal {
+            Some(failed) if self.is_failing() => Some(format!(
+                "archive_command fails for {failed} ({} failures; last archived: {last}): see the server's log",
+                self.failed_count
+            )),
+            _ if self.last_archived_wal.is_none() => {
+                Some("the server has archived nothing so far: is archive_command Strongroom's?".to_owned())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Everything asked of the server.

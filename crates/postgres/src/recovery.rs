@@ -80,11 +80,13 @@ pub fn settings(plan: &RestorePlan, restore_command: &str, role: Role<'_>, archi
         }
         Role::Standby(primary) => {
             line("recovery_target_timeline", "latest");
-            if let Some(primary) = primary {
-                line("primary_conninfo", primary);
-            }
+            // What the point brought is its server's own: two that read from one slot would fight for it.
+            line("primary_conninfo", primary.unwrap_or_default());
+            line("primary_slot_name", "");
         }
     }
+    // A standby that was kept behind on purpose hands that down; recovery would wait as it did.
+    line("recovery_min_apply_delay", "0");
     line("archive_cleanup_command", "");
     line("recovery_end_command", "");
     if archiving == Archiving::Off {

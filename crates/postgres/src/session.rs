@@ -5,16 +5,18 @@
 //! start   connect ▶ inspect ▶ fit? ▶ the folder is this server's? ▶ pg_backup_start ▶ still that? ▶ list
 //!                                    └ not readable here: stream
 //! changes is the earlier point of this history? ▶ summaries from its start to ours? ▶ what they name
-//! check   the same session of the same server process, still primary, on the same timeline
+//! check   the same session of the same server process, still what it was (primary or standby), on the same timeline
 //! stop    check ▶ read pg_control ▶ pg_backup_stop ▶ label as begun? ▶ pg_control, tablespace_map, backup_label
 //! ```
+//!
+//! What a standby does otherwise is told in [`crate::standby`].
 //!
 //! **Invariants**
 //! - Begin and end are one session, not exclusive; a session lost in between is [`EngineError::Overtaken`], never a backup.
 //! - `backup_label` and `tablespace_map` are the server's answer, byte for byte, and never come from its disk.
 //! - The folder that is read is the server's own: the same system identifier is not enough (a standby or a clone has
 //!   it too), so after the start's checkpoint its control file must say that it is in production and have reached that
-//!   checkpoint.
+//!   checkpoint. A standby's must say that it recovers, and hold a file that this session made.
 //! - Times are the server's: what the user restores to is written in its WAL.
 //!
 //! Dropped, or killed, at any point before the end: the connection closes and the server forgets the backup.
@@ -44,6 +46,7 @@ use crate::inspect::{Archiver, PostgresInspection, archiver, inspect, server_tim
 use crate::quote::quoted_name;
 use crate::read::{Checksums, FolderReader};
 use crate::refusal::SqlError;
+use crate::standby;
 use crate::stream;
 use crate::version::Major;
 use crate::wal_summary::SummaryName;
@@ -54,6 +57,7 @@ pub struct Physical {
     conninfo: Conninfo,
     data_directory: Option<PathBuf>,
     access: Access,
+    primary: Option<Conninfo>,
 }
 
 /// How a cluster's files are had.
@@ -88,7 +92,17 @@ impl Physical {
     /// The cluster behind `conninfo`. `data_directory` says where its files are, if the role may not see that or they
     /// are mounted elsewhere here.
     pub fn new(conninfo: Conninfo, data_directory: Option<PathBuf>, access: Access) -> Physical {
-        Physical { conninfo, data_directory, access }
+        Physical { conninfo, data_directory, access, primary: None }
+    }
+
+    /// Where the primary is while the cluster's server is a standby: that completes no WAL segment itself.
+    pub fn with_primary(self, primary: Option<Conninfo>) -> Physical {
+        Physical { primary, ..self }
+    }
+
+    /// How to connect to the primary, if that was said.
+    pub fn primary(&self) -> Option<&Conninfo> {
+        self.primary.as_ref()
     }
 
     /// How to connect to it.
@@ -184,6 +198,10 @@ impl Engine for Physical {
         let warnings = fitness(&server)?;
         match self.way(&server).await? {
             Way::Files(folder) => start_files(cx, (client, server), (folder, warnings), options).await,
+            Way::Stream { .. } if server.in_recovery => {
+                let hint = "run strongroom where the standby's files can be read, or connect to the primary";
+                unfit("the server is a standby, which sends no backup of itself here", hint.to_owned())
+            }
             Way::Stream { how, instead } => {
                 let warnings = [warnings, not_archived(&server)].concat();
                 let starting = stream::start(cx, &self.conninfo, (&client, server), (warnings, how), options);
@@ -192,8 +210,18 @@ impl Engine for Physical {
         }
     }
 
-    async fn nudge_journal(&self, _cx: &Cx) -> Result<(), EngineError> {
-        match switch_wal(&self.connect().await?).await {
+    async fn nudge_journal(&self, cx: &Cx) -> Result<(), EngineError> {
+        let client = self.connect().await?;
+        let server = inspect(cx, &client).await?;
+        if server.in_recovery {
+            let Some(primary) = &self.primary else { return Ok(()) };
+            if let Err(error) = standby::complete_segment(cx, primary, &server).await {
+                // It may come without: of itself, by archive_timeout.
+                tracing::warn!("the open WAL segment is waited for: {error}");
+            }
+            return Ok(());
+        }
+        match switch_wal(&client).await {
             Ok(_) => Ok(()),
             // The end of a backup completes its segment anyway; the right is a help, not a need.
             Err(SqlError::Denied { said, .. }) => {
@@ -204,21 +232,14 @@ impl Engine for Physical {
         }
     }
 
-    async fn journal_trouble(&self, _cx: &Cx) -> Option<String> {
-        let archiver = match self.archiver().await {
-            Ok(archiver) => archiver,
-            Err(error) => return Some(format!("the server does not say how archiving fares: {error}")),
-        };
-        let last = archiver.last_archived_wal.as_deref().unwrap_or("none");
-        match &archiver.last_failed_wal {
-            Some(failed) if archiver.is_failing() => Some(format!(
-                "archive_command fails for {failed} ({} failures; last archived: {last}): see the server's log",
-                archiver.failed_count
-            )),
-            _ if archiver.last_archived_wal.is_none() => {
-                Some("the server has archived nothing so far: is archive_command Strongroom's?".to_owned())
+    async fn journal_trouble(&self, cx: &Cx) -> Option<String> {
+        let asked = async { Ok::<_, EngineError>(inspect(cx, &self.connect().await?).await?) };
+        match asked.await {
+            Ok(server) if server.in_recovery => {
+                Some(standby::trouble(cx, self.primary.as_ref(), &server).await)
             }
-            _ => None,
+            Ok(server) => server.archiver.trouble(),
+            Err(error) => Some(format!("the server does not say how archiving fares: {error}")),
         }
     }
 }
@@ -232,9 +253,18 @@ async fn start_files(
 ) -> Result<Session, EngineError> {
     belongs(&folder, &server, None).await?;
     let at = server_time(&client).await?;
-    let lsn = begin(cx, &client, server.major, options).await?;
+    let lsn = match begin(cx, &client, server.major, options).await {
+        Err(error) if server.in_recovery => return Err(standby::no_begin(error)),
+        begun => begun?,
+    };
     let identity = Identity::of(&client).await?;
     let started = Started { lineage: server.system_id, timeline: identity.timeline, lsn, at };
+    if identity.in_recovery != server.in_recovery {
+        return Err(overtaken(format!("start a backup at {}: the server was promoted", client.place())));
+    }
+    if identity.in_recovery {
+        standby::prove_own(&client, &folder).await?;
+    }
     let (control, _) = belongs(&folder, &server, Some(&started)).await?;
     let (root, major) = (folder.clone(), server.major);
     let listing = off_the_runtime(move || list(&root, major)).await?;
@@ -258,19 +288,17 @@ async fn start_files(
 
 /// Whether the server can be backed up at all; what is amiss without standing in the way.
 fn fitness(server: &PostgresInspection) -> Result<Vec<String>, EngineError> {
-    if server.in_recovery {
-        let hint = "connect to the primary; backups of standbys are not supported yet".to_owned();
-        return unfit("the server is a standby", hint);
-    }
     if server.block_size != 8192 {
         let hint = "Strongroom reads clusters with pages of 8192 bytes only".to_owned();
         return unfit(&format!("the server's pages have {} bytes", server.block_size), hint);
     }
-    if server.setting("wal_level") == Some("minimal") {
+    // A standby writes no WAL: what its own settings say of it counts once it is promoted.
+    let writes = !server.in_recovery;
+    if writes && server.setting("wal_level") == Some("minimal") {
         return unfit("wal_level is minimal, so the WAL leaves out what a restore needs", DOCTOR.to_owned());
     }
     let mut warnings = Vec::new();
-    if server.is_off("full_page_writes") {
+    if writes && server.is_off("full_page_writes") {
         warnings.push("full_page_writes is off: the server switches it on while the backup runs".to_owned());
     }
     if server.is_off("fsync") {
@@ -287,7 +315,8 @@ fn may_begin(server: &PostgresInspection) -> Result<(), EngineError> {
         let hint = format!("as a superuser in database {}: {grants}", quoted_name(&rights.database));
         return unfit(&format!("role {} may not begin and end backups", rights.role), hint);
     }
-    if server.is_off("archive_mode") {
+    // Of a standby the primary's WAL counts.
+    if !server.in_recovery && server.is_off("archive_mode") {
         let what = "archive_mode is off, so the WAL that the copy needs is not shipped";
         return unfit(what, DOCTOR.to_owned());
     }
@@ -307,7 +336,8 @@ fn unfit<T>(what: &str, hint: String) -> Result<T, EngineError> {
 }
 
 /// Whether the folder is the server's own, and its control file. Once a backup has `begun` there is proof: its checkpoint
-/// is in the control file of the server that made it, and no other server is in production with the same history.
+/// is in the control file of the server that made it, and no other server is in production with the same history. Of
+/// standbys there may be many: [`standby::prove_own`].
 async fn belongs(
     folder: &Path,
     server: &PostgresInspection,
@@ -324,9 +354,13 @@ async fn belongs(
         );
         return Err(EngineError::Unfit { what, hint: OWN_FOLDER.to_owned() });
     }
+    let running = match server.in_recovery {
+        true => ClusterState::ArchiveRecovery,
+        false => ClusterState::InProduction,
+    };
     let own = |begun: &Started| {
         let Control { state, redo, timeline, .. } = &control;
-        *state == ClusterState::InProduction && *redo >= begun.lsn && *timeline == begun.timeline
+        *state == running && *redo >= begun.lsn && *timeline == begun.timeline
     };
     if begun.is_some_and(|begun| !own(begun)) {
         return Err(a_copy(folder));
@@ -391,7 +425,8 @@ struct Ended {
     at: Timestamp,
 }
 
-/// Tells the server to end, without waiting for its archiver: the vault is asked for the WAL, not the server.
+/// Tells the server to end, without waiting for its archiver: the vault is asked for the WAL, not the server. A standby's
+/// clock may be behind the primary's, which is in the WAL: the end is not before the last commit that was replayed.
 async fn end(cx: &Cx, client: &Client, major: Major) -> Result<Ended, SqlError> {
     const OPERATION: &str = "end the backup";
     let call = match major.number() {
@@ -400,7 +435,8 @@ async fn end(cx: &Cx, client: &Client, major: Major) -> Result<Ended, SqlError> 
     };
     let sql = format!(
         "SELECT lsn::pg_catalog.text AS lsn, labelfile, spcmapfile, \
-         (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8 AS at FROM {call}"
+         (pg_catalog.date_part('epoch', GREATEST(pg_catalog.clock_timestamp(), \
+          pg_catalog.pg_last_xact_replay_timestamp())) * 1000000)::pg_catalog.int8 AS at FROM {call}"
     );
     let row = client.long_row(cx, OPERATION, &sql, &[]).await?;
     let at = Timestamp::from_unix_micros(client.get(OPERATION, &row, "at")?);
@@ -426,6 +462,7 @@ struct Identity {
     /// When the server was started, microseconds since 1970.
     started: i64,
     in_recovery: bool,
+    /// The timeline it writes (primary) or has on disk (standby).
     timeline: Timeline,
 }
 
@@ -435,17 +472,22 @@ impl Identity {
         const SQL: &str = "\
 SELECT pg_catalog.pg_backend_pid() AS backend, pg_catalog.pg_is_in_recovery() AS in_recovery,
        (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8 AS started,
-       CASE WHEN pg_catalog.pg_is_in_recovery() THEN '00000000'
-            ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END AS timeline";
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
+            ELSE pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END AS writes,
+       GREATEST(c.timeline_id, r.min_recovery_end_timeline) AS replays
+  FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r";
         let row = client.row(OPERATION, SQL, &[]).await?;
-        let digits: String = client.get(OPERATION, &row, "timeline")?;
-        let timeline = u32::from_str_radix(&digits, 16).ok().and_then(Timeline::new);
+        let timeline = match client.get::<Option<String>>(OPERATION, &row, "writes")? {
+            Some(digits) => u32::from_str_radix(&digits, 16).ok(),
+            None => u32::try_from(client.get::<i32>(OPERATION, &row, "replays")?).ok(),
+        };
+        let timeline = timeline.and_then(Timeline::new);
         Ok(Identity {
             backend: client.get(OPERATION, &row, "backend")?,
             started: client.get(OPERATION, &row, "started")?,
             in_recovery: client.get(OPERATION, &row, "in_recovery")?,
             timeline: timeline
-                .ok_or_else(|| client.unreadable(OPERATION, "the server writes no timeline".into()))?,
+                .ok_or_else(|| client.unreadable(OPERATION, "the server is on no timeline".into()))?,
         })
     }
 }
@@ -474,6 +516,10 @@ fn lost(error: SqlError) -> EngineError {
 impl BackupSession for PhysicalSession {
     fn started(&self) -> &Started {
         &self.started
+    }
+
+    fn is_of_standby(&self) -> bool {
+        self.identity.in_recovery
     }
 
     fn entries(&self) -> &[Entry] {
@@ -523,17 +569,23 @@ impl BackupSession for PhysicalSession {
     async fn stop(mut self: Box<Self>, cx: &Cx) -> Result<Stopped, EngineError> {
         self.check().await?;
         // Read after all other files and before the end, so that WAL up to the end covers it too.
-        let (_, control) = belongs(&self.folder, &self.server, Some(&self.started)).await?;
+        let (control, bytes) = belongs(&self.folder, &self.server, Some(&self.started)).await?;
         let ended = end(cx, &self.client, self.server.major).await.map_err(lost)?;
         fitting_label(&ended.label, &self.started, self.client.place())?;
-        let mut late = vec![self.late(CONTROL_FILE, control.into(), ended.at)?];
+        let mut lsn = ended.lsn;
+        if self.identity.in_recovery {
+            standby::ends(&control, (self.started.timeline, lsn)).map_err(overtaken)?;
+            self.check().await?;
+            lsn = standby::needs(lsn, self.server.segment_size);
+        }
+        let mut late = vec![self.late(CONTROL_FILE, bytes.into(), ended.at)?];
         if !ended.tablespace_map.is_empty() {
             late.push(self.late("tablespace_map", ended.tablespace_map.clone().into(), ended.at)?);
         }
         late.push(self.late("backup_label", ended.label.clone().into(), ended.at)?);
         let timeline = self.started.timeline;
         let data_directory = self.folder.display().to_string();
-        let Ended { lsn, label, at, .. } = ended;
+        let Ended { label, at, .. } = ended;
         let end = End { data_directory, label, lsn, at, warnings: self.warnings };
         let facts = serde_json::json!(PostgresFacts::of(&self.server, &self.started, end));
         Ok(Stopped { lsn, timeline, at, late, facts })
@@ -554,6 +606,13 @@ impl PhysicalSession {
     /// not, if not.
     fn is_of_this_history(&self, earlier: &PointFacts) -> Result<(), String> {
         let (server, started, journal) = (&self.server, &self.started, &earlier.journal);
+        if self.identity.in_recovery {
+            return Err("a standby's record of changes is not believed".to_owned());
+        }
+        // Its pages may differ from the primary's in what no WAL tells, such as hint bits.
+        if earlier.from_standby {
+            return Err(format!("{} was taken from a standby", earlier.point));
+        }
         let facts: PostgresFacts = serde_json::from_value(earlier.engine_facts.clone())
             .map_err(|why| format!("the facts of {} do not read: {why}", earlier.point))?;
         for version_num in [facts.version_num, server.version_num] {

@@ -331,16 +331,114 @@ async fn another_clusters_folder_a_clones_and_none_are_refused() {
     assert!(what.contains("a copy of the cluster"), "{what}");
 }
 
-/// No backup is taken from a standby yet, so none can be ruined by its promotion.
 #[tokio::test]
-async fn behaviour_21_a_standby_is_refused() {
+async fn behaviour_21_a_promotion_overtakes_a_backup_of_the_standby() {
     let server = Server::start(ARCHIVING);
-    let with = |folder: &Path| Physical::new(server.conninfo(""), Some(folder.to_owned()), Access::Files);
+    // Seen at the next look, and by the end alone.
     let standby = server.standby();
+    let mut session = start(&physical(&standby, "")).await.unwrap();
+    session.check().await.unwrap();
+    standby.cluster.promote().unwrap();
+    let error = session.check().await.unwrap_err();
+    assert!(matches!(&error, EngineError::Overtaken { hint, .. } if hint.contains("promoted")), "{error:?}");
+    let error = session.stop(&cx()).await.unwrap_err();
+    assert!(matches!(error, EngineError::Overtaken { .. }), "{error:?}");
+    // Its own from then on.
+    start(&physical(&standby, "")).await.unwrap().stop(&cx()).await.unwrap();
+}
+
+/// The standby stays one, but follows its primary to another timeline.
+#[tokio::test]
+async fn behaviour_21_a_promotion_further_up_overtakes_it_too() {
+    let server = Server::start(ARCHIVING);
+    let middle = server.standby();
+    let leaf = middle.standby();
+    let mut session = start(&physical(&leaf, "")).await.unwrap();
+    middle.cluster.promote().unwrap();
+    middle.sql(&["CREATE TABLE public.t AS SELECT pg_catalog.generate_series(1, 1000)", "CHECKPOINT"]).await;
+    const FOLLOWED: &str = "\
+SELECT (pg_catalog.to_regclass('public.t') IS NOT NULL AND timeline_id = 2)::text FROM pg_catalog.pg_control_checkpoint()";
+    let follows = async {
+        while leaf.ask(FOLLOWED).await != "true" {
+            leaf.sql(&["CHECKPOINT"]).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), follows).await.unwrap();
+    let error = session.check().await.unwrap_err();
+    assert!(matches!(error, EngineError::Overtaken { .. }), "{error:?}");
+    let stopped = start(&physical(&leaf, "")).await.unwrap().stop(&cx()).await.unwrap();
+    assert_eq!(stopped.timeline.get(), 2);
+}
+
+#[tokio::test]
+async fn a_backup_of_a_standby_ends_where_its_control_file_is_consistent() {
+    let server = Server::start(ARCHIVING);
+    server.sql(&["CREATE TABLE public.t AS SELECT pg_catalog.generate_series(1, 1000)"]).await;
+    let standby = server.standby();
+    let session = start(&physical(&standby, "")).await.unwrap();
+    assert!(session.is_of_standby());
+    let started = session.started().clone();
+    let stopped = session.stop(&cx()).await.unwrap();
+    let label = String::from_utf8(late(&stopped, "backup_label").unwrap().to_vec()).unwrap();
+    assert!(label.contains("BACKUP FROM: standby\n"), "{label}");
+    let control = Control::parse(late(&stopped, "global/pg_control").unwrap()).unwrap();
+    let (least, timeline) = control.min_recovery.unwrap();
+    assert!(least <= stopped.lsn && least > started.lsn && timeline == started.timeline, "{control:?}");
+    assert_eq!(stopped.late.last().unwrap().entry.path.to_string(), "backup_label");
+}
+
+/// Every standby of a primary has its history, and may have made the same restartpoint.
+#[tokio::test]
+async fn of_a_standby_only_its_own_folder_is_taken() {
+    let server = Server::start(ARCHIVING);
+    let (standby, other) = (server.standby(), server.standby());
+    let with = |server: &Server, folder: &Path| {
+        Physical::new(server.conninfo(""), Some(folder.to_owned()), Access::Files)
+    };
+    for (server, folder) in [(&server, standby.data()), (&standby, server.data()), (&standby, other.data())] {
+        let (what, hint) = refused(&with(server, folder)).await;
+        assert!(what.contains("a copy of the cluster") && hint.contains("data_directory"), "{what} {hint}");
+    }
+    start(&with(&standby, standby.data())).await.unwrap().stop(&cx()).await.unwrap();
+    // Nothing is left of the proof.
+    assert_eq!(std::fs::read_dir(standby.data().join("pg_snapshots")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn wal_without_full_pages_is_refused_with_the_way_out() {
+    let server = Server::start(&format!("{ARCHIVING}full_page_writes = off"));
+    let standby = server.standby();
+    server.sql(&["CHECKPOINT"]).await;
+    let position = server.ask("SELECT pg_catalog.pg_current_wal_lsn()::text").await;
+    let replayed = format!("SELECT (pg_catalog.pg_last_wal_replay_lsn() >= '{position}')::text");
+    let replay = async { while standby.ask(&replayed).await != "true" {} };
+    tokio::time::timeout(std::time::Duration::from_secs(60), replay).await.unwrap();
     let (what, hint) = refused(&physical(&standby, "")).await;
-    assert!(what.contains("is a standby") && hint.contains("primary"), "{what} {hint}");
-    let (what, _) = refused(&with(standby.data())).await;
-    assert!(what.contains("a copy of the cluster"), "{what}");
+    assert!(what.contains("full_page_writes") && hint.contains("at the primary"), "{what} {hint}");
+}
+
+#[tokio::test]
+async fn a_standby_names_its_primary_when_wal_does_not_come() {
+    let (server, stranger) = (Server::start(ARCHIVING), Server::start(ARCHIVING));
+    let (standby, other) = (server.standby(), server.standby());
+    let at = |primary: Option<&Server>| {
+        physical(&standby, "").with_primary(primary.map(|primary| primary.conninfo("")))
+    };
+    let open = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())";
+    server.sql(&["CREATE TABLE public.t AS SELECT 1 AS n"]).await;
+    let before = server.ask(open).await;
+    // Nothing is switched but at the cluster's own primary, and its absence is no reason to give up waiting.
+    for (primary, says) in
+        [(None, "primary = "), (Some(&stranger), "it is system"), (Some(&other), "it is a standby itself")]
+    {
+        at(primary).nudge_journal(&cx()).await.unwrap();
+        let trouble = at(primary).journal_trouble(&cx()).await.unwrap();
+        assert!(trouble.contains("completes no WAL segment") && trouble.contains(says), "{trouble}");
+        assert_eq!(server.ask(open).await, before);
+    }
+    at(Some(&server)).nudge_journal(&cx()).await.unwrap();
+    server.sql(&["INSERT INTO public.t VALUES (2)"]).await;
+    assert!(server.ask(open).await > before);
 }
 
 #[tokio::test]

@@ -152,6 +152,7 @@ impl Maker {
             started_at: at,
             stopped_at: at,
             journal,
+            from_standby: false,
             engine_facts: serde_json::Value::Null,
         };
         let owners: std::collections::BTreeSet<PointId> =
@@ -180,6 +181,7 @@ impl Maker {
             stored: manifest.len() as u64,
             packs: packs.len() as u32,
             damaged_pages: 0,
+            from_standby: false,
             reading: None,
         };
         let hash = to_hex(&object_hash(Suite::Plain, &manifest));

@@ -108,6 +108,7 @@ fn front() -> Vec<u8> {
         started_at: at,
         stopped_at: at,
         journal,
+        from_standby: false,
         engine_facts: serde_json::Value::Null,
     };
     let owner = serde_json::json!({ "point": point, "key": "01".repeat(32) });

@@ -613,15 +613,19 @@ impl Context {
         let missing =
             || SettingsError::Missing(format!("source {source} is not configured: add [source.{source}]"));
         let settings = self.settings.sources.get(source).ok_or_else(missing)?;
-        let conninfo =
-            Conninfo::read(&settings.connection, &|name| std::env::var(name).ok()).map_err(|error| {
-                let failure = Failure::new(Code::Settings, format!("connection of source {source}: {error}"));
+        let read = |key: &str, text: &str| {
+            Conninfo::read(text, &|name| std::env::var(name).ok()).map_err(|error| {
+                let failure = Failure::new(Code::Settings, format!("{key} of source {source}: {error}"));
                 failure.hint(error.hint())
-            })?;
+            })
+        };
+        let conninfo = read("connection", &settings.connection)?;
+        let primary = settings.primary.as_deref().map(|text| read("primary", text)).transpose()?;
         match settings.kind {
             SourceKind::Postgres => {
                 let access = access.unwrap_or(settings.access).into();
-                Ok(Physical::new(conninfo, settings.data_directory.clone(), access))
+                let directory = settings.data_directory.clone();
+                Ok(Physical::new(conninfo, directory, access).with_primary(primary))
             }
         }
     }

@@ -254,6 +254,8 @@ pub struct SourceSettings {
     /// libpq connection string or URI; empty: what PG… environment variables say.
     #[serde(default)]
     pub connection: String,
+    /// The same for its primary, if `connection` leads to a standby.
+    pub primary: Option<String>,
     /// Where its files are, if the server should not be asked.
     pub data_directory: Option<PathBuf>,
     /// Whether its files are read here, or sent by the server.

@@ -289,6 +289,7 @@ impl Upload {
             stored: self.shared.stored.load(Ordering::Relaxed) + manifest_size,
             packs: own.len() as u32,
             damaged_pages: rows.iter().map(|row| row.damaged.len() as u64).sum(),
+            from_standby: facts.from_standby,
             reading,
         };
         let decision = Decision::Commit { manifest_hash, manifest_size, summary: Box::new(summary.clone()) };

@@ -25,6 +25,7 @@ fn facts() -> PointFacts {
             start: Lsn(1),
             stop: Lsn(2),
         },
+        from_standby: false,
         engine_facts: serde_json::json!({ "label": "x" }),
     }
 }

@@ -43,6 +43,7 @@ fn point(lineage: u64, segment: u64, second: i64) -> PointState {
             stored: 1,
             packs: 1,
             damaged_pages: 0,
+            from_standby: false,
             reading: None,
         }),
     }

@@ -37,6 +37,7 @@ fn point(timeline: u32, from: u64, to: u64) -> Summary {
         stored: 1,
         packs: 1,
         damaged_pages: 0,
+        from_standby: false,
         reading: None,
     }
 }

@@ -177,7 +177,6 @@ fn what_a_file_cannot_change_is_said() {
 #[test]
 fn state_and_rights() {
     use Verdict::{Warning, Wrong};
-    check("primary", |server| server.in_recovery = true, Wrong, "connect to the primary");
     check("block_size", |server| server.block_size = 32_768, Wrong, "");
     check(
         "data_checksums",
@@ -236,4 +235,42 @@ fn odd_names_are_quoted() {
         mend.to_string()
             .starts_with("ALTER SYSTEM SET archive_command = 'strongroom -c ''/a b'' wal push %p';")
     );
+}
+
+/// A standby writes nothing: what stands in a primary's way is only to be thought of here.
+#[test]
+fn a_standbys_own_archiving_counts_once_it_is_promoted() {
+    use Verdict::{Warning, Wrong};
+    let standby = |name: &'static str, value: &'static str| {
+        move |server: &mut PostgresInspection| {
+            server.in_recovery = true;
+            // Not asked for there: backups would not use it.
+            server.settings.get_mut("summarize_wal").unwrap().value = "off".into();
+            server.settings.get_mut(name).unwrap().value = value.into();
+        }
+    };
+    for (name, value, mend) in [
+        ("archive_mode", "off", "ALTER SYSTEM SET archive_mode = 'on'"),
+        ("archive_command", "", "ALTER SYSTEM SET archive_command"),
+        ("archive_command", "pgbackrest archive-push %p", "this ends pgBackRest's archive"),
+        ("wal_level", "minimal", "ALTER SYSTEM SET wal_level"),
+        ("full_page_writes", "off", "ALTER SYSTEM SET full_page_writes"),
+    ] {
+        let advice = check(name, standby(name, value), Warning, mend);
+        assert!(advice.found.contains("is promoted"), "{}", advice.found);
+    }
+    let always = |server: &mut PostgresInspection| {
+        standby("archive_mode", "always")(server);
+        server.settings.get_mut("archive_command").unwrap().value = String::new();
+    };
+    check("archive_command", always, Wrong, "ALTER SYSTEM SET archive_command");
+    let rights = |server: &mut PostgresInspection| {
+        server.in_recovery = true;
+        server.rights.backup_start = false;
+    };
+    check("backup_rights", rights, Wrong, "-- at the primary, as a superuser");
+    let mut server = good();
+    server.in_recovery = true;
+    let role = advise_on(&server).into_iter().find(|advice| advice.check == "primary").unwrap();
+    assert!(role.verdict == Verdict::Ok && role.found.contains("a standby on timeline 1"), "{role:?}");
 }

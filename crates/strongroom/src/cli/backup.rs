@@ -172,9 +172,10 @@ fn trust(arguments: &Arguments, defaults: &BackupSettings) -> Trust {
 fn describe(summary: &Summary, took: Duration) -> String {
     let rate = ByteSize((summary.bytes as f64 / took.as_secs_f64().max(0.001)) as u64);
     let mut text = format!(
-        "recovery point {} of {}\n{} in {} entries, {} stored, in {} ({rate}/s)\n",
+        "recovery point {} of {}{}\n{} in {} entries, {} stored, in {} ({rate}/s)\n",
         summary.point,
         summary.source,
+        if summary.from_standby { ", from a standby" } else { "" },
         ByteSize(summary.bytes),
         summary.entries,
         ByteSize(summary.stored),

@@ -36,6 +36,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         ("timeline", summary.journal.timeline.to_string()),
         ("needs WAL", format!("{} to {}", view.wal.0, view.wal.1)),
     ];
+    lines.extend(summary.from_standby.then(|| ("taken from", "a standby".to_owned())));
     lines.extend(summary.reading.as_ref().map(|reading| ("read", describe_reading(reading))));
     for (path, pages) in &view.damaged {
         lines.push((

@@ -95,6 +95,7 @@ async fn point(cx: &Cx, vault: &Arc<Vault>) -> PointId {
         started_at: cx.now(),
         stopped_at: cx.now(),
         journal,
+        from_standby: false,
         engine_facts: serde_json::Value::Null,
     };
     upload.commit(facts, vec![row], None).await.unwrap();
