@@ -92,7 +92,6 @@ pub(crate) fn fitting_label(label: &str, started: &Started, place: &str) -> Resu
 
 /// The server changed under the backup.
 pub(crate) fn overtaken(what: String) -> EngineError {
-    let hint =
-        "was the server restarted or the session ended? nothing was taken: run `strongroom backup` again";
+    let hint = "was the server restarted or promoted, or the session ended? nothing was taken: run `strongroom backup` again";
     EngineError::Overtaken { what, hint: hint.to_owned() }
 }
