@@ -3,7 +3,7 @@
 //! ```text
 //! back up  conninfo ▶ connect ▶ inspect ▶ session ─ start ▶ files (list) ▶ read (pages, checked) ▶ stop ▶ late files
 //!                                                  ├─ wal_summary ▶ changes (what need not be read)
-//!                                                  ├─ standby (what is otherwise when the server is one)
+//!                                                  └─ standby (what is otherwise when the server is one)
 //!          or, where the files cannot be read: replication ▶ ustar ▶ stream (files and pages, as the server sends them) ▶ late files
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
 //! receive  conninfo ▶ connect ▶ sender (may it? its slot) ▶ replication (WAL as it is written) ▶ receiving ▶ vault

@@ -139,10 +139,14 @@ impl Physical {
                 may_begin(server)?;
                 self.folder(server).map(Way::Files)
             }
+            Access::Stream if server.in_recovery => {
+                let hint = "run strongroom on the standby's host without access = \"stream\", or connect to the primary";
+                unfit("the server is a standby, whose files are read and not sent", hint.to_owned())
+            }
             Access::Stream => Ok(Way::Stream { how: SENT.to_owned(), instead: None }),
             Access::Auto => match self.own_folder(server).await {
                 Ok(folder) => may_begin(server).map(|()| Way::Files(folder)),
-                Err(EngineError::Unfit { what, hint }) => {
+                Err(EngineError::Unfit { what, hint }) if !server.in_recovery => {
                     let how = format!("{SENT}: the data directory is not readable here ({what})");
                     Ok(Way::Stream { how, instead: Some(hint) })
                 }
@@ -155,7 +159,7 @@ impl Physical {
     async fn own_folder(&self, server: &PostgresInspection) -> Result<PathBuf, EngineError> {
         let folder = self.folder(server)?;
         match belongs(&folder, server, None).await? {
-            (Control { state: ClusterState::InProduction, .. }, _) => Ok(folder),
+            (Control { state, .. }, _) if state == running(server) => Ok(folder),
             _ => Err(a_copy(&folder)),
         }
     }
@@ -198,10 +202,6 @@ impl Engine for Physical {
         let warnings = fitness(&server)?;
         match self.way(&server).await? {
             Way::Files(folder) => start_files(cx, (client, server), (folder, warnings), options).await,
-            Way::Stream { .. } if server.in_recovery => {
-                let hint = "run strongroom where the standby's files can be read, or connect to the primary";
-                unfit("the server is a standby, which sends no backup of itself here", hint.to_owned())
-            }
             Way::Stream { how, instead } => {
                 let warnings = [warnings, not_archived(&server)].concat();
                 let starting = stream::start(cx, &self.conninfo, (&client, server), (warnings, how), options);
@@ -315,7 +315,6 @@ fn may_begin(server: &PostgresInspection) -> Result<(), EngineError> {
         let hint = format!("as a superuser in database {}: {grants}", quoted_name(&rights.database));
         return unfit(&format!("role {} may not begin and end backups", rights.role), hint);
     }
-    // Of a standby the primary's WAL counts.
     if !server.in_recovery && server.is_off("archive_mode") {
         let what = "archive_mode is off, so the WAL that the copy needs is not shipped";
         return unfit(what, DOCTOR.to_owned());
@@ -354,10 +353,7 @@ async fn belongs(
         );
         return Err(EngineError::Unfit { what, hint: OWN_FOLDER.to_owned() });
     }
-    let running = match server.in_recovery {
-        true => ClusterState::ArchiveRecovery,
-        false => ClusterState::InProduction,
-    };
+    let running = running(server);
     let own = |begun: &Started| {
         let Control { state, redo, timeline, .. } = &control;
         *state == running && *redo >= begun.lsn && *timeline == begun.timeline
@@ -368,11 +364,19 @@ async fn belongs(
     Ok((control, bytes))
 }
 
+/// What the control file of this server says of it while it runs.
+fn running(server: &PostgresInspection) -> ClusterState {
+    match server.in_recovery {
+        true => ClusterState::ArchiveRecovery,
+        false => ClusterState::InProduction,
+    }
+}
+
 fn a_copy(folder: &Path) -> EngineError {
     let place = folder.display();
     EngineError::Unfit {
         what: format!(
-            "read {place}: it is a copy of the cluster (a standby's or a clone's), not the server's own"
+            "read {place}: it is a copy of the cluster (another server's or a clone's), not the server's own"
         ),
         hint: OWN_FOLDER.to_owned(),
     }
@@ -572,11 +576,11 @@ impl BackupSession for PhysicalSession {
         let (control, bytes) = belongs(&self.folder, &self.server, Some(&self.started)).await?;
         let ended = end(cx, &self.client, self.server.major).await.map_err(lost)?;
         fitting_label(&ended.label, &self.started, self.client.place())?;
-        let mut lsn = ended.lsn;
+        let mut needed = ended.lsn;
         if self.identity.in_recovery {
-            standby::ends(&control, (self.started.timeline, lsn)).map_err(overtaken)?;
+            standby::ends(&control, (self.started.timeline, ended.lsn)).map_err(overtaken)?;
             self.check().await?;
-            lsn = standby::needs(lsn, self.server.segment_size);
+            needed = standby::needs(ended.lsn, self.server.segment_size);
         }
         let mut late = vec![self.late(CONTROL_FILE, bytes.into(), ended.at)?];
         if !ended.tablespace_map.is_empty() {
@@ -585,10 +589,10 @@ impl BackupSession for PhysicalSession {
         late.push(self.late("backup_label", ended.label.clone().into(), ended.at)?);
         let timeline = self.started.timeline;
         let data_directory = self.folder.display().to_string();
-        let Ended { label, at, .. } = ended;
+        let Ended { lsn, label, at, .. } = ended;
         let end = End { data_directory, label, lsn, at, warnings: self.warnings };
         let facts = serde_json::json!(PostgresFacts::of(&self.server, &self.started, end));
-        Ok(Stopped { lsn, timeline, at, late, facts })
+        Ok(Stopped { lsn: needed, timeline, at, late, facts })
     }
 }
 

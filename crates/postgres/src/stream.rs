@@ -311,7 +311,8 @@ fn expect_label(label: &[u8], started: &Started, place: &str) -> Result<(), Engi
         TakenFrom::Primary => Ok(()),
         TakenFrom::Standby => Err(EngineError::Unfit {
             what: format!("take a base backup from {place}: it is a standby"),
-            hint: "connect to the primary; backups of standbys are not supported yet".to_owned(),
+            hint: "was it the primary a moment ago? connect to that, or read the standby's files on its host"
+                .to_owned(),
         }),
     }
 }

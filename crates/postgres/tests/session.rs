@@ -334,7 +334,6 @@ async fn another_clusters_folder_a_clones_and_none_are_refused() {
 #[tokio::test]
 async fn behaviour_21_a_promotion_overtakes_a_backup_of_the_standby() {
     let server = Server::start(ARCHIVING);
-    // Seen at the next look, and by the end alone.
     let standby = server.standby();
     let mut session = start(&physical(&standby, "")).await.unwrap();
     session.check().await.unwrap();
