@@ -107,7 +107,10 @@ async fn parent(
 ) -> Result<Option<PointId>, OpsError> {
     let points = vault.points(source).await?;
     let fits = |point: &&Summary| point.engine == engine && point.journal.lineage == lineage;
-    Ok(points.iter().rev().filter_map(PointRow::restorable).find(fits).map(|point| point.point.clone()))
+    // By the time it was committed: of two that were begun in one second, chance orders the ids.
+    let newest =
+        points.iter().filter_map(PointRow::restorable).filter(fits).max_by_key(|point| point.committed_at);
+    Ok(newest.map(|point| point.point.clone()))
 }
 
 /// Everything between the intent and the commit.
