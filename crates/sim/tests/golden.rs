@@ -44,7 +44,7 @@ async fn reads_in_full(vault: Arc<Vault>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_golden_vault_opens_by_its_age_identity() {
+async fn behaviour_31_the_golden_vault_opens_by_its_age_identity() {
     let identities = std::fs::read_to_string(testdata("vault-v1.identity.txt")).unwrap();
     reads_in_full(
         open("vault-v1", &Unlock { identities: Some(identities.into()), ..Unlock::default() }).await,

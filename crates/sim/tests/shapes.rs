@@ -52,7 +52,7 @@ async fn a_point_without_its_journal_is_not_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_cluster_under_the_same_name_is_refused_until_accepted() {
+async fn behaviour_28_another_cluster_under_the_same_name_is_refused_until_accepted() {
     let (cx, vault) = vault(3).await;
     take(&cx, &vault, &toy()).await.unwrap();
     let other = ToyEngine::new(43, files(9));

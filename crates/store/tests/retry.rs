@@ -130,7 +130,7 @@ async fn a_put_whose_reply_was_lost_is_not_taken_for_another_writers() {
 }
 
 #[tokio::test]
-async fn a_store_that_stays_away_is_given_up_on() {
+async fn behaviour_33_a_store_that_stays_away_is_given_up_on() {
     let odd = Odd::new(Oddity::LosesReplies, 100);
     let outcome = Retry::with_policy(odd.clone(), quick()).put_new(&key("a"), Body::default()).await;
     assert!(is_passing(&outcome), "{outcome:?}");

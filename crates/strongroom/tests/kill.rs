@@ -72,7 +72,7 @@ fn listed_any(site: &Site) -> bool {
 }
 
 #[test]
-fn two_backups_at_once_are_two_points() {
+fn behaviour_26_two_backups_at_once_are_two_points() {
     let Some(site) = site() else { return };
     let begin = || site.command(&["backup"]).stdout(Stdio::null()).spawn().unwrap();
     let (mut one, mut two) = (begin(), begin());

@@ -254,7 +254,7 @@ fn it_follows_a_standby_through_its_promotion() {
 }
 
 #[test]
-fn wal_that_the_server_no_longer_has_is_a_gap_and_said_so() {
+fn behaviour_11_wal_that_the_server_no_longer_has_is_a_gap_and_said_so() {
     for binaries in versions() {
         let settings = "wal_keep_size = 0\nmax_wal_size = 2MB\nmin_wal_size = 2MB\narchive_mode = off";
         let site = site(&binaries, settings);

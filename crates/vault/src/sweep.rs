@@ -210,16 +210,46 @@ impl Vault {
         let (mut floors, mut parts) = (Floors::new(), BTreeSet::new());
         for lineage in self.lineages(source).await? {
             let id = lineage.system_id;
-            floors.extend(self.floors(source, id).await?);
-            let journal = self.list(&layout::wal(source, id)).await?;
-            let file = |head: &Head| WalFile::parse_kept(head.key.last_segment()).ok();
-            let files: Vec<WalFile> = journal.iter().filter_map(file).collect();
-            parts.extend(finished(&files).into_iter().map(|part| layout::wal_file(source, id, part)));
-            // Without a floor nothing else may go, and a journal's listing is the longest there is.
-            let may_go = |head: &Head| !floors.is_empty() || parts.contains(&head.key);
-            objects.extend(journal.into_iter().filter(may_go));
+            let of_lineage = self.floors(source, id).await?;
+            let of_parts =
+                self.journal_candidates(source, id, (!of_lineage.is_empty(), &mut objects)).await?;
+            parts.extend(of_parts.into_iter().map(|part| layout::wal_file(source, id, part)));
+            floors.extend(of_lineage);
         }
         Ok(Candidates { source, objects, floors, parts })
+    }
+
+    /// Adds a lineage's WAL to `objects`: `all` of it, or only the parts. Without a floor nothing else may go, and a journal's
+    /// listing is the longest there is. Gives those parts that nobody needs any more.
+    async fn journal_candidates(
+        &self,
+        source: &SourceName,
+        lineage: SystemId,
+        (all, objects): (bool, &mut Vec<Head>),
+    ) -> Result<BTreeSet<WalFile>, VaultError> {
+        let folder = layout::wal(source, lineage);
+        // Parts, and the whole segments that parts are of: in order of key these come just before.
+        let (mut files, mut before, mut after) = (Vec::new(), None, None);
+        loop {
+            let page = self.store.list(&folder, after.as_ref()).await?;
+            for head in page.objects {
+                let file = WalFile::parse_kept(head.key.last_segment()).ok();
+                let is_part = matches!(file, Some(WalFile::Part(..)));
+                if is_part {
+                    files.extend(before.take());
+                    files.extend(file);
+                } else {
+                    before = file;
+                }
+                if all || is_part {
+                    objects.push(head);
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(finished(&files)),
+            }
+        }
     }
 
     /// No listing may show fewer points than an earlier sweep saw: none of what is counted is ever deleted (I6).
