@@ -79,7 +79,7 @@ pub struct Arguments {
     /// Switch archiving off in the restored cluster: for a copy to look at
     #[arg(long)]
     no_archiving: bool,
-    /// Threads that fetch, check and write
+    /// Threads that fetch, check and write; twice [backup] workers if left out, for half of them wait for the disk
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Fetch no more than so many bytes a second: 100MiB/s
@@ -211,7 +211,7 @@ pub async fn run(
     };
     let lines = settings(&plan, &restore_command, role, archiving);
     let target = Arc::new(RecoveringFolder::new(folder, role, lines));
-    let workers = arguments.workers.unwrap_or(context.settings.backup.workers).max(1);
+    let workers = arguments.workers.unwrap_or(2 * context.settings.backup.workers).max(1);
     let rate_limit = arguments.rate_limit.map(|rate| rate.0);
     let options = RestoreOptions { workers, accept_loss: arguments.accept_loss, selection, rate_limit };
     let restored = restore(&context.cx, &vaults, &plan, target.clone(), options).await;
