@@ -32,19 +32,26 @@ fn behaviour_25_kill_9_at_ten_moments_then_a_clean_run() {
     let Some(site) = site() else { return };
     let began = Instant::now();
     site.backup();
-    let whole = began.elapsed();
-    let mut killed = 0;
+    // A guess of how long one takes. The first is the longest, and machines differ: one that outran its kill is reported
+    // whole, must be listed, and makes the guess shorter.
+    let mut whole = began.elapsed();
+    let mut reported = 1;
     for moment in 1..=10 {
-        let mut backup =
-            site.command(&["backup"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // The moment is the point of the test, so here time itself is what is waited for.
-        std::thread::sleep(whole * moment / 11);
-        backup.kill().unwrap();
-        killed += usize::from(!backup.wait().unwrap().success());
+        loop {
+            let mut backup =
+                site.command(&["backup"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            // The moment is the point of the test, so here time itself is what is waited for.
+            std::thread::sleep(whole * moment / 11);
+            backup.kill().unwrap();
+            if !backup.wait().unwrap().success() {
+                break;
+            }
+            reported += 1;
+            whole = whole * 3 / 4;
+        }
     }
-    assert!(killed >= 5, "only {killed} of ten were killed in time");
     // Killed between its decision and its last word a backup is whole and unannounced; none that was announced is missing.
-    assert!(listed(&site, "committed") > 10 - killed, "a backup that reported success is not listed");
+    assert!(listed(&site, "committed") >= reported, "a backup that reported success is not listed");
     site.backup();
     site.ship(&site.cluster);
     let verdict = site.ok(&["verify", "--data"]);
