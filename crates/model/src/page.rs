@@ -8,6 +8,8 @@
 //! runs     [0..3) pack 7 page 120  [3..5) zero  [5..7) pack 9 page 0
 //! ```
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 /// Bytes in a page: PostgreSQL's default block size, and our unit for every file.
@@ -74,6 +76,20 @@ pub fn push_run(runs: &mut Vec<Run>, run: Run) {
         Some(last) if last.continues_in(&run) => last.count += run.count,
         _ => runs.push(run),
     }
+}
+
+/// What `map`, whose runs are in order, says of `pages`, of which there is at least one: its runs there, cut to them.
+pub fn runs_within(map: &[Run], pages: Range<u32>) -> impl Iterator<Item = Run> {
+    let begin = map.partition_point(|run| run.end() <= pages.start);
+    let cut = move |run: &Run| {
+        let (first, end) = (run.first.max(pages.start), run.end().min(pages.end));
+        let place = match run.place {
+            Place::Zero => Place::Zero,
+            Place::Pack { pack, page } => Place::Pack { pack, page: page.saturating_add(first - run.first) },
+        };
+        Run { first, count: end - first, place }
+    };
+    map[begin..].iter().take_while(move |run| run.first < pages.end).map(cut)
 }
 
 /// A page map that does not cover its file exactly once.
@@ -144,6 +160,22 @@ mod tests {
             push_run(&mut runs, right);
             assert_eq!(runs.len(), joined, "{left:?} {right:?}");
         }
+    }
+
+    #[test]
+    fn a_map_is_cut_to_a_stretch() {
+        let map = [at(0, 3, 7, 120), zero(3, 2), at(5, 2, 9, 0)];
+        for (pages, expected) in [
+            (0..7, map.to_vec()),
+            (1..3, vec![at(1, 2, 7, 121)]),
+            (2..6, vec![at(2, 1, 7, 122), zero(3, 2), at(5, 1, 9, 0)]),
+            (4..5, vec![zero(4, 1)]),
+            (6..9, vec![at(6, 1, 9, 1)]),
+            (7..9, vec![]),
+        ] {
+            assert_eq!(runs_within(&map, pages.clone()).collect::<Vec<_>>(), expected, "{pages:?}");
+        }
+        assert_eq!(runs_within(&[], 0..7).count(), 0);
     }
 
     #[test]

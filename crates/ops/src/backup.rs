@@ -255,33 +255,29 @@ async fn await_journal(
     let (first, last) = range.segments();
     let number = |segment: WalSegment| segment.number(range.segment_size).unwrap_or_default();
     let began = tokio::time::Instant::now();
-    let mut next = number(first);
     let mut nudged = false;
-    while next <= number(last) {
+    for next in number(first)..=number(last) {
         let segment = WalSegment::numbered(range.timeline, next, range.segment_size);
         cx.progress.begin(&format!("waiting for WAL segment {segment}"), 0);
-        if vault.has_journal(&request.source, range.lineage, WalFile::Segment(segment)).await? {
-            next += 1;
-            continue;
+        while !vault.has_journal(&request.source, range.lineage, WalFile::Segment(segment)).await? {
+            cx.check()?;
+            let waited = began.elapsed();
+            if waited > request.journal_timeout {
+                let trouble = engine.journal_trouble(cx).await;
+                return Err(OpsError::JournalMissing {
+                    source_name: request.source.clone(),
+                    missing: segment,
+                    waited_s: waited.as_secs(),
+                    trouble: trouble.map(|trouble| format!("; {trouble}")).unwrap_or_default(),
+                });
+            }
+            // An idle server may keep its last segment open for hours (PostgreSQL 17 no longer switches then).
+            if !nudged && waited > Duration::from_secs(2) {
+                engine.nudge_journal(cx).await?;
+                nudged = true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        cx.check()?;
-        let waited = began.elapsed();
-        if waited > request.journal_timeout {
-            let trouble =
-                engine.journal_trouble(cx).await.map(|trouble| format!("; {trouble}")).unwrap_or_default();
-            return Err(OpsError::JournalMissing {
-                source_name: request.source.clone(),
-                missing: segment,
-                waited_s: waited.as_secs(),
-                trouble,
-            });
-        }
-        // An idle server may keep its last segment open for hours (PostgreSQL 17 no longer switches then).
-        if !nudged && waited > Duration::from_secs(2) {
-            engine.nudge_journal(cx).await?;
-            nudged = true;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What a recovery point of a cluster says of it, and what must hold of its label.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use strongroom_engine::{EngineError, Started};
@@ -88,6 +89,20 @@ pub(crate) fn fitting_label(label: &str, started: &Started, place: &str) -> Resu
         "end the backup at {place}: its label is not of what began at {} on timeline {}",
         started.lsn, started.timeline
     )))
+}
+
+/// What to ask of a folder that is not the server's own.
+pub(crate) const OWN_FOLDER: &str = "is data_directory the one of this server, seen from this host?";
+
+/// The folder is of the same cluster, and not the server's own.
+pub(crate) fn a_copy(folder: &Path) -> EngineError {
+    let place = folder.display();
+    EngineError::Unfit {
+        what: format!(
+            "read {place}: it is a copy of the cluster (another server's or a clone's), not the server's own"
+        ),
+        hint: OWN_FOLDER.to_owned(),
+    }
 }
 
 /// The server changed under the backup.

@@ -89,7 +89,7 @@ pub struct NewPart {
 }
 
 /// When the first and last transaction ended.
-type Transactions = Option<(Timestamp, Timestamp)>;
+pub type Transactions = Option<(Timestamp, Timestamp)>;
 
 impl NewPart {
     /// The part's bytes.

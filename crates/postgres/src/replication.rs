@@ -13,6 +13,7 @@
 //!
 //! Dropped at any point: the connection closes, and the slot stays as it was last told.
 
+use std::borrow::Cow;
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -175,14 +176,9 @@ impl Replication {
     pub async fn identify(&mut self) -> Result<Identity, ReplicationError> {
         const OPERATION: &str = "identify the server";
         let rows = self.ask(OPERATION, "IDENTIFY_SYSTEM").await?;
-        let cell = |at: usize| rows.first()?.get(at)?.as_deref().map(String::from_utf8_lossy);
-        let system_id = cell(0).and_then(|text| text.parse().ok());
-        let timeline = cell(1).and_then(|text| text.parse().ok());
-        let flushed = cell(2).and_then(|text| text.parse().ok());
-        match (system_id, timeline, flushed) {
-            (Some(system_id), Some(timeline), Some(flushed)) => Ok(Identity { system_id, timeline, flushed }),
-            _ => Err(self.unreadable(OPERATION, "the answer names no system, timeline and position")),
-        }
+        rows.first()
+            .and_then(identity)
+            .ok_or_else(|| self.unreadable(OPERATION, "the answer names no system, timeline and position"))
     }
 
     /// Makes a slot that keeps WAL from now on. `false` if there is one of that name.
@@ -317,10 +313,23 @@ impl Replication {
 /// A row as the server wrote it.
 type Cells = Vec<Option<Bytes>>;
 
+/// A cell as text; `None` for NULL, too.
+fn cell(row: &Cells, at: usize) -> Option<Cow<'_, str>> {
+    row.get(at)?.as_deref().map(String::from_utf8_lossy)
+}
+
+fn identity(row: &Cells) -> Option<Identity> {
+    Some(Identity {
+        system_id: cell(row, 0)?.parse().ok()?,
+        timeline: cell(row, 1)?.parse().ok()?,
+        flushed: cell(row, 2)?.parse().ok()?,
+    })
+}
+
 /// What the server says at a timeline's end: the next one, and where it left this one.
 fn next_timeline(rows: &[Cells]) -> Option<(Timeline, Lsn)> {
-    let cell = |at: usize| rows.first()?.get(at)?.as_deref().map(String::from_utf8_lossy);
-    Some((cell(0)?.parse().ok()?, cell(1)?.parse().ok()?))
+    let row = rows.first()?;
+    Some((cell(row, 0)?.parse().ok()?, cell(row, 1)?.parse().ok()?))
 }
 
 /// What comes in a stream.

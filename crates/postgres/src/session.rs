@@ -40,7 +40,7 @@ use crate::changes::{Coverage, RecordedChanges, Stretch, coverage, read_all};
 use crate::connect::{Client, connect};
 use crate::conninfo::Conninfo;
 use crate::control::{CONTROL_FILE, ClusterState, Control, ReadControlError, read_stable};
-use crate::facts::{End, PostgresFacts, fitting_label, overtaken};
+use crate::facts::{End, OWN_FOLDER, PostgresFacts, a_copy, fitting_label, overtaken};
 use crate::files::list;
 use crate::inspect::{Archiver, PostgresInspection, archiver, inspect, server_time, switch_wal};
 use crate::quote::quoted_name;
@@ -371,18 +371,6 @@ fn running(server: &PostgresInspection) -> ClusterState {
         false => ClusterState::InProduction,
     }
 }
-
-fn a_copy(folder: &Path) -> EngineError {
-    let place = folder.display();
-    EngineError::Unfit {
-        what: format!(
-            "read {place}: it is a copy of the cluster (another server's or a clone's), not the server's own"
-        ),
-        hint: OWN_FOLDER.to_owned(),
-    }
-}
-
-const OWN_FOLDER: &str = "is data_directory the one of this server, seen from this host?";
 
 fn unreadable(folder: &Path, error: ReadControlError) -> EngineError {
     let ReadControlError::Io { source, .. } = &error else { return error.into() };

@@ -26,6 +26,7 @@ use strongroom_model::{Cx, Lsn, SegmentSize, Timeline};
 use crate::connect::{Client, connect};
 use crate::conninfo::Conninfo;
 use crate::control::Control;
+use crate::facts::a_copy;
 use crate::inspect::{PostgresInspection, inspect, switch_wal};
 use crate::refusal::SqlError;
 
@@ -60,13 +61,7 @@ SELECT pg_catalog.pg_export_snapshot() AS name, pg_catalog.pg_backend_pid() AS p
     client.run(OPERATION, "ROLLBACK").await?;
     let of_session = |text: String| text.lines().any(|line| line == format!("pid:{pid}"));
     if !snapshot.is_ok_and(of_session) {
-        return Err(EngineError::Unfit {
-            what: format!(
-                "read {}: it is a copy of the cluster (another server's or a clone's), not the server's own",
-                folder.display()
-            ),
-            hint: "is data_directory the one of this server, seen from this host?".to_owned(),
-        });
+        return Err(a_copy(folder));
     }
     if begins != ends {
         return Err(EngineError::Unfit {

@@ -5,12 +5,15 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros, reason = "a test")]
 
+mod harness;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use harness::servers;
 use strongroom_engine::{PageRead, Reader, Target};
 use strongroom_model::entry::{Entry, EntryKind, EntryPath};
 use strongroom_model::page::PAGE_SIZE;
@@ -22,25 +25,9 @@ use strongroom_postgres::label::{BackupLabel, TakenFrom};
 use strongroom_postgres::read::{Checksums, FolderReader};
 use strongroom_postgres::relation::RelationFile;
 use strongroom_postgres::target::{FolderTarget, TargetOptions};
-use strongroom_postgres::version::Major;
 use strongroom_postgres::wal::{Scan, WalError, WalEvent, check_segment, commit_times};
 
 const MIB: usize = 1 << 20;
-
-/// Every server these tests can run; says so when there is none, and fails where there must be one.
-fn servers() -> Vec<Binaries> {
-    let chroots = std::env::var("STRONGROOM_TEST_CHROOTS").unwrap_or_default();
-    let chroots = chroots.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let inside =
-        chroots.flat_map(|dir| Major::all().filter_map(move |major| Binaries::in_chroot(major, &dir).ok()));
-    let found: Vec<Binaries> =
-        Major::all().filter_map(|major| Binaries::native(major).ok()).chain(inside).collect();
-    if let (true, Err(reason)) = (found.is_empty(), Binaries::newest()) {
-        assert!(std::env::var_os("CI").is_none(), "{reason}");
-        println!("not tested: {reason}");
-    }
-    found
-}
 
 fn started(binaries: &Binaries, options: &InitOptions) -> Cluster {
     let mut cluster = Cluster::init(binaries, options).unwrap();

@@ -5,9 +5,7 @@
 
 mod harness;
 
-use std::process::Command;
-
-use harness::{Server, cx};
+use harness::{Server, cx, openssl};
 use strongroom_model::{Lsn, SegmentSize, Timeline};
 use strongroom_postgres::conninfo::Conninfo;
 use strongroom_postgres::refusal::ConnectError;
@@ -141,11 +139,6 @@ async fn a_timeline_ends_where_the_next_one_begins() {
     let mut new = stream(replication, Some(&slot("strongroom_test")), (next, floor(at))).await;
     let end = flushed(&standby).await;
     read_to(&mut new, end).await;
-}
-
-fn openssl(folder: &str, arguments: &str) {
-    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A server that lets replication in by TLS and password alone.

@@ -11,7 +11,7 @@ mod harness;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use harness::{Server, cx};
+use harness::{Server, cx, servers};
 use strongroom_engine::{
     BackupSession, Engine, EngineError, Sent, Session, StartOptions, Stopped, StreamSession,
 };
@@ -22,22 +22,6 @@ use strongroom_postgres::control::Control;
 use strongroom_postgres::facts::PostgresFacts;
 use strongroom_postgres::relation::RelationFile;
 use strongroom_postgres::session::{Access, Physical};
-use strongroom_postgres::version::Major;
-
-/// Every server these tests can run; says so when there is none, and fails where there must be one.
-fn servers() -> Vec<Binaries> {
-    let chroots = std::env::var("STRONGROOM_TEST_CHROOTS").unwrap_or_default();
-    let chroots = chroots.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let inside =
-        chroots.flat_map(|dir| Major::all().filter_map(move |major| Binaries::in_chroot(major, &dir).ok()));
-    let found: Vec<Binaries> =
-        Major::all().filter_map(|major| Binaries::native(major).ok()).chain(inside).collect();
-    if let (true, Err(reason)) = (found.is_empty(), Binaries::newest()) {
-        assert!(std::env::var_os("CI").is_none(), "{reason}");
-        println!("not tested: {reason}");
-    }
-    found
-}
 
 fn started(binaries: &Binaries, settings: &str) -> Cluster {
     let settings = format!("archive_mode = on\narchive_command = 'true'\nautovacuum = off\n{settings}");

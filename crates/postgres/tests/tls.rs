@@ -5,18 +5,11 @@
 
 mod harness;
 
-use std::process::Command;
-
-use harness::Server;
+use harness::{Server, openssl};
 use strongroom_engine::EngineError;
 use strongroom_postgres::connect::{self, Client};
 use strongroom_postgres::conninfo::Conninfo;
 use strongroom_postgres::refusal::ConnectError;
-
-fn openssl(folder: &str, arguments: &str) {
-    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
-    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 /// A server on 127.0.0.1 whose certificate, for `localhost`, is signed by `ca.crt`; `self.crt` is a stranger's. Every
 /// connection but the superuser's own must be encrypted.

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use strongroom_codec::fingerprint::{Fingerprint, is_zero};
 use strongroom_model::Cx;
-use strongroom_model::page::{PAGE_SIZE, Place, Run, page_count, push_run};
+use strongroom_model::page::{PAGE_SIZE, Place, Run, page_count, push_run, runs_within};
 use strongroom_model::point::FileRow;
 use tokio::runtime::Handle;
 
@@ -93,9 +93,7 @@ impl Point {
     /// What the point has of these pages of a file, in order.
     fn kept(&self, runtime: &Handle, map: &[Run], pages: Range<u32>) -> Result<Vec<Kept>, VaultError> {
         let mut kept = vec![Kept::Zeros; pages.len()];
-        let begin = map.partition_point(|run| run.end() <= pages.start);
-        let mut runs: Vec<Run> =
-            map[begin..].iter().take_while(|run| run.first < pages.end).copied().collect();
+        let mut runs: Vec<Run> = runs_within(map, pages.clone()).collect();
         // One pack after the other: each footer is opened once a stretch.
         runs.sort_unstable_by_key(|run| run.place);
         for run in runs {
@@ -105,7 +103,7 @@ impl Point {
                 Err(VaultError::Damaged { .. } | VaultError::Missing { .. }) => None,
                 Err(error) => return Err(error),
             };
-            for at in run.first.max(pages.start)..run.end().min(pages.end) {
+            for at in run.first..run.end() {
                 let page = page.saturating_add(at - run.first);
                 let print = reader.as_ref().and_then(|reader| {
                     let frame = &reader.frames()[reader.frame_of(page)?];

@@ -22,9 +22,9 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use strongroom_codec::fingerprint::{Fingerprint, FingerprintKey};
+use strongroom_codec::fingerprint::{Fingerprint, FingerprintKey, is_zero};
 use strongroom_model::entry::EntryPath;
-use strongroom_model::page::{FRAME_PAGES, Place, Run, push_run};
+use strongroom_model::page::{FRAME_PAGES, Place, Run, push_run, runs_within};
 use strongroom_model::point::PackRef;
 use strongroom_model::{PointId, Timestamp};
 use tokio::runtime::Handle;
@@ -91,7 +91,7 @@ impl Inherited {
         let slot = at.checked_sub(self.first).map(|slot| slot as usize);
         match slot.and_then(|slot| self.pages.get(slot)).copied().unwrap_or(Had::Nothing) {
             Had::Nothing => Compared::New(false),
-            Had::Zero => Compared::New(page.iter().any(|byte| *byte != 0)),
+            Had::Zero => Compared::New(!is_zero(page)),
             Had::Page(print, place) => match key.print(page) == print {
                 true if self.only_compare => Compared::New(false),
                 true => Compared::Same(place),
@@ -148,7 +148,7 @@ impl Parent {
     /// stored.
     pub(crate) fn adopt(&self, path: &EntryPath, pages: Range<u32>) -> Option<Vec<Run>> {
         let there = self.there.get()?;
-        let runs = self.runs(path, &pages);
+        let runs: Vec<Run> = self.runs(path, &pages).collect();
         let usable = |run: &Run| match run.place {
             Place::Zero => true,
             Place::Pack { pack, .. } => {
@@ -193,18 +193,9 @@ impl Parent {
     }
 
     /// The parent's runs in that stretch, cut to it.
-    fn runs(&self, path: &EntryPath, pages: &Range<u32>) -> Vec<Run> {
+    fn runs(&self, path: &EntryPath, pages: &Range<u32>) -> impl Iterator<Item = Run> {
         let map = self.files.get(path).map(|file| file.map.as_slice()).unwrap_or_default();
-        let begin = map.partition_point(|run| run.end() <= pages.start);
-        let cut = |run: &Run| {
-            let (first, end) = (run.first.max(pages.start), run.end().min(pages.end));
-            let place = match run.place {
-                Place::Zero => Place::Zero,
-                Place::Pack { pack, page } => Place::Pack { pack, page: page + (first - run.first) },
-            };
-            Run { first, count: end - first, place }
-        };
-        map[begin..].iter().take_while(|run| run.first < pages.end).map(cut).collect()
+        runs_within(map, pages.clone())
     }
 
     /// Adds the pages of these runs, with their fingerprints; returns how many pages the frames hold that they lie in.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use strongroom_model::{Cx, Lsn, SourceName, Timestamp, WalFile};
 use strongroom_postgres::archive::ArchiveError;
-use strongroom_postgres::receiving::{Lane, Receiving, Work};
+use strongroom_postgres::receiving::{Lane, Receiving, Transactions, Work};
 use strongroom_postgres::wal::{check_segment, commit_times};
 use strongroom_vault::journal::JournalFacts;
 use strongroom_vault::lineage::Lineage;
@@ -69,9 +69,6 @@ struct Trouble {
     since: Timestamp,
     pause: Duration,
 }
-
-/// When the first and last transaction ended.
-type Transactions = Option<(Timestamp, Timestamp)>;
 
 /// What became of one piece.
 pub enum Settled {

@@ -23,7 +23,7 @@ use strongroom_model::{Cx, Lsn, Timeline};
 use tokio_postgres::fallible_iterator::FallibleIterator;
 
 use super::wire::{Incoming, Said};
-use super::{Cells, Replication, ReplicationError};
+use super::{Cells, Replication, ReplicationError, cell};
 use crate::quote::quoted_string;
 use crate::version::Major;
 
@@ -311,10 +311,6 @@ fn statement(major: Major, options: &StartOptions) -> String {
             )
         }
     }
-}
-
-fn cell(row: &Cells, at: usize) -> Option<std::borrow::Cow<'_, str>> {
-    row.get(at)?.as_deref().map(String::from_utf8_lossy)
 }
 
 /// A position and its timeline.

@@ -2,8 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test runs programs, and prints why it did not run"
+)]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use strongroom_model::{Clock, Cx, Entropy, Timestamp};
@@ -11,6 +17,7 @@ use strongroom_postgres::cluster::{Binaries, Cluster, InitOptions, run};
 use strongroom_postgres::connect::{self, Client};
 use strongroom_postgres::conninfo::Conninfo;
 use strongroom_postgres::refusal::ConnectError;
+use strongroom_postgres::version::Major;
 
 /// A server of its own for one test; gone when dropped.
 pub struct Server {
@@ -106,6 +113,27 @@ impl Server {
         let client = self.connect("application_name=test").await;
         client.row("ask in a test", sql, &[]).await.unwrap().get(0)
     }
+}
+
+/// Every server these tests can run; says so when there is none, and fails where there must be one.
+pub fn servers() -> Vec<Binaries> {
+    let chroots = std::env::var("STRONGROOM_TEST_CHROOTS").unwrap_or_default();
+    let chroots = chroots.split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let inside =
+        chroots.flat_map(|dir| Major::all().filter_map(move |major| Binaries::in_chroot(major, &dir).ok()));
+    let found: Vec<Binaries> =
+        Major::all().filter_map(|major| Binaries::native(major).ok()).chain(inside).collect();
+    if let (true, Err(reason)) = (found.is_empty(), Binaries::newest()) {
+        assert!(std::env::var_os("CI").is_none(), "{reason}");
+        println!("not tested: {reason}");
+    }
+    found
+}
+
+/// Runs `openssl` with these words as arguments in a folder.
+pub fn openssl(folder: &str, arguments: &str) {
+    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 struct SystemClock;
