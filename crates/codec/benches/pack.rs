@@ -37,7 +37,8 @@ fn pack(criterion: &mut Criterion) {
             bench.iter(|| {
                 let scope = PackScope { key: &key, fingerprints: &prints, vault: &vault, path: "packs/0" };
                 let header = pack_header(suite, [4; 16]);
-                let mut writer = PackWriter::new(scope, header, compression, 0, content.len());
+                let mut writer =
+                    PackWriter::new(scope, header, compression, 0, Vec::with_capacity(content.len()));
                 writer.add(0, 0, &content, &mut Vec::new());
                 writer.finish().1.size
             });

@@ -1,5 +1,8 @@
 //! Compression of one block: a frame or a stream's chunk. Never larger than it was: what does not shrink is kept raw.
 
+use std::cell::RefCell;
+use std::io::Cursor;
+
 use crate::wire::Malformed;
 
 /// How a stored block is compressed. The number is stored with it.
@@ -99,14 +102,21 @@ impl Compressor {
     /// Appends `raw` to `out`, compressed if that makes it smaller, and says how.
     pub fn append(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Codec {
         let start = out.len();
-        // Room for one byte less than raw: what does not fit has not shrunk.
-        out.resize(start + raw.len().saturating_sub(1), 0);
-        let room = &mut out[start..];
         let packed = match &mut self.0 {
             Inner::Raw => None,
-            Inner::Lz4 => lz4_flex::block::compress_into(raw, room).ok().map(|size| (Codec::Lz4, size)),
+            Inner::Lz4 => {
+                // Room for one byte less than raw: what does not fit has not shrunk.
+                out.resize(start + raw.len().saturating_sub(1), 0);
+                let size = lz4_flex::block::compress_into(raw, &mut out[start..]);
+                size.ok().map(|size| (Codec::Lz4, size))
+            }
             Inner::Zstd(context) => {
-                context.compress_to_buffer(raw, room).ok().map(|size| (Codec::Zstd, size))
+                out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+                // Written into the reserve: zeros before it would cost a tenth of compressing.
+                let mut room = Cursor::new(&mut *out);
+                room.set_position(start as u64);
+                let size = context.compress_to_buffer(raw, &mut room);
+                size.ok().filter(|size| *size < raw.len()).map(|size| (Codec::Zstd, size))
             }
         };
         match packed {
@@ -123,6 +133,12 @@ impl Compressor {
     }
 }
 
+thread_local! {
+    /// A new one for every block would cost a third of decompressing. Its memory is that of the frames' own window, 128 KiB and some.
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
+        RefCell::new(zstd::bulk::Decompressor::new().ok());
+}
+
 /// Fills `raw` from `stored`; it must come out exactly as long as `raw` is.
 pub fn decompress(codec: Codec, stored: &[u8], raw: &mut [u8]) -> Result<(), Malformed> {
     let size = match codec {
@@ -132,7 +148,10 @@ pub fn decompress(codec: Codec, stored: &[u8], raw: &mut [u8]) -> Result<(), Mal
         }
         Codec::Raw => None,
         Codec::Lz4 => lz4_flex::block::decompress_into(stored, raw).ok(),
-        Codec::Zstd => zstd::bulk::decompress_to_buffer(stored, raw).ok(),
+        Codec::Zstd => DECOMPRESSOR.with_borrow_mut(|context| match context {
+            Some(context) => context.decompress_to_buffer(stored, raw).ok(),
+            None => zstd::bulk::decompress_to_buffer(stored, raw).ok(),
+        }),
     };
     if size == Some(raw.len()) { Ok(()) } else { Err(Malformed { what: "compressed block" }) }
 }

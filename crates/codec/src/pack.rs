@@ -163,15 +163,15 @@ pub struct PackWriter {
 }
 
 impl PackWriter {
-    /// A pack that will be number `number` in its manifest's table, with room for `capacity` bytes.
+    /// A pack that will be number `number` in its manifest's table, written into `out`, whose content is dropped.
     pub fn new(
         scope: PackScope<'_>,
         header: Header,
         compression: Compression,
         number: u32,
-        capacity: usize,
+        mut out: Vec<u8>,
     ) -> Self {
-        let mut out = Vec::with_capacity(capacity);
+        out.clear();
         out.extend_from_slice(&header.write());
         let frame_sealer = Sealer::for_frames(scope.key, &header, scope.vault, scope.path);
         PackWriter {
@@ -427,7 +427,7 @@ impl PackReader {
         }
         let sealer = self.frame_sealer.as_ref().ok_or(NotAuthentic)?;
         let block = sealer.open(&place, sealed)?;
-        raw.clear();
+        // What is in it from before is written over, or the frame does not open.
         raw.resize(frame.raw_len as usize, 0);
         decompress(frame.codec, block, raw)?;
         self.check(frame, raw)

@@ -7,7 +7,8 @@ use strongroom_model::entry::Entry;
 use crate::backup::PageSource;
 use crate::error::EngineError;
 
-/// A place being restored into. Methods are called from several threads; each file by one thread at a time.
+/// A place being restored into. Methods are called from several threads; a file may be open in several, each of which writes
+/// other pages, but for one that its owner may not write: that is open once at a time.
 pub trait Target: Send + Sync {
     /// Makes a folder, a link, or a file of its final size: all zeros and sparse, or as it was there before, where
     /// [`Target::present`] says so. Called once per entry, folders before what is in them, before any `open`.

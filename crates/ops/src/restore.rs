@@ -1,7 +1,7 @@
 //! `strongroom restore`: plan it, then do exactly that.
 //!
 //! ```text
-//! manifest rows ▶ prepare every folder, link and file ▶ batches of rows ▶ workers: (compare,) fetch, open, check, write
+//! manifest rows ▶ prepare every folder, link and file ▶ batches of stretches ▶ workers: (compare,) fetch, open, check, write
 //!                                                       ▶ finish: durable, pg_control last
 //! ```
 //!
@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde::Serialize;
 use strongroom_engine::{EngineError, PageSink, Target};
 use strongroom_model::entry::{EntryKind, EntryPath};
-use strongroom_model::page::{PAGE_SIZE, Place, Run, complete_map, page_count};
+use strongroom_model::page::{PAGE_SIZE, Place, Run, complete_map, page_count, runs_within};
 use strongroom_model::point::FileRow;
 use strongroom_model::point::PointState;
 use strongroom_model::restore_plan::{Candidate, RestorePlan, plan_restore};
@@ -36,11 +36,14 @@ use crate::error::OpsError;
 use crate::journal;
 use crate::threads::join_all;
 
-/// Bytes of stored pages in a batch: enough to read packs in long stretches, small enough to share among workers.
-const BATCH: u64 = 128 << 20;
+/// Bytes of stored pages in a batch: enough to read packs in long ranges, small enough to share among workers.
+const BATCH: u64 = 64 << 20;
+
+/// Pages of a file that one worker writes, so that all have work until the last file's end.
+const STRETCH: u32 = (BATCH / PAGE_SIZE as u64) as u32;
 
 /// Files a worker holds open at most: eight workers keep to half of the 1024 that a process usually may open.
-const OPEN_FILES: usize = 64;
+const OPEN_FILES: usize = 32;
 
 /// A restore that was done.
 #[derive(Debug, Serialize)]
@@ -262,9 +265,36 @@ pub async fn open_point(vaults: &[Arc<Vault>], plan: &RestorePlan) -> Result<Poi
     Err(error.into())
 }
 
-/// Hands batches of rows to workers, in the manifest's order; memory is a few batches' page maps.
+/// Pages of a file that one worker writes. The row's map is of these pages only.
+struct Stretch {
+    row: FileRow,
+    pages: Range<u32>,
+}
+
+impl Stretch {
+    /// A file, cut.
+    fn all_of(row: FileRow) -> impl Iterator<Item = Stretch> {
+        // The manifest was read, so the size is one that can be counted in pages.
+        let pages = page_count(row.entry.size()).unwrap_or_default();
+        // One that its owner may not write is opened by changing its mode, which one worker must not do under another.
+        let length = if row.entry.mode & 0o200 == 0 { u32::MAX } else { STRETCH };
+        (0..pages).step_by(length as usize).map(move |first| {
+            let pages = first..pages.min(first.saturating_add(length));
+            let map = runs_within(&row.map, pages.clone()).collect();
+            Stretch { row: FileRow { entry: row.entry.clone(), map, damaged: Vec::new() }, pages }
+        })
+    }
+
+    /// Bytes of these pages.
+    fn bytes(&self) -> u64 {
+        let at = |page: u32| self.row.entry.size().min(u64::from(page) * PAGE_SIZE as u64);
+        at(self.pages.end) - at(self.pages.start)
+    }
+}
+
+/// Hands batches of stretches to workers, in the manifest's order; memory is a few batches' page maps.
 fn write_pages(writing: &Writing<'_>, workers: usize) -> Result<(), OpsError> {
-    let (sender, receiver) = mpsc::sync_channel::<Vec<FileRow>>(workers.max(1));
+    let (sender, receiver) = mpsc::sync_channel::<Vec<Stretch>>(workers.max(1));
     let (receiver, failed) = (Mutex::new(receiver), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let worker = || loop {
@@ -287,7 +317,7 @@ fn write_pages(writing: &Writing<'_>, workers: usize) -> Result<(), OpsError> {
 
 fn send_batches(
     writing: &Writing<'_>,
-    sender: mpsc::SyncSender<Vec<FileRow>>,
+    sender: mpsc::SyncSender<Vec<Stretch>>,
     failed: &AtomicBool,
 ) -> Result<(), OpsError> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
@@ -297,15 +327,16 @@ fn send_batches(
             return Ok(());
         }
         if writing.selection.leaves_out(&row.entry.path) {
-            // The manifest was read, so the size is one that can be counted in pages.
             row.map = complete_map(Vec::new(), page_count(row.entry.size()).unwrap_or_default());
         }
-        bytes += stored_bytes(&row);
-        batch.push(row);
-        if bytes >= BATCH && !failed.load(Ordering::Relaxed) {
-            bytes = 0;
-            // The receivers live as long as the workers do, and those outlive us.
-            let _ = sender.send(std::mem::take(&mut batch));
+        for stretch in Stretch::all_of(row) {
+            bytes += stored_bytes(&stretch.row);
+            batch.push(stretch);
+            if bytes >= BATCH && !failed.load(Ordering::Relaxed) {
+                bytes = 0;
+                // The receivers live as long as the workers do, and those outlive us.
+                let _ = sender.send(std::mem::take(&mut batch));
+            }
         }
         Ok::<(), OpsError>(())
     })?;
@@ -315,11 +346,12 @@ fn send_batches(
     Ok(())
 }
 
-fn write_batch(writing: &Writing<'_>, mut batch: Vec<FileRow>) -> Result<(), OpsError> {
+fn write_batch(writing: &Writing<'_>, mut batch: Vec<Stretch>) -> Result<(), OpsError> {
     let cx = writing.cx;
-    for row in &mut batch {
-        compare(writing, row)?;
+    for stretch in &mut batch {
+        compare(writing, stretch)?;
     }
+    let batch: Vec<FileRow> = batch.into_iter().map(|stretch| stretch.row).collect();
     let batch = batch.as_slice();
     let (mut files, mut lost) =
         (OpenFiles { target: writing.target, batch, open: BTreeMap::new() }, Vec::new());
@@ -345,25 +377,26 @@ fn write_batch(writing: &Writing<'_>, mut batch: Vec<FileRow>) -> Result<(), Ops
     Ok(())
 }
 
-/// Compares a file that was there before, makes zeros of what is to be zeros, and leaves in the row's map only what is to
+/// Compares pages of a file that was there before, makes zeros of what is to be zeros, and leaves in the map only what is to
 /// be fetched.
-fn compare(writing: &Writing<'_>, row: &mut FileRow) -> Result<(), OpsError> {
-    let Some(mut present) = writing.target.present(&row.entry)? else { return Ok(()) };
+fn compare(writing: &Writing<'_>, stretch: &mut Stretch) -> Result<(), OpsError> {
+    let Some(mut present) = writing.target.present(&stretch.row.entry)? else { return Ok(()) };
+    let of = (&stretch.row, stretch.pages.clone());
     let mut read = |first, buffer: &mut [u8]| Ok(present.read(first, buffer)?.bytes);
     let Differing { stored, zeros } =
-        writing.point.differing::<OpsError>((writing.cx, writing.runtime), row, &mut read)?;
+        writing.point.differing::<OpsError>((writing.cx, writing.runtime), of, &mut read)?;
     if !zeros.is_empty() {
-        let mut file = writing.target.open(&row.entry)?;
+        let mut file = writing.target.open(&stretch.row.entry)?;
         zeros.iter().try_for_each(|pages| file.clear(pages.clone()))?;
         file.close()?;
     }
     let bytes = |pages: u64| pages * PAGE_SIZE as u64;
     let to_write: u64 = stored.iter().map(|run| u64::from(run.count)).sum();
     let cleared: u64 = zeros.iter().map(|pages| pages.len() as u64).sum();
-    let unchanged = row.entry.size().saturating_sub(bytes(to_write + cleared));
+    let unchanged = stretch.bytes().saturating_sub(bytes(to_write + cleared));
     writing.unchanged.fetch_add(unchanged, Ordering::Relaxed);
     writing.cx.progress.advance(unchanged + bytes(cleared));
-    row.map = stored;
+    stretch.row.map = stored;
     Ok(())
 }
 

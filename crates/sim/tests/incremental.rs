@@ -255,9 +255,9 @@ async fn reads_of_first(files: [&[u8]; 2]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_asks_for_neighbours_at_once_and_for_nothing_far_from_what_it_wants() {
     const FRAME: usize = 16 * PAGE;
-    // The footer, and 10 MiB in parts of 4 MiB at most.
+    // The footer, and 10 MiB in parts of 2 MiB at most, none of which ends within a frame.
     let whole = noise(80 * 16);
-    assert_eq!(reads_of_first([&whole, &whole]).await, 1 + 3);
+    assert_eq!(reads_of_first([&whole, &whole]).await, 1 + 6);
     // Of four frames the second is another's now: it is passed over where it is long, and read where it is not.
     let four = &whole[..4 * FRAME];
     let mut short = four.to_vec();
@@ -266,4 +266,35 @@ async fn a_restore_asks_for_neighbours_at_once_and_for_nothing_far_from_what_it_
     changed[FRAME..2 * FRAME].fill(2);
     assert_eq!(reads_of_first([four, &changed]).await, 1 + 2);
     assert_eq!(reads_of_first([&short, &changed]).await, 1 + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_later_points_changed_are_given_where_they_belong() {
+    let (cx, vault, _) = vault(17).await;
+    let mut newest = take(&cx, &vault, &changed(0)).await.unwrap();
+    for n in 1..=3 {
+        newest = take(&cx, &vault, &changed(5 * n)).await.unwrap();
+    }
+    let point = vault.open_point(&newest.source, &newest.point).await.unwrap();
+    let mut rows = Vec::new();
+    let mut keep = |row| {
+        rows.push(row);
+        Ok::<_, VaultError>(())
+    };
+    point.rows(&mut keep).unwrap();
+    let owners = point.packs().all().len();
+    assert!(owners > 2, "{owners} packs: nothing is scattered");
+    let given = tokio::task::spawn_blocking(move || {
+        let mut given = vec![Vec::new(); rows.len()];
+        let mut take = |row: usize, first: u32, bytes: &[u8]| {
+            given[row].extend(first..first + bytes.len().div_ceil(PAGE) as u32);
+            Ok::<_, VaultError>(())
+        };
+        let runtime = tokio::runtime::Handle::current();
+        point.read_pages((&cx, &runtime), &rows, &mut take, &mut |_, _, _| false).unwrap();
+        given
+    });
+    let given = given.await.unwrap();
+    assert!(given.iter().all(|pages| pages.is_sorted()), "{given:?}");
+    assert!(given.iter().any(|pages| pages.len() >= 40), "{given:?}");
 }

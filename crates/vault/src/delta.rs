@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use strongroom_codec::fingerprint::{Fingerprint, is_zero};
 use strongroom_model::Cx;
-use strongroom_model::page::{PAGE_SIZE, Place, Run, page_count, push_run, runs_within};
+use strongroom_model::page::{PAGE_SIZE, Place, Run, push_run, runs_within};
 use strongroom_model::point::FileRow;
 use tokio::runtime::Handle;
 
@@ -43,20 +43,19 @@ enum Kept {
 }
 
 impl Point {
-    /// Compares the file that `present` reads with the point's, page by page. The file has its final size. Blocks.
+    /// Compares `pages` of the file that `present` reads with the point's, one by one. The file has its final size. Blocks.
     pub fn differing<E: From<VaultError>>(
         &self,
         (cx, runtime): (&Cx, &Handle),
-        row: &FileRow,
+        (row, pages): (&FileRow, Range<u32>),
         present: &mut Present<'_, E>,
     ) -> Result<Differing, E> {
         let size = row.entry.size();
-        let pages = page_count(size).unwrap_or(u32::MAX);
         let (mut differing, mut buffer) = (Differing::default(), vec![0; STRETCH as usize * PAGE_SIZE]);
-        let mut first = 0;
-        while first < pages {
+        let mut first = pages.start;
+        while first < pages.end {
             cx.check().map_err(VaultError::from)?;
-            let end = pages.min(first + STRETCH);
+            let end = pages.end.min(first + STRETCH);
             let kept = self.kept(runtime, &row.map, first..end)?;
             let wanted = (size - u64::from(first) * PAGE_SIZE as u64).min(buffer.len() as u64) as usize;
             let bytes = present(first, &mut buffer[..wanted])?;

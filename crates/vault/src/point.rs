@@ -2,10 +2,15 @@
 //!
 //! Pages are read per batch of rows: their places are sorted by pack and frame, neighbouring frames fetched in one
 //! range, several ranges at a time while the ones before are decoded, each frame opened once, every page checked against
-//! its fingerprint and handed to the caller with its file and number. Memory: one batch's runs and a few ranges, whatever
-//! the database's size.
+//! its fingerprint and handed to the caller with its file and number.
+//!
+//! What later points changed is a page here and a page there, in packs of their own. Such pages are read first and held, and
+//! are given where they belong between the others: a disk takes one long write in the time of a few short ones.
+//!
+//! Memory: one batch's runs, a few ranges, and 24 MiB of pages held, whatever the database's size.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,9 +32,15 @@ use crate::open::Vault;
 use crate::pack_reader::{Lender, Packs};
 
 /// Bytes fetched in one request at most, bytes under way ahead of what is being decoded, and requests under way.
-const FETCH: u64 = 4 << 20;
-const AHEAD: u64 = 3 * FETCH;
+const FETCH: u64 = 2 << 20;
+const AHEAD: u64 = 4 * FETCH;
 const REQUESTS: u64 = 16;
+
+/// Bytes of pages held at most until their neighbours are read; what is more is given as it comes.
+const HOLD: u64 = 24 << 20;
+
+/// Pages that lie together in a pack, on average, from which on it is not worth holding them: 512 KiB.
+const LONG: u64 = 64;
 
 /// Bytes between two wanted frames that are cheaper to read over than to ask for again.
 const GAP: u64 = 64 << 10;
@@ -174,9 +185,9 @@ impl Point {
         Ok(())
     }
 
-    /// Reads every stored page of `rows` and gives it to `take`, in the order of the packs. All-zero pages are not
-    /// given. What no vault has whole is told to `lose`, which says whether to go on without. Blocks: call it on a worker
-    /// thread, with the runtime that fetches.
+    /// Reads every stored page of `rows` and gives it to `take`, in the order of the packs, but what is scattered in them where
+    /// it belongs in its file. All-zero pages are not given. What no vault has whole is told to `lose`, which says whether to
+    /// go on without. Blocks: call it on a worker thread, with the runtime that fetches.
     pub fn read_pages<E: From<VaultError>>(
         &self,
         (cx, runtime): (&Cx, &Handle),
@@ -195,13 +206,28 @@ impl Point {
             lost.set(lost.get() + pages.len() as u64);
             lose(row, pages, why)
         };
-        for of_pack in pieces.chunk_by(|left, right| left.pack == right.pack) {
-            let (mut pieces, mut next) = (of_pack, 0);
-            let left = (&mut pieces, &mut next);
-            if let Err(error) = self.read_pack((cx, runtime), left, &mut take, &mut lose)? {
-                lose_all(next..u32::MAX, pieces, error, &mut lose)?;
-            }
+        let scattered = scattered(&pieces);
+        let (held, rest): (Vec<_>, Vec<_>) = pieces
+            .chunk_by(|left, right| left.pack == right.pack)
+            .partition(|of_pack| of_pack.first().is_some_and(|piece| scattered.contains(&piece.pack)));
+        let mut aside = BTreeMap::new();
+        for of_pack in held {
+            let mut hold = |row, first, bytes: &[u8]| {
+                aside.insert((row, first), bytes.to_vec());
+                Ok(())
+            };
+            self.read_pack((cx, runtime), of_pack, &mut hold, &mut lose)?;
         }
+        for of_pack in rest {
+            let mut fill_in = |row, first, bytes: &[u8]| {
+                while let Some((&(_, held), _)) = aside.range((row, 0)..(row, first)).next() {
+                    take(row, held, &aside.remove(&(row, held)).unwrap_or_default())?;
+                }
+                take(row, first, bytes)
+            };
+            self.read_pack((cx, runtime), of_pack, &mut fill_in, &mut lose)?;
+        }
+        aside.into_iter().try_for_each(|((row, first), bytes)| take(row, first, &bytes))?;
         // Count in = count out (incident 4): a map whose pieces overlap would leave pages ungiven.
         let wanted: u64 = pieces.iter().map(|piece| u64::from(piece.count)).sum();
         let (given, lost) = (given.get(), lost.get());
@@ -212,9 +238,24 @@ impl Point {
         Err(damaged(&self.path, self.packs.vault().place(), why).into())
     }
 
-    /// Reads the wanted pages of one pack. `pieces` are those still to come, from page `next` of the pack on: what an inner
-    /// error leaves is lost with the pack.
+    /// Reads the wanted pages of one pack.
     fn read_pack<E: From<VaultError>>(
+        &self,
+        of: (&Cx, &Handle),
+        mut pieces: &[Piece],
+        take: &mut Take<'_, E>,
+        lose: &mut Lose<'_>,
+    ) -> Result<(), E> {
+        let mut next = 0;
+        if let Err(error) = self.read_frames(of, (&mut pieces, &mut next), take, lose)? {
+            lose_all(next..u32::MAX, pieces, error, lose)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the frames of one pack in which wanted pages are. `pieces` are those still to come, from page `next` of the pack
+    /// on: what an inner error leaves is lost with the pack.
+    fn read_frames<E: From<VaultError>>(
         &self,
         (cx, runtime): (&Cx, &Handle),
         (pieces, next): (&mut &[Piece], &mut u32),
@@ -328,6 +369,26 @@ fn pieces(rows: &[FileRow]) -> Vec<Piece> {
     pieces
 }
 
+/// The packs from which little is wanted, and that in short pieces: as many as may be held, those with least first. Never the
+/// one from which most is wanted.
+fn scattered(pieces: &[Piece]) -> BTreeSet<u32> {
+    let of_pack = |of_pack: &[Piece]| {
+        let pages: u64 = of_pack.iter().map(|piece| u64::from(piece.count)).sum();
+        (pages, of_pack.len() as u64, of_pack.first().map_or(0, |piece| piece.pack))
+    };
+    let mut packs: Vec<_> = pieces.chunk_by(|left, right| left.pack == right.pack).map(of_pack).collect();
+    packs.sort_unstable();
+    packs.pop();
+    packs.retain(|(pages, pieces, _)| *pages < LONG * pieces);
+    let mut room = HOLD / PAGE_SIZE as u64;
+    let fits = |(pages, _, _): &(u64, u64, u32)| {
+        let left = room.checked_sub(*pages);
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    packs.into_iter().take_while(fits).map(|(_, _, pack)| pack).collect()
+}
+
 /// The ranges of a pack to fetch for these pieces of it. `None` if a piece lies beyond the pack's end.
 fn spans(reader: &PackReader, pieces: &[Piece]) -> Option<Vec<Span>> {
     let mut spans: Vec<Span> = Vec::new();
@@ -418,4 +479,35 @@ fn walk<'p, E>(
 pub fn stored_bytes(row: &FileRow) -> u64 {
     let stored = row.map.iter().filter(|run| run.place != Place::Zero);
     stored.map(|run| u64::from(run.count) * PAGE_SIZE as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_little_of_a_pack_in_short_pieces() {
+        let piece = |pack, page, count| Piece { pack, page, count, row: 0, first: 0 };
+        let every_other =
+            |pack, pieces| (0..pieces).map(move |at| piece(pack, 2 * at, 1)).collect::<Vec<_>>();
+        let room = (HOLD / PAGE_SIZE as u64) as u32;
+        for (what, pieces, held) in [
+            ("nothing", vec![], vec![]),
+            ("one pack, however scattered", every_other(3, 500), vec![]),
+            ("an update here and there", [every_other(2, 100), vec![piece(9, 0, 5000)]].concat(), vec![2]),
+            ("two long stretches", vec![piece(2, 0, 64), piece(9, 0, 5000)], vec![]),
+            (
+                "several updates",
+                [every_other(1, 9), every_other(2, 7), vec![piece(9, 0, 99)]].concat(),
+                vec![1, 2],
+            ),
+            (
+                "what there is room for",
+                [every_other(1, 9), every_other(2, room - 8), every_other(3, room)].concat(),
+                vec![1],
+            ),
+        ] {
+            assert_eq!(scattered(&pieces).into_iter().collect::<Vec<_>>(), held, "{what}");
+        }
+    }
 }

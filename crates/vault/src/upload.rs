@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use strongroom_codec::compress::Compression;
@@ -108,6 +109,36 @@ struct Shared {
     next: AtomicU32,
     stored: AtomicU64,
     outcome: Mutex<Outcome>,
+    spare: Arc<Spare>,
+}
+
+/// Memory of packs that were stored, for those to come: the system hands out fresh memory page by page, each cleared.
+#[derive(Default)]
+struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Vec<u8> {
+        self.lock().pop().unwrap_or_else(|| Vec::with_capacity(PACK_TARGET + PACK_SLACK))
+    }
+}
+
+/// A pack being stored. Its memory is spare once the last store has let go of it.
+struct Stored(Vec<u8>, Arc<Spare>);
+
+impl AsRef<[u8]> for Stored {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.1.lock().push(std::mem::take(&mut self.0));
+    }
 }
 
 /// A replica that gets the packs as well, until it fails.
@@ -183,6 +214,7 @@ impl Vault {
             next: AtomicU32::new(0),
             stored: AtomicU64::new(0),
             outcome: Mutex::default(),
+            spare: Arc::default(),
         };
         Ok(Upload { shared: Arc::new(shared) })
     }
@@ -512,7 +544,7 @@ impl Packer {
         let shared = Arc::clone(&self.shared);
         self.runtime.spawn(async move {
             let key = layout::pack(&shared.intent.source, &pack);
-            let body = Body::from(object);
+            let body = Body::from(Bytes::from_owner(Stored(object, Arc::clone(&shared.spare))));
             let follow = shared.followers.iter().map(|follower| shared.give(follower, &key, &body));
             let (result, _) = tokio::join!(shared.vault.store.put_new(&key, body.clone()), join_all(follow));
             shared.settle_one(pack, written(result));
@@ -540,7 +572,7 @@ fn open_pack(shared: &Shared) -> (PackWriter, PackRef) {
     };
     let header = pack_header(shared.vault.suite, pack.nonce);
     let number = shared.inherited().len() as u32 + number;
-    let writer = PackWriter::new(scope, header, shared.options.compression, number, PACK_TARGET + PACK_SLACK);
+    let writer = PackWriter::new(scope, header, shared.options.compression, number, shared.spare.take());
     (writer, pack)
 }
 

@@ -23,7 +23,7 @@ fn point_key(suite: Suite) -> PointKey {
 fn write(files: &[Vec<u8>], suite: Suite, compression: Compression) -> (Vec<u8>, PackDigest, Vec<Filed>) {
     let (key, prints, vault) = (point_key(suite), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
     let header = pack_header(suite, [4; 16]);
-    let mut writer = PackWriter::new(scope(&key, &prints, &vault), header, compression, 7, 1 << 20);
+    let mut writer = PackWriter::new(scope(&key, &prints, &vault), header, compression, 7, Vec::new());
     let mut filed = Vec::new();
     for (file, content) in files.iter().enumerate() {
         let mut map = Vec::new();
@@ -153,7 +153,7 @@ fn a_footer_says_whose_pages_a_frame_holds() {
     let (key, prints, vault) = (point_key(suite), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
     let header = pack_header(suite, [4; 16]);
     let mut writer =
-        PackWriter::new(scope(&key, &prints, &vault), header, Compression::default(), 0, 1 << 20);
+        PackWriter::new(scope(&key, &prints, &vault), header, Compression::default(), 0, Vec::new());
     let pages = [7; 2 * PAGE_SIZE];
     for (file, first) in [(3, 5), (3, 7), (3, 10), (4, 12), (5, 0)] {
         writer.add(file, first, &pages, &mut Vec::new());
