@@ -1,6 +1,6 @@
 //! Chaos: a server under load with everything of Strongroom's beside it (receiver, agent, archiver, backups one after the
 //! other), and whatever can be killed or taken away is, as a seed decides. Then the disaster: nothing is left but the vault.
-//! What is restored from it is held against what the load knows.
+//! What is restored from it is held against what the load knows, and now and then goes on in the server's place.
 //!
 //! `STRONGROOM_CHAOS` says how many rounds, each world with a new seed, which is printed; `STRONGROOM_CHAOS_SEED` sets one.
 //! A seed decides what happens, not when exactly: the machine does that.
@@ -18,13 +18,13 @@ mod chaos {
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chaos::dice::Dice;
 use chaos::load::{Known, Load, Place, check_shapes, check_writers, prepare};
 use chaos::way::Way;
-use live::cloud::{envs, run, ship_by, with};
+use live::cloud::{envs, let_fetch, run, ship_by, with};
 use live::{Site, said, until, versions};
 use serde_json::Value;
 use strongroom_postgres::cluster::InitOptions;
@@ -38,11 +38,22 @@ const WRITERS: usize = 4;
 /// Rounds of one world, at most.
 const ROUNDS: u32 = 3;
 
-/// How the receiver, the agent and a backup may end when the server, the store, or a slot just left behind stands in the way:
+/// How what runs may end when the server, the store, or a slot just left behind stands in the way:
 /// source, store, no vault there, WAL that did not arrive.
 const IN_THE_WAY: [i32; 4] = [5, 6, 7, 13];
 
 const SETTINGS: &str = "chaos.toml";
+
+/// How backups are taken.
+const BACKUPS: [&[&str]; 4] = [
+    &["backup", "--output", "json"],
+    &["backup", "--output", "json", "--spread"],
+    &["backup", "--output", "json", "--full"],
+    &["backup", "--output", "json", "--access", "stream"],
+];
+
+/// What lets go of points and WAL.
+const KEEPING: [&[&str]; 2] = [&["expire"], &["sweep"]];
 
 /// What can go.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +64,11 @@ enum Fault {
     Receiver,
     Agent,
     Backup,
+    Keeper,
 }
+
+const ALL: [Fault; 7] =
+    [Fault::Server, Fault::Store, Fault::Cut, Fault::Receiver, Fault::Agent, Fault::Backup, Fault::Keeper];
 
 /// Where the vault is.
 enum Keeping {
@@ -125,6 +140,8 @@ struct World {
     receiver: Daemon,
     agent: Daemon,
     backup: Daemon,
+    /// Expires and sweeps, by turns.
+    keeper: Daemon,
     server_is_up: bool,
     store_is_up: bool,
     /// Points that were reported.
@@ -155,35 +172,31 @@ impl World {
         let site = Site::new(binaries, InitOptions { segment_mib, settings, ..InitOptions::default() });
         let receiver = Daemon::new(&site, "receiver", &["wal", "receive", "main", "--output", "json"]);
         let agent = Daemon::new(&site, "agent", &["run"]);
-        let backup = Daemon::new(&site, "backup", &["backup", "--output", "json"]);
+        let backup = Daemon::new(&site, "backup", BACKUPS[0]);
+        let keeper = Daemon::new(&site, "keeper", KEEPING[0]);
         let known = (0..WRITERS).map(|_| Known::default()).collect();
         let (server_is_up, store_is_up, points) = (true, true, Vec::new());
-        let mut world =
-            World { dice, site, keeping, receiver, agent, backup, server_is_up, store_is_up, points, known };
+        let mut world = World {
+            dice,
+            site,
+            keeping,
+            receiver,
+            agent,
+            backup,
+            keeper,
+            server_is_up,
+            store_is_up,
+            points,
+            known,
+        };
         world.settle();
         Some(world)
     }
 
     /// A vault, the server's archiver on it, what the load needs, and a first point.
     fn settle(&mut self) {
+        self.write_settings();
         let site = &self.site;
-        let url = match &self.keeping {
-            Keeping::Folder => format!("url = \"{}\"\n", site.inside("kept")),
-            Keeping::Bucket(way) => format!(
-                "url = \"s3://vaults/prod\"\nendpoint = \"{}\"\npath_style = true\nallow_http = true\n",
-                way.endpoint()
-            ),
-        };
-        let text = format!(
-            "[vault]\n{url}identity_file = \"{}\"\n[agent]\nsocket = \"{}\"\n\
-             [source.main]\nkind = \"postgres\"\nconnection = \"host={} port={} user=postgres\"\n",
-            site.inside("kept.txt"),
-            site.inside("agent.sock"),
-            site.cluster.socket_folder().display(),
-            site.cluster.port(),
-        );
-        std::fs::write(site.path(SETTINGS), text).unwrap();
-        site.binaries.give(&site.path(SETTINGS)).unwrap();
         with(site, SETTINGS, 0, &["init", "--generate-identity", &site.inside("kept.txt")]);
         ship_by(site, SETTINGS);
         prepare(&self.place(), WRITERS);
@@ -193,6 +206,28 @@ impl World {
             self.backup.child.is_none()
         });
         assert_eq!(self.points.len(), 1, "{}", self.backup.said());
+    }
+
+    /// Settings for the server as it is now.
+    fn write_settings(&self) {
+        let site = &self.site;
+        let url = match &self.keeping {
+            Keeping::Folder => format!("url = \"{}\"\n", site.inside("kept")),
+            Keeping::Bucket(way) => format!(
+                "url = \"s3://vaults/prod\"\nendpoint = \"{}\"\npath_style = true\nallow_http = true\n",
+                way.endpoint()
+            ),
+        };
+        let text = format!(
+            "[vault]\n{url}identity_file = \"{}\"\n[agent]\nsocket = \"{}\"\n[retention]\nkeep_last = 3\n\
+             [source.main]\nkind = \"postgres\"\nconnection = \"host={} port={} user=postgres\"\n",
+            site.inside("kept.txt"),
+            site.inside("agent.sock"),
+            site.cluster.socket_folder().display(),
+            site.cluster.port(),
+        );
+        std::fs::write(site.path(SETTINGS), text).unwrap();
+        site.binaries.give(&site.path(SETTINGS)).unwrap();
     }
 
     fn place(&self) -> Place {
@@ -205,8 +240,20 @@ impl World {
         std::thread::sleep(self.dice.milliseconds(milliseconds));
         self.note_backup();
         if self.backup.child.is_none() {
+            self.backup.arguments = BACKUPS[self.dice.below(BACKUPS.len() as u64) as usize];
             self.backup.start(&self.site);
         }
+        self.note_keeper();
+        if self.keeper.child.is_none() {
+            self.keeper.arguments = KEEPING[self.dice.below(KEEPING.len() as u64) as usize];
+            self.keeper.start(&self.site);
+        }
+    }
+
+    fn note_keeper(&mut self) {
+        let Some(code) = self.keeper.ended() else { return };
+        let said = self.keeper.said();
+        assert!(code == 0 || IN_THE_WAY.contains(&code), "the keeper ended with {code}: {said}");
     }
 
     /// Looks whether the backup has ended, and how.
@@ -243,6 +290,10 @@ impl World {
             (Fault::Backup, _) => {
                 self.note_backup();
                 self.backup.kill();
+            }
+            (Fault::Keeper, _) => {
+                self.note_keeper();
+                self.keeper.kill();
             }
             _ => {}
         }
@@ -293,12 +344,17 @@ impl World {
     /// One life of the server, from the first transaction to what is restored after its end.
     fn round(&mut self, number: u32, steps: u64) {
         self.raise();
-        let load = Load::begin(&self.place(), std::mem::take(&mut self.known), self.dice.roll());
+        // The S3 server of the tests takes far less than a disk: a load that outruns it would measure the load.
+        let pause = match self.keeping {
+            Keeping::Folder => Duration::ZERO,
+            Keeping::Bucket(_) => Duration::from_millis(5),
+        };
+        let known = std::mem::take(&mut self.known);
+        let load = Load::begin(&self.place(), known, (self.dice.roll(), pause));
         let mut struck = Vec::new();
         for _ in 0..steps {
             self.work(200..900);
-            let all = [Fault::Server, Fault::Store, Fault::Cut, Fault::Receiver, Fault::Agent, Fault::Backup];
-            let faults = self.dice.shuffled(all);
+            let faults = self.dice.shuffled(ALL);
             for fault in &faults[..1 + self.dice.below(2) as usize] {
                 self.strike(*fault);
                 struck.push(*fault);
@@ -319,13 +375,14 @@ impl World {
             self.work(50..1500);
         }
         let disaster = Instant::now();
-        for fault in self.dice.shuffled([Fault::Server, Fault::Receiver, Fault::Agent, Fault::Backup]) {
+        for fault in self.dice.shuffled(ALL) {
             self.strike(fault);
         }
         let (known, durable) = load.end();
         self.mend(Fault::Store);
         let calm = is_calm.then(|| disaster - MAY_BE_LOST);
         let bound = durable.max(calm).expect("nothing was ever durable");
+        println!("reported as durable: {:?} before the disaster", durable.map(|durable| disaster - durable));
         let lost = self.judge(number, &known, (bound, disaster));
         let done: usize = known.iter().map(|known| known.acknowledged.len()).sum();
         println!(
@@ -333,20 +390,33 @@ impl World {
             self.points.len()
         );
         self.known = known;
+        if self.dice.below(3) == 0 {
+            self.take_over(number);
+        }
     }
 
     /// Restores what the vault has, to its end, and holds it against what is known.
     fn judge(&mut self, number: u32, known: &[Known], bound: (Instant, Instant)) -> Duration {
         let name = format!("restored-{number}");
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (to, words) = (self.site.inside(&name), port.to_string());
-        let mut words = vec!["restore", "--yes", "--no-archiving", "--start", "--port", &words, "--to", &to];
-        // From the newest point, or from any.
-        let point = self.dice.below(self.points.len() as u64 * 2) as usize;
-        if let Some(point) = self.points.get(point) {
+        let (to, port_word) = (self.site.inside(&name), port.to_string());
+        let mut words = vec!["restore", "--yes", "--no-archiving", "--delta", "--to", &to];
+        // From the newest point, or from any; all at once, or killed in between.
+        let points = self.restorable();
+        if let Some(point) = points.get(self.dice.below(points.len() as u64 * 2) as usize) {
             words.extend(["--point", point]);
         }
         let site = &self.site;
+        if self.dice.below(2) == 0 {
+            let mut restore = site.command_with(SETTINGS, &words);
+            let mut restore =
+                restore.envs(envs()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            // The moment is the point of it.
+            std::thread::sleep(self.dice.milliseconds(20..1500));
+            restore.kill().unwrap();
+            restore.wait().unwrap();
+        }
+        words.extend(["--start", "--port", &port_word]);
         let output = run(site, SETTINGS, &words);
         let log = std::fs::read_to_string(site.path(&name).join("strongroom_recovery.log"));
         assert!(output.status.success(), "{}\n{}", said(&output), log.unwrap_or_default());
@@ -366,17 +436,47 @@ impl World {
         lost
     }
 
-    /// Whether the vault is sound, has every point that was reported, and knows of no gap.
+    /// The server is gone for good: what is restored goes on in its place, on the next timeline.
+    fn take_over(&mut self, number: u32) {
+        let name = format!("server-{number}");
+        with(&self.site, SETTINGS, 0, &["restore", "--yes", "--to", &self.site.inside(&name)]);
+        if let Keeping::Bucket(_) = self.keeping {
+            let_fetch(&self.site, &name);
+        }
+        self.site.cluster = self.site.start(&name);
+        self.server_is_up = true;
+        self.write_settings();
+        let place = self.place();
+        for (writer, known) in self.known.iter_mut().enumerate() {
+            // What was lost is lost; its numbers are not used again.
+            let last = place.ask("postgres", &format!("select max(n) + 1 from paid where writer = {writer}"));
+            known.acknowledged.split_off(&last.parse().unwrap());
+        }
+        println!("what was restored goes on");
+    }
+
+    /// What the vault lists of points.
+    fn rows(&self) -> Vec<Value> {
+        let listed = run(&self.site, SETTINGS, &["list", "--output", "json"]);
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+        listed[0]["points"].as_array().unwrap().clone()
+    }
+
+    /// The points that can be restored.
+    fn restorable(&self) -> Vec<String> {
+        let rows = self.rows().into_iter();
+        let rows = rows.filter(|row| row["state"] == "committed" && row["expired"] != true);
+        rows.map(|row| row["point"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Whether the vault is sound, knows of every point that was reported, and of no gap.
     fn check_vault(&self) {
         let verdict = with(&self.site, SETTINGS, 0, &["verify", "--data"]);
         assert!(verdict.contains("sound"), "{verdict}");
-        let listed = run(&self.site, SETTINGS, &["list", "--output", "json"]);
-        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
-        let rows = listed[0]["points"].as_array().unwrap();
-        let is_committed =
-            |point: &str| rows.iter().any(|row| row["point"] == point && row["state"] == "committed");
+        let rows = self.rows();
         for point in &self.points {
-            assert!(is_committed(point), "{point} was reported and is not listed: {listed}");
+            let is_committed = |row: &Value| row["point"] == point.as_str() && row["state"] == "committed";
+            assert!(rows.iter().any(is_committed), "{point} was reported and is not listed: {rows:?}");
         }
         with(&self.site, SETTINGS, 0, &["wal", "status"]);
     }

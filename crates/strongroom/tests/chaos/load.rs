@@ -126,16 +126,17 @@ pub struct Load {
 }
 
 impl Load {
-    /// Writers that go on where `known` ends, one that changes what there is, and one that watches what is durable.
-    pub fn begin(place: &Place, known: Vec<Known>, seed: u64) -> Load {
+    /// Writers that go on where `known` ends, one that changes what there is, and one that watches what is durable. Writers
+    /// pause between transactions, the other one twenty times as long.
+    pub fn begin(place: &Place, known: Vec<Known>, (seed, pause): (u64, Duration)) -> Load {
         let (stop, durable) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
         let begin_writer = |(writer, known)| {
             let (place, stop, dice) = (place.clone(), stop.clone(), Dice::new(seed ^ writer as u64));
-            std::thread::spawn(move || write_on(&place, (writer, known), dice, &stop))
+            std::thread::spawn(move || write_on(&place, (writer, known), (dice, pause), &stop))
         };
         let writers = known.into_iter().enumerate().map(begin_writer).collect();
         let (builder, dice, is_over) = (place.clone(), Dice::new(!seed), stop.clone());
-        let builder = std::thread::spawn(move || build_on(&builder, dice, &is_over));
+        let builder = std::thread::spawn(move || build_on(&builder, (dice, pause * 20), &is_over));
         let (watcher, is_over, seen) = (place.clone(), stop.clone(), durable.clone());
         let watcher = std::thread::spawn(move || watch_on(&watcher, &seen, &is_over));
         Load { stop, writers, others: vec![builder, watcher], durable }
@@ -168,7 +169,12 @@ fn go_on(place: &Place, stop: &AtomicBool, mut next: impl FnMut(&mut Session) ->
 }
 
 /// Transactions that insert one row and change two.
-fn write_on(place: &Place, (writer, mut known): (usize, Known), mut dice: Dice, stop: &AtomicBool) -> Known {
+fn write_on(
+    place: &Place,
+    (writer, mut known): (usize, Known),
+    (mut dice, pause): (Dice, Duration),
+    stop: &AtomicBool,
+) -> Known {
     go_on(place, stop, |session| {
         known.sent += 1;
         let (n, length, id) = (known.sent, 1 + dice.below(12), dice.below(ACCOUNTS));
@@ -181,13 +187,14 @@ fn write_on(place: &Place, (writer, mut known): (usize, Known), mut dice: Dice, 
         if is_acknowledged {
             known.acknowledged.insert(n, Instant::now());
         }
+        std::thread::sleep(pause);
         is_acknowledged
     });
     known
 }
 
 /// Relations and databases that come, go, shrink and are written anew.
-fn build_on(place: &Place, mut dice: Dice, stop: &AtomicBool) {
+fn build_on(place: &Place, (mut dice, pause): (Dice, Duration), stop: &AtomicBool) {
     go_on(place, stop, |session| {
         let (name, size) = (format!("shape{}", dice.below(SHAPES)), 1 + dice.below(20_000));
         let rows = format!("select n, md5(n::text) as v from generate_series(1, {size}) n");
@@ -214,7 +221,7 @@ fn build_on(place: &Place, mut dice: Dice, stop: &AtomicBool) {
         // Some of it does not work, such as cutting a table that is not there: the session ends, and another goes on.
         let is_done = session.does(&sql);
         // Or it would leave the writers no room.
-        std::thread::sleep(Duration::from_millis(10 + dice.below(60)));
+        std::thread::sleep(pause + dice.milliseconds(10..70));
         is_done
     });
 }
