@@ -6,7 +6,7 @@ use crate::history::TimelineHistory;
 use crate::journal::{Journal, Reach};
 use crate::name::PointId;
 use crate::point::Summary;
-use crate::position::{Lsn, Timeline};
+use crate::position::{Lsn, SystemId, Timeline};
 use crate::segment::WalSegment;
 use crate::target::{RecoveryTarget, RestoreRequest, TimelineChoice};
 use crate::time::Timestamp;
@@ -98,12 +98,13 @@ pub enum PlanError {
 }
 
 /// Chooses the point to restore (the newest that leads to the target, or `only`) and checks that the journal gets
-/// there. `last_transaction` tells when the last transaction before the end of a reach ended, where known.
+/// there. `last_transaction` tells when the last transaction before the end of a lineage's reach ended, where known: of two
+/// lineages, segments may have the same names.
 pub fn plan_restore(
     candidates: &[Candidate<'_>],
     request: &RestoreRequest,
     only: Option<&PointId>,
-    last_transaction: &dyn Fn(&Reach) -> Option<Timestamp>,
+    last_transaction: &dyn Fn(SystemId, &Reach) -> Option<Timestamp>,
 ) -> Result<RestorePlan, PlanError> {
     let mut usable: Vec<&Candidate<'_>> = candidates
         .iter()
@@ -148,7 +149,7 @@ fn precedes(summary: &Summary, target: &RecoveryTarget) -> bool {
 fn plan_from(
     candidate: &Candidate<'_>,
     request: &RestoreRequest,
-    last_transaction: &dyn Fn(&Reach) -> Option<Timestamp>,
+    last_transaction: &dyn Fn(SystemId, &Reach) -> Option<Timestamp>,
 ) -> Result<RestorePlan, PlanError> {
     let (summary, journal) = (candidate.summary, candidate.journal);
     let history = resolve_timeline(candidate, request)?;
@@ -164,7 +165,7 @@ fn plan_from(
         }
         RecoveryTarget::Time(time) => {
             // A point's own end is always reachable, so a target before the last known transaction is, too.
-            if let Some(last) = last_transaction(&reach).filter(|last| time > last) {
+            if let Some(last) = last_transaction(journal.lineage, &reach).filter(|last| time > last) {
                 return Err(PlanError::TooLate {
                     target,
                     end: format!("its last transaction ended at {last}"),

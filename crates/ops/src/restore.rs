@@ -23,7 +23,7 @@ use strongroom_model::point::FileRow;
 use strongroom_model::point::PointState;
 use strongroom_model::restore_plan::{Candidate, RestorePlan, plan_restore};
 use strongroom_model::target::RestoreRequest;
-use strongroom_model::{Cx, PointId, SourceName};
+use strongroom_model::{Cx, PointId, SourceName, SystemId};
 use strongroom_postgres::selection::Selection;
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::delta::Differing;
@@ -103,8 +103,10 @@ pub async fn plan(
             journals.iter().map(|(journal, _)| journal).find(|j| j.lineage == summary.journal.lineage);
         candidates.extend(journal.map(|journal| Candidate { summary, journal }));
     }
-    let last_transaction =
-        |reach: &_| journals.iter().find_map(|(_, transactions)| transactions.before(reach));
+    let last_transaction = |lineage: SystemId, reach: &_| {
+        let (_, transactions) = journals.iter().find(|(journal, _)| journal.lineage == lineage)?;
+        transactions.before(reach)
+    };
     let plan = plan_restore(&candidates, request, only, &last_transaction);
     for row in points.iter().filter(|row| only.is_none_or(|only| *only == row.point)) {
         let PointState::Unreadable { why, .. } = &row.state else { continue };

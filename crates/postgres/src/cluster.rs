@@ -102,6 +102,12 @@ impl Binaries {
         self.major
     }
 
+    /// The newest version before this one in the same place.
+    pub fn older(&self) -> Option<Binaries> {
+        let older = Major::all().rev().filter(|major| *major < self.major);
+        older.into_iter().find_map(|major| Binaries::find(major, self.chroot.clone()).ok())
+    }
+
     /// User and group the server runs as, when they are not our own.
     pub fn run_as(&self) -> Option<(u32, u32)> {
         self.run_as

@@ -8,6 +8,7 @@ mod live;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use live::small::Small;
 use live::{Site, digest, until, versions};
 use serde_json::Value;
 use strongroom_postgres::cluster::{Cluster, InitOptions};
@@ -207,4 +208,47 @@ fn one_agent_serves_the_same_settings() {
         assert!(!site.path("agent.sock").exists());
         stop(start(&site));
     }
+}
+
+#[test]
+fn a_full_vault_and_a_wrong_key_are_the_server_s_to_know_and_nothing_is_lost() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let site = site_with_socket(&binaries);
+    let Some(small) = Small::mount(&site, "small", 14) else { return };
+    let text = std::fs::read_to_string(site.path("strongroom.toml")).unwrap();
+    let text = text.replace(&site.inside("vault"), &site.inside("small/vault"));
+    let of_key = |name: &str| {
+        std::fs::write(site.path("strongroom.toml"), text.replace("identity.txt", name)).unwrap();
+    };
+    of_key("small.txt");
+    site.ok(&["init", "--generate-identity", &site.inside("small.txt")]);
+    of_key("identity.txt");
+    let agent = start(&site);
+    let refused = "select failed_count > 0 from pg_stat_archiver";
+    let closed = close_segments(&site.cluster, 1).remove(0);
+    let file = site.binaries.inside(&pg_wal(&site).join(&closed)).display().to_string();
+    let said = site.fails(7, &["wal", "push", &file]);
+    assert!(said.contains("none of these age identities opens the vault"), "{said}");
+    site.fails(200, &["wal", "fetch", &closed, &site.inside("fetched")]);
+    until("the archiver to be told", || site.cluster.sql(refused).unwrap() == "t");
+    // The right key, and the same agent.
+    of_key("small.txt");
+    site.ok(&["wal", "push", &file]);
+    site.backup();
+    site.cluster
+        .sql("create table t as select n, gen_random_uuid() from generate_series(1, 1000000) n")
+        .unwrap();
+    // One of these does not fit any more.
+    let stuck = "select last_failed_wal from pg_stat_archiver where last_failed_time > last_archived_time";
+    until("the vault to be full", || !site.cluster.sql(stuck).unwrap().is_empty());
+    let stuck = site.cluster.sql(stuck).unwrap();
+    let file = site.binaries.inside(&pg_wal(&site).join(&stuck)).display().to_string();
+    let said = site.fails(6, &["wal", "push", &file]);
+    assert!(said.contains("is full") && said.contains("hint: free space"), "{said}");
+    small.grow(400);
+    site.ok(&["wal", "push", &file]);
+    site.ship(&site.cluster);
+    assert!(stop(agent)["pushed"].as_u64().unwrap() >= 3);
+    let restored = site.restore("restored", &["--no-archiving"]);
+    assert_eq!(restored.sql("select count(*) from t").unwrap(), "1000000");
 }

@@ -5,8 +5,8 @@
 mod live;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use live::small::Small;
 use live::{Site, said, versions};
 use strongroom_postgres::cluster::InitOptions;
 
@@ -154,30 +154,6 @@ fn settings_that_are_wrong_are_named_with_line_and_key() {
     assert!(error["error"]["hint"].is_string());
 }
 
-/// A small file system of its own, gone with the value. `None`, with the reason, where that takes more than we may.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(site: &Site, name: &str, mib: u32) -> Option<Small> {
-        let path = site.path(name);
-        std::fs::create_dir(&path).unwrap();
-        let options = format!("size={mib}m,mode=0777");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(Small(path));
-        }
-        println!("skipped: mounting a small file system takes root");
-        None
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_loses_nothing() {
     let Some(site) = site() else { return };
@@ -196,20 +172,72 @@ fn a_full_disk_loses_nothing() {
         "a point that does not fit is listed as whole"
     );
     // Space was given: the next run goes through.
-    let grown = Command::new("mount").args(["-o", "remount,size=800m"]).arg(&small.0).status().unwrap();
-    assert!(grown.success());
+    small.grow(800);
     let wal = with(&site, &on_small, 13, &["backup", "--wal-timeout", "1s"]);
     assert!(wal.contains("did not reach the vault"), "its WAL goes to the other vault: {wal}");
 
     // The restore's own disk: nothing there looks like a cluster, the vault is as it was.
     site.backup();
-    let Some(_tiny) = Small::mount(&site, "tiny", 10) else { return };
+    let Some(tiny) = Small::mount(&site, "tiny", 10) else { return };
     let target = site.inside("tiny/restored");
     let refused = site.fails(10, &["restore", "--yes", "--immediate", "--to", &target]);
     assert!(refused.contains("hint: make room"), "{refused}");
     assert!(refused.contains("too little") && !refused.contains('\x1b'), "colours into a file: {refused:?}");
     assert!(!site.path("tiny/restored/global/pg_control").exists());
     site.ok(&["verify", "--data"]);
+    // Given room, the same with --delta goes on where it ended.
+    tiny.grow(800);
+    let again = site.fails(10, &["restore", "--yes", "--immediate", "--to", &target]);
+    assert!(again.contains("was begun and not finished"), "{again}");
+    site.ok(&["restore", "--yes", "--immediate", "--no-archiving", "--delta", "--to", &target]);
+    assert_eq!(site.start("tiny/restored").sql("select count(*) from big").unwrap(), "1500000");
+}
+
+/// Another vault's key, and a passphrase that is not this one's: each verb says so, touches nothing, and works with the right one.
+#[test]
+fn a_key_that_does_not_fit_is_said_by_every_verb_and_nothing_is_touched() {
+    let Some(site) = site() else { return };
+    site.backup();
+    let stranger = site.inside("stranger.txt");
+    site.ok(&["init", "--vault", &site.inside("other"), "--generate-identity", &stranger]);
+    let (there, plain) = (site.inside("there"), site.inside("plain"));
+    site.ok(&["restore", "--yes", "--immediate", "--no-archiving", "--to", &there]);
+    let control = || std::fs::read(site.path("there/global/pg_control")).unwrap();
+    let before = control();
+    let end = site.cluster.sql("select pg_current_wal_flush_lsn()").unwrap();
+    let verbs = [
+        &["wal", "receive", "--until", &end][..],
+        &["restore", "--yes", "--immediate", "--no-archiving", "--delta", "--to", &there],
+        &["export", "--to", &plain],
+        &["backup"],
+    ];
+    for verb in verbs {
+        let refused = site.fails(7, &[&["--identity-file", &stranger], verb].concat());
+        let says = "none of these age identities opens the vault";
+        assert!(refused.contains(says) && refused.contains("hint:"), "{verb:?}: {refused}");
+        let settings = format!(
+            "[vault]\nurl = \"{}\"\n[source.main]\nkind = \"postgres\"\nconnection = \"host={} port={} user=postgres\"\n",
+            site.inside("vault"),
+            site.cluster.socket_folder().display(),
+            site.cluster.port(),
+        );
+        std::fs::write(site.path("other.toml"), settings).unwrap();
+        site.binaries.give(&site.path("other.toml")).unwrap();
+        let mut wrong = site.command_with("other.toml", verb);
+        let output = wrong.env("STRONGROOM_PASSPHRASE", "canary-passphrase").output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{verb:?}: {}", said(&output));
+        assert!(
+            said(&output).contains("passphrase") && !said(&output).contains("canary"),
+            "{}",
+            said(&output)
+        );
+        assert!(control() == before && !site.path("plain").exists(), "{verb:?} touched something");
+        let slots = "select count(*) from pg_replication_slots";
+        assert_eq!(site.cluster.sql(slots).unwrap(), "0", "{verb:?}");
+    }
+    for verb in verbs {
+        site.ok(verb);
+    }
 }
 
 #[test]

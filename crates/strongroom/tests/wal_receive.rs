@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use live::cloud::{envs, let_fetch, with};
+use live::small::Small;
 use live::{Site, until, versions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -304,6 +305,40 @@ fn a_vault_that_is_away_is_waited_for_and_nothing_is_missing() {
     caught_up(&site.cluster);
     assert!(compare(&site, &site.cluster, &first) >= 6);
     assert!(receiver.stop().0.success());
+}
+
+#[test]
+fn a_vault_that_is_full_is_waited_for_and_nothing_is_missing() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let site = site(&binaries, "");
+    let Some(small) = Small::mount(&site, "small", 3) else { return };
+    let text = std::fs::read_to_string(site.path("strongroom.toml")).unwrap();
+    let text = text.replace(&site.inside("vault"), &site.inside("small/vault"));
+    std::fs::write(site.path("strongroom.toml"), text.replace("identity.txt", "small.txt")).unwrap();
+    site.ok(&["init", "--generate-identity", &site.inside("small.txt")]);
+    let first = site.cluster.sql("select pg_walfile_name(pg_current_wal_lsn())").unwrap();
+    let mut receiver = Receiver::streaming(&site, &[]);
+    for table in ["one", "two", "three"] {
+        write(&site.cluster, table);
+    }
+    receiver.hears("vault-down", 1);
+    let events = receiver.events();
+    let why = events.iter().find(|event| event["event"] == "vault-down").unwrap()["why"].to_string();
+    assert!(why.contains("is full"), "{why}");
+    let durable =
+        site.cluster.sql("select flush_lsn < pg_current_wal_flush_lsn() from pg_stat_replication").unwrap();
+    assert_eq!(durable, "t", "reported as durable what no vault has");
+    // Killed while it is full: the next run finds it full, and goes on when it is not.
+    receiver.kill();
+    let mut receiver = Receiver::streaming(&site, &[]);
+    receiver.hears("vault-down", 1);
+    small.grow(200);
+    receiver.hears("vault-back", 1);
+    caught_up(&site.cluster);
+    assert!(compare(&site, &site.cluster, &first) >= 6);
+    assert_eq!(receiver.count("gap"), 0);
+    assert!(receiver.stop().0.success());
+    site.ok(&["wal", "status"]);
 }
 
 #[test]

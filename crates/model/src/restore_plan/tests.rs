@@ -1,11 +1,11 @@
 //! Which point a restore starts from, drawn.
 
 use super::*;
+use crate::SourceName;
 use crate::journal::Journal;
 use crate::point::JournalRange;
 use crate::segment::{SegmentSize, WalFile};
 use crate::target::TargetAction;
-use crate::{SourceName, SystemId};
 
 const SIZE: u64 = 16 << 20;
 
@@ -78,7 +78,7 @@ fn chosen(
 ) -> Result<i64, String> {
     let candidates: Vec<Candidate<'_>> =
         points.iter().map(|summary| Candidate { summary, journal }).collect();
-    let plan = plan_restore(&candidates, request, None, &|_| last).map_err(|error| error.to_string())?;
+    let plan = plan_restore(&candidates, request, None, &|_, _| last).map_err(|error| error.to_string())?;
     Ok(plan.point.stopped_at.unix_seconds() - 1_800_000_000)
 }
 
@@ -132,7 +132,7 @@ fn a_gap_between_point_and_target_is_refused_and_reported() {
     let error = chosen(&points, &journal, &to(RecoveryTarget::Lsn(Lsn(6 * SIZE))), None).unwrap_err();
     assert!(error.contains("it ends at 0/4000000"), "{error}");
     let candidates = [Candidate { summary: &points[0], journal: &journal }];
-    let plan = plan_restore(&candidates, &to(RecoveryTarget::Latest), None, &|_| None).unwrap();
+    let plan = plan_restore(&candidates, &to(RecoveryTarget::Latest), None, &|_, _| None).unwrap();
     assert!(
         plan.notes.iter().any(|note| note.contains("000000010000000000000004 is missing")),
         "{:?}",
@@ -148,7 +148,7 @@ fn the_timeline_is_resolved_before_anything_is_touched() {
     let plan = |choice| {
         let candidates = [Candidate { summary: &points[0], journal: &branched }];
         let request = RestoreRequest { timeline: choice, ..to(RecoveryTarget::Latest) };
-        plan_restore(&candidates, &request, None, &|_| None)
+        plan_restore(&candidates, &request, None, &|_, _| None)
             .map(|plan| (plan.timeline.get(), plan.reach.end.0 / SIZE))
     };
     let id = |id| TimelineChoice::Id(Timeline::new(id).unwrap());
@@ -159,7 +159,7 @@ fn the_timeline_is_resolved_before_anything_is_touched() {
     // A point that became consistent after timeline 2 branched off cannot lead to it.
     let late = [point(1, 3, 4)];
     let candidates = [Candidate { summary: &late[0], journal: &branched }];
-    let error = plan_restore(&candidates, &to(RecoveryTarget::Latest), None, &|_| None).unwrap_err();
+    let error = plan_restore(&candidates, &to(RecoveryTarget::Latest), None, &|_, _| None).unwrap_err();
     assert!(matches!(error, PlanError::Timeline { .. }), "{error}");
 }
 
@@ -169,7 +169,8 @@ fn an_unrestorable_point_asked_for_by_name_is_an_error() {
     let journal = journal(&["#####"], &[]);
     let candidates = [Candidate { summary: &points[0], journal: &journal }];
     let other = PointId::new(at(99), [9; 4]);
-    let error = plan_restore(&candidates, &to(RecoveryTarget::Latest), Some(&other), &|_| None).unwrap_err();
+    let error =
+        plan_restore(&candidates, &to(RecoveryTarget::Latest), Some(&other), &|_, _| None).unwrap_err();
     assert_eq!(error, PlanError::NotRestorable(other));
 }
 
@@ -182,7 +183,7 @@ proptest::proptest! {
         let points: Vec<Summary> = ends.iter().map(|(from, length)| point(1, *from, from + length)).collect();
         let journal = journal(&[&line], &[]);
         let candidates: Vec<Candidate<'_>> = points.iter().map(|summary| Candidate { summary, journal: &journal }).collect();
-        if let Ok(plan) = plan_restore(&candidates, &to(RecoveryTarget::Time(at(target))), None, &|_| None) {
+        if let Ok(plan) = plan_restore(&candidates, &to(RecoveryTarget::Time(at(target))), None, &|_, _| None) {
             proptest::prop_assert!(plan.point.stopped_at <= at(target));
             let (first, last) = plan.point.journal.segments();
             for number in first.number(SegmentSize::DEFAULT).unwrap()..=last.number(SegmentSize::DEFAULT).unwrap() {
@@ -190,4 +191,21 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_moment_is_compared_with_the_end_of_its_own_lineage() {
+    let (of_first, first) = (point(1, 2, 3), journal(&["--####"], &[]));
+    let mut of_second = point(1, 12, 13);
+    of_second.journal = JournalRange { lineage: SystemId(2), ..of_first.journal };
+    let files = (2..6).map(|n| WalSegment::numbered(Timeline::FIRST, n, SegmentSize::DEFAULT));
+    let second = Journal::new(SystemId(2), SegmentSize::DEFAULT, files.map(WalFile::Segment), []);
+    let candidates =
+        [(&of_first, &first), (&of_second, &second)].map(|(summary, journal)| Candidate { summary, journal });
+    let ended = |lineage: SystemId, _: &Reach| Some(at(lineage.0 as i64 * 10));
+    let plan = |only: &Summary| {
+        plan_restore(&candidates, &to(RecoveryTarget::Time(at(15))), Some(&only.point), &ended)
+    };
+    assert_eq!(plan(&of_second).unwrap().point.point, of_second.point);
+    assert!(matches!(plan(&of_first), Err(PlanError::TooLate { .. })));
 }
