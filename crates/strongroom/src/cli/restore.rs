@@ -224,16 +224,7 @@ pub async fn run(
     let options = RestoreOptions { workers, accept_loss: arguments.accept_loss, selection, rate_limit };
     let began_at = context.cx.now();
     let restored = restore(&context.cx, &vaults, &plan, target.clone(), options).await;
-    let restored = restored.map_err(|error| match error {
-        // What no vault has whole need not keep the rest from being restored.
-        OpsError::Vault(error @ (VaultError::Damaged { .. } | VaultError::Missing { .. })) => {
-            Failure::from(error).hint(
-                "put it back with `strongroom verify --data --repair-from REPLICA`, or restore an older point (--point); \
-                 --accept-loss restores everything else into a new folder and names the lost pages",
-            )
-        }
-        other => of_target(other),
-    })?;
+    let restored = restored.map_err(of_loss)?;
     let mut text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
     let launched = launched(context, arguments, (&facts, &plan), (&mut text, restored.seconds)).await;
     let replay = launched.as_ref().ok().and_then(|launched| replayed(&plan, &launched.as_ref()?.0));
@@ -249,6 +240,19 @@ pub async fn run(
         "measured": measured,
     });
     Ok(Outcome::new(&json, text).with_code(code))
+}
+
+/// What no vault has whole need not keep the rest from being restored.
+fn of_loss(error: OpsError) -> Failure {
+    match error {
+        OpsError::Vault(error @ (VaultError::Damaged { .. } | VaultError::Missing { .. })) => {
+            Failure::from(error).hint(
+                "put it back with `strongroom verify --data --repair-from REPLICA`, or restore an older point (--point); \
+                 --accept-loss restores everything else into a new folder and names the lost pages",
+            )
+        }
+        other => of_target(other),
+    }
 }
 
 /// The journal that recovery replayed, and how long that took.
