@@ -373,6 +373,13 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(read.ok_or_else(wrong)?).map_err(|_| wrong())
 }
 
+/// Reads bytes a second: `100MiB/s`, `100MiB`.
+pub fn parse_rate(text: &str) -> Result<ByteSize, String> {
+    let rate: ByteSize =
+        text.strip_suffix("/s").unwrap_or(text).parse().map_err(|error| format!("{error}"))?;
+    if rate.0 == 0 { Err("nothing would ever arrive".into()) } else { Ok(rate) }
+}
+
 /// Reads an instant as ISO 8601 writes it, with its zone.
 pub fn parse_time(text: &str) -> Result<Timestamp, String> {
     let time: Result<jiff::Timestamp, _> = text.parse();

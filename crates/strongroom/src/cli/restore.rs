@@ -35,6 +35,7 @@ use crate::failure::{Code, Failure};
 use crate::losses::lost_pages;
 use crate::output::{Outcome, tinted};
 use crate::progress::ProgressLine;
+use crate::settings::parse_rate;
 use crate::surroundings::hand;
 use placing::{Placed, Placing};
 
@@ -87,7 +88,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Fetch no more than so many bytes a second: 100MiB/s
-    #[arg(long, value_name = "SIZE/s", value_parser = rate)]
+    #[arg(long, value_name = "SIZE/s", value_parser = parse_rate)]
     rate_limit: Option<ByteSize>,
     /// Thaw what is frozen first, and wait for it: hours
     #[arg(long)]
@@ -152,12 +153,6 @@ fn action(text: &str) -> Result<TargetAction, String> {
         .into_iter()
         .find(|action| action.as_str() == text)
         .ok_or_else(|| "choose pause, promote or shutdown".into())
-}
-
-fn rate(text: &str) -> Result<ByteSize, String> {
-    let rate: ByteSize =
-        text.strip_suffix("/s").unwrap_or(text).parse().map_err(|error| format!("{error}"))?;
-    if rate.0 == 0 { Err("nothing would ever arrive".into()) } else { Ok(rate) }
 }
 
 /// A plan, and what of it is the folder's.
