@@ -165,8 +165,8 @@ impl Agent {
     /// The settings to do an errand under: those it was sent with, which may have changed since they were read.
     fn context_for(&self, request: &Request) -> Option<Arc<Context>> {
         let fits = |context: &Arc<Context>| request.fits(context.settings.fingerprint);
-        let present = Some(self.settings.context()).filter(fits);
-        present.or_else(|| self.settings.renewed().ok().filter(fits))
+        let renewed = || self.settings.renewed(|fingerprint| request.fits(fingerprint)).ok();
+        Some(self.settings.context()).filter(fits).or_else(|| renewed().filter(fits))
     }
 
     async fn push(

@@ -22,11 +22,12 @@ impl Present {
         Arc::clone(&self.context.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// As the file has them now. A file that does not read changes nothing.
-    pub fn renewed(&self) -> Result<Arc<Context>, Failure> {
+    /// As the file has them now, if that is another content than before and `is_wanted` by its fingerprint. A file that does
+    /// not read changes nothing.
+    pub fn renewed(&self, mut is_wanted: impl FnMut(u64) -> bool) -> Result<Arc<Context>, Failure> {
         let context = self.context();
         let settings = Settings::load(context.settings.path.as_deref())?;
-        if settings.fingerprint == context.settings.fingerprint {
+        if settings.fingerprint == context.settings.fingerprint || !is_wanted(settings.fingerprint) {
             return Ok(context);
         }
         tracing::info!("the settings changed: they are read again");

@@ -74,19 +74,22 @@ impl Receivers {
 
     /// Keeps those that the settings name until the agent is to stop, and gives what each has done.
     pub async fn keep(mut self) -> BTreeMap<SourceName, ReceiverDone> {
-        let (cx, mut last_said) = (self.settings.context().cx.clone(), String::new());
+        let cx = self.settings.context().cx.clone();
+        // What was seen when last looked: whoever writes the file may not be done, so it counts when it is seen again.
+        let (mut last_seen, mut mistake) = (None, (String::new(), 0));
         while cx.check().is_ok() {
-            match self.settings.renewed() {
+            match self.settings.renewed(|fingerprint| last_seen.replace(fingerprint) == Some(fingerprint)) {
                 Ok(context) => {
                     self.follow(&context).await;
-                    last_said.clear();
+                    mistake.0.clear();
                 }
                 Err(failure) => {
                     let why = failure.on_one_line();
-                    if why != last_said {
+                    let times = if why == mistake.0 { mistake.1 + 1 } else { 1 };
+                    if times == 2 {
                         tracing::error!("going on with the settings as they were: {why}");
-                        last_said = why;
                     }
+                    mistake = (why, times);
                 }
             }
             wait(&cx, LOOK_EVERY).await;

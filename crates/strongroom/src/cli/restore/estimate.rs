@@ -112,7 +112,7 @@ mod tests {
         check(
             Some(part(3, true, [200, 100, 400], 2_000_000)),
             Some(part(3, true, [50, 50, 50], 500)),
-            "1 h 30 min to 5 h 40 min (3 restores measured here: 100 MiB/s to 400 MiB/s; replay 50.0 MiB/s of WAL)",
+            "84 min to 5 h 40 min (3 restores measured here: 100 MiB/s to 400 MiB/s; replay 50.0 MiB/s of WAL)",
         );
         assert_eq!(rounded(0.0), "1 s");
         assert_eq!(rounded(1e6), "12 d");
