@@ -113,6 +113,14 @@ impl Session {
             Session::Stream(session) => session.started(),
         }
     }
+
+    /// Whether it is a standby that is copied.
+    pub fn is_of_standby(&self) -> bool {
+        match self {
+            Session::Files(session) => session.is_of_standby(),
+            Session::Stream(session) => session.is_of_standby(),
+        }
+    }
 }
 
 /// A backup that the source sends, in its own order. Dropped without `stop`, the source forgets it and nothing was taken.
@@ -123,6 +131,11 @@ pub trait StreamSession: Send {
 
     /// How the files come, and why they are not read: for people.
     fn reason(&self) -> &str;
+
+    /// Whether it is a standby that sends itself: its journal is written and shipped by another server.
+    fn is_of_standby(&self) -> bool {
+        false
+    }
 
     /// About how many bytes will come; 0 if the source does not say.
     fn estimate(&self) -> u64;

@@ -54,6 +54,19 @@ pub struct RestorePlan {
     pub notes: Vec<String>,
 }
 
+impl RestorePlan {
+    /// Bytes of journal that recovery replays, at most: where a time, transaction or name lies is not known before.
+    pub fn replays(&self) -> u64 {
+        let journal = &self.point.journal;
+        let end = match self.request.target {
+            RecoveryTarget::Immediate => journal.stop,
+            RecoveryTarget::Lsn(lsn) => lsn.min(self.reach.end),
+            _ => self.reach.end,
+        };
+        end.0.saturating_sub(journal.start.0)
+    }
+}
+
 /// Why nothing can be restored as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {

@@ -123,7 +123,7 @@ async fn take(
 ) -> Result<(PointFacts, Vec<FileRow>, Reading), OpsError> {
     let started = session.started().clone();
     expect_above_floor(vault, request, (&started, inspection)).await?;
-    let from_standby = matches!(&session, Session::Files(session) if session.is_of_standby());
+    let from_standby = session.is_of_standby();
     let (rows, reading, stopped) = match session {
         Session::Files(session) => read(cx, session, upload, request).await?,
         Session::Stream(session) => receive(cx, session, upload, request).await?,

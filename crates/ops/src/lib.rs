@@ -24,6 +24,7 @@ pub mod wal_status;
 pub mod list;
 pub mod status;
 pub mod restore;
+pub mod measure;
 pub mod export;
 pub mod verify;
 pub mod repair;

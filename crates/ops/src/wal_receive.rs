@@ -142,7 +142,7 @@ pub enum Event {
 }
 
 /// What receiving came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Received {
     /// Up to where WAL was received.
     pub received: Option<Lsn>,
@@ -173,14 +173,15 @@ impl Received {
     }
 }
 
-/// Receives WAL until the user asks to stop, or `request.until` is durable everywhere.
+/// Receives WAL until the user asks to stop, or `request.until` is durable everywhere. What it came to stands, whatever
+/// ended it.
 pub async fn wal_receive(
     cx: &Cx,
     server: &Conninfo,
     vaults: &[Arc<Vault>],
     request: &ReceiveRequest,
     tell: Tell<'_>,
-) -> Result<Received, OpsError> {
+) -> (Received, Result<(), OpsError>) {
     let now = cx.now();
     let mut receiver = Receiver {
         cx,
@@ -199,12 +200,12 @@ pub async fn wal_receive(
         received: Received::default(),
     };
     let mut flow = None;
-    receiver.run(&mut flow).await?;
+    let ended = receiver.run(&mut flow).await;
     if let Some(Flow { receiving, shipping }) = &flow {
         receiver.received.received = Some(receiving.position());
         receiver.received.durable = Some(shipping.durable(receiving));
     }
-    Ok(receiver.received)
+    (receiver.received, ended)
 }
 
 /// Whether there is a slot of this name that can be removed: nobody reads from it.

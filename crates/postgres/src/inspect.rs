@@ -351,10 +351,13 @@ async fn clocks(cx: &Cx, client: &Client) -> Result<(Timestamp, i64), SqlError> 
     Ok((theirs, theirs.0.as_millisecond() - ours))
 }
 
-/// The server's clock.
+/// The server's clock. A standby's may be behind its primary's, which is in the WAL: it is not before the last commit that was
+/// replayed.
 pub async fn server_time(client: &Client) -> Result<Timestamp, SqlError> {
     const OPERATION: &str = "read the server's clock";
-    const SQL: &str = "SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8 AS now";
+    const SQL: &str = "\
+SELECT (pg_catalog.date_part('epoch', GREATEST(pg_catalog.clock_timestamp(), pg_catalog.pg_last_xact_replay_timestamp())) \
+        * 1000000)::pg_catalog.int8 AS now";
     let row = client.row(OPERATION, SQL, &[]).await?;
     let now = Timestamp::from_unix_micros(client.get(OPERATION, &row, "now")?);
     now.ok_or_else(|| client.unreadable(OPERATION, "it is outside the years -9999 to 9999".into()))

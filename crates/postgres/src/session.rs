@@ -139,14 +139,10 @@ impl Physical {
                 may_begin(server)?;
                 self.folder(server).map(Way::Files)
             }
-            Access::Stream if server.in_recovery => {
-                let hint = "run strongroom on the standby's host without access = \"stream\", or connect to the primary";
-                unfit("the server is a standby, whose files are read and not sent", hint.to_owned())
-            }
             Access::Stream => Ok(Way::Stream { how: SENT.to_owned(), instead: None }),
             Access::Auto => match self.own_folder(server).await {
                 Ok(folder) => may_begin(server).map(|()| Way::Files(folder)),
-                Err(EngineError::Unfit { what, hint }) if !server.in_recovery => {
+                Err(EngineError::Unfit { what, hint }) => {
                     let how = format!("{SENT}: the data directory is not readable here ({what})");
                     Ok(Way::Stream { how, instead: Some(hint) })
                 }
@@ -325,7 +321,8 @@ fn may_begin(server: &PostgresInspection) -> Result<(), EngineError> {
 /// Where files cannot be read, no archive_command of ours may run either: WAL is received then.
 fn not_archived(server: &PostgresInspection) -> Vec<String> {
     let warning = "archive_mode is off: WAL reaches the vault only while `strongroom wal receive` runs";
-    server.is_off("archive_mode").then(|| warning.to_owned()).into_iter().collect()
+    // A standby's WAL is its primary's to ship.
+    (!server.in_recovery && server.is_off("archive_mode")).then(|| warning.to_owned()).into_iter().collect()
 }
 
 const DOCTOR: &str = "run `strongroom doctor --fix`, then restart the server";

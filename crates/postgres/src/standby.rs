@@ -3,6 +3,7 @@
 //! ```text
 //! begin   at the last restartpoint; `fast` makes one of the last checkpoint that was replayed, so nothing has to be waited for
 //! own?    a snapshot that this session exports must appear as a file in the folder that is read here
+//!         (one that sends itself has none that is read: there the label must say that a standby was copied)
 //! end     no record in the WAL says where the copy is consistent: pg_control, copied last, does, as its minimum recovery point
 //! WAL     is written and shipped by the primary: a standby completes no segment
 //! ```
@@ -18,6 +19,7 @@
     reason = "looks into the data directory for the proof that it is the server's"
 )]
 
+use std::fmt::Display;
 use std::path::Path;
 
 use strongroom_engine::EngineError;
@@ -30,15 +32,16 @@ use crate::facts::a_copy;
 use crate::inspect::{PostgresInspection, inspect, switch_wal};
 use crate::refusal::SqlError;
 
+/// What to do about WAL without full pages, on which no copy of a standby can be built.
+pub(crate) const FULL_PAGES: &str = "switch full_page_writes on at the primary, run CHECKPOINT there, and back up again when that is replayed";
+
 /// Why a standby would not begin. That full pages were not in the WAL it replayed is for its primary to mend.
 pub(crate) fn no_begin(error: SqlError) -> EngineError {
     let said = error.to_string();
     match EngineError::from(error) {
-        EngineError::Unfit { .. } if said.contains("full_page_writes") => EngineError::Unfit {
-            what: said,
-            hint: "switch full_page_writes on at the primary, run CHECKPOINT there, and back up again when that is replayed"
-                .to_owned(),
-        },
+        EngineError::Unfit { .. } if said.contains("full_page_writes") => {
+            EngineError::Unfit { what: said, hint: FULL_PAGES.to_owned() }
+        }
         other => other,
     }
 }
@@ -63,17 +66,24 @@ SELECT pg_catalog.pg_export_snapshot() AS name, pg_catalog.pg_backend_pid() AS p
     if !snapshot.is_ok_and(of_session) {
         return Err(a_copy(folder));
     }
-    if begins != ends {
-        return Err(EngineError::Unfit {
-            what: format!(
-                "start a backup: the standby at {} has followed its primary from timeline {begins} to {ends} and can \
-                 begin only before that",
-                client.place()
-            ),
-            hint: "run CHECKPOINT at the primary, and back up again when that is replayed".to_owned(),
-        });
+    expect_no_switch(client.place(), (begins, ends))
+}
+
+/// Refuses a standby whose last restartpoint is on another timeline than what it replays.
+pub(crate) fn expect_no_switch<T: Display + PartialEq>(
+    place: &str,
+    (begins, ends): (T, T),
+) -> Result<(), EngineError> {
+    if begins == ends {
+        return Ok(());
     }
-    Ok(())
+    Err(EngineError::Unfit {
+        what: format!(
+            "start a backup: the standby at {place} has followed its primary from timeline {begins} to {ends} and can \
+             begin only before that"
+        ),
+        hint: "run CHECKPOINT at the primary, and back up again when that is replayed".to_owned(),
+    })
 }
 
 /// Whether the control file that was copied last is covered by the end that the server named. Why not, if not.

@@ -5,7 +5,7 @@
 //! next   tablespaces' archives ▶ pg_tblspc/OID/…, and the link itself  ┐
 //!        the data directory's ▶ …                                      ├─▶ entries and contents, as a listing has them
 //!        backup_label, tablespace_map, global/pg_control ▶ kept ───────┘
-//! stop   where it ends ▶ label as begun? of a primary? ▶ control file of this cluster? ▶ pg_control, tablespace_map, backup_label
+//! stop   where it ends ▶ label as begun? ▶ control file of this cluster? ▶ pg_control, tablespace_map, backup_label
 //! ```
 //!
 //! **Invariants**
@@ -13,6 +13,8 @@
 //!   in the other.
 //! - `backup_label` and `tablespace_map` are the server's, byte for byte. The control file comes last, as the server sends it.
 //! - A connection that ends, a server that stops: an error, never a backup. There is no second session that could outlive it.
+//! - What was a standby when it began is one when it ends, and the other way round: the label says what was copied, and the server
+//!   itself gives up the backup of a standby that is promoted. What a standby does otherwise is told in [`crate::standby`].
 //!
 //! Dropped, or killed, at any point before the end: the connection closes and the server forgets the backup.
 
@@ -24,8 +26,8 @@ use bytes::{Bytes, BytesMut};
 use strongroom_engine::{
     EngineError, LateFile, PageCheck, Sent, Session, StartOptions, Started, Stopped, StreamSession,
 };
-use strongroom_model::Cx;
 use strongroom_model::entry::{Entry, EntryKind, EntryPath, Owner, PathError};
+use strongroom_model::{Cx, Lsn};
 
 use crate::connect::{Client, connect};
 use crate::conninfo::Conninfo;
@@ -38,6 +40,7 @@ use crate::read::Checksums;
 use crate::refusal::SqlError;
 use crate::replication::archives::{Archives, Received, Space};
 use crate::replication::{Identity, Replication};
+use crate::standby;
 use crate::ustar::{Member, MemberKind, Members, Part, UstarError};
 
 /// Files of the data directory that are stored last, in this order.
@@ -54,9 +57,13 @@ pub(crate) async fn start(
     (warnings, reason): (Vec<String>, String),
     options: &StartOptions,
 ) -> Result<Session, EngineError> {
+    // The same one of several hosts.
+    let conninfo = &conninfo.only(client.place());
     let mut replication = Replication::connect(conninfo).await?;
     let Identity { system_id, timeline, .. } = replication.identify().await?;
-    if (system_id, timeline) != (server.system_id, server.timeline) {
+    // A standby is asked what it replays, and what it has on its disk: it may be about to follow a promotion.
+    let is_same = server.in_recovery || timeline == server.timeline;
+    if system_id != server.system_id || !is_same {
         let what = format!(
             "take a base backup from {}: it is system {system_id} on timeline {timeline}, and {} is system {} on timeline {}",
             replication.place(),
@@ -73,7 +80,11 @@ pub(crate) async fn start(
         false => None,
     };
     let at = server_time(client).await?;
+    let replays = timeline.max(server.timeline);
     let (backup, (lsn, timeline)) = replication.send_archives(cx, server.major, options).await?;
+    if server.in_recovery {
+        standby::expect_no_switch(backup.place(), (timeline, replays))?;
+    }
     expect_outside(backup.spaces(), &server)?;
     let started = Started { lineage: server.system_id, timeline, lsn, at };
     let checks = checksums
@@ -159,6 +170,10 @@ impl StreamSession for SentBackup {
         &self.reason
     }
 
+    fn is_of_standby(&self) -> bool {
+        self.server.in_recovery
+    }
+
     fn estimate(&self) -> u64 {
         self.backup.spaces().iter().map(|space| space.estimate).fold(0, u64::saturating_add)
     }
@@ -212,7 +227,7 @@ impl StreamSession for SentBackup {
             )));
         }
         late.sort_by_key(|file| LATE.iter().position(|path| file.entry.path.is(path)));
-        let label = expect_late((&late, &spaces), &server, (&started, &place))?;
+        let label = expect_late((&late, &spaces), &server, (&started, &place), ended.lsn)?;
         // The session of the beginning has been idle for as long as the copy took.
         let at = server_time(&connect(&conninfo).await?).await?;
         warnings.extend(ended.warnings);
@@ -220,7 +235,11 @@ impl StreamSession for SentBackup {
             server.data_directory.as_ref().map(|folder| folder.display().to_string()).unwrap_or_default();
         let end = End { data_directory, label, lsn: ended.lsn, at, warnings };
         let facts = serde_json::json!(PostgresFacts::of(&server, &started, end));
-        Ok(Stopped { lsn: ended.lsn, timeline: started.timeline, at, late, facts })
+        let lsn = match server.in_recovery {
+            true => standby::needs(ended.lsn, server.segment_size),
+            false => ended.lsn,
+        };
+        Ok(Stopped { lsn, timeline: started.timeline, at, late, facts })
     }
 }
 
@@ -271,7 +290,8 @@ impl SentBackup {
     fn end_member(&mut self) -> Result<(), EngineError> {
         if let Taking::Late(entry, content) = std::mem::replace(&mut self.taking, Taking::Nothing) {
             if entry.path.is("backup_label") {
-                expect_label(&content, &self.started, self.backup.place())?;
+                let (place, in_recovery) = (self.backup.place(), self.server.in_recovery);
+                expect_label(&content, &self.started, (place, in_recovery))?;
             }
             // Of a cluster without tablespaces the map is sent all the same, empty.
             if !content.is_empty() {
@@ -305,14 +325,22 @@ impl SentBackup {
     }
 }
 
-/// Whether the label is of what was begun, on a primary.
-fn expect_label(label: &[u8], started: &Started, place: &str) -> Result<(), EngineError> {
-    match fitting_label(&String::from_utf8_lossy(label), started, place)?.taken_from {
-        TakenFrom::Primary => Ok(()),
-        TakenFrom::Standby => Err(EngineError::Unfit {
-            what: format!("take a base backup from {place}: it is a standby"),
-            hint: "was it the primary a moment ago? connect to that, or read the standby's files on its host"
-                .to_owned(),
+/// Whether the label is of what was begun, on a server that was a standby then, or was not.
+fn expect_label(
+    label: &[u8],
+    started: &Started,
+    (place, in_recovery): (&str, bool),
+) -> Result<(), EngineError> {
+    match (fitting_label(&String::from_utf8_lossy(label), started, place)?.taken_from, in_recovery) {
+        (TakenFrom::Primary, false) | (TakenFrom::Standby, true) => Ok(()),
+        (TakenFrom::Primary, true) => {
+            Err(overtaken(format!("take a base backup from {place}: the server was promoted")))
+        }
+        (TakenFrom::Standby, false) => Err(EngineError::Unfit {
+            what: format!(
+                "take a base backup from {place}: it is a standby, and was the primary a moment ago"
+            ),
+            hint: "is a proxy between strongroom and the server? connect to the server".to_owned(),
         }),
     }
 }
@@ -322,6 +350,7 @@ fn expect_late(
     (late, spaces): (&[LateFile], &[Space]),
     server: &PostgresInspection,
     (started, place): (&Started, &str),
+    end: Lsn,
 ) -> Result<String, EngineError> {
     let content = |path: &str| {
         let found = late.iter().find(|file| file.entry.path.is(path)).map(|file| &file.content[..]);
@@ -333,6 +362,9 @@ fn expect_late(
     }
     let control = Control::parse(content(CONTROL_FILE)?)
         .map_err(|error| overtaken(format!("end the backup at {place}: {error}")))?;
+    if server.in_recovery {
+        standby::ends(&control, (started.timeline, end)).map_err(overtaken)?;
+    }
     let Control { system_id, redo, timeline, .. } = control;
     let expected = (server.system_id, started.timeline);
     if (system_id, timeline) != expected || redo < started.lsn {

@@ -412,8 +412,10 @@ async fn wal_without_full_pages_is_refused_with_the_way_out() {
     let replayed = format!("SELECT (pg_catalog.pg_last_wal_replay_lsn() >= '{position}')::text");
     let replay = async { while standby.ask(&replayed).await != "true" {} };
     tokio::time::timeout(std::time::Duration::from_secs(60), replay).await.unwrap();
-    let (what, hint) = refused(&physical(&standby, "")).await;
-    assert!(what.contains("full_page_writes") && hint.contains("at the primary"), "{what} {hint}");
+    for physical in [physical(&standby, ""), Physical::new(standby.conninfo(""), None, Access::Stream)] {
+        let (what, hint) = refused(&physical).await;
+        assert!(what.contains("full_page_writes") && hint.contains("at the primary"), "{what} {hint}");
+    }
 }
 
 #[tokio::test]

@@ -242,7 +242,7 @@ async fn ctrl_c_ends_the_wait_for_a_checkpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_clusters_folders_are_not_read_and_standbys_do_not_send() {
+async fn other_clusters_folders_are_not_read_and_of_several_hosts_the_wanted_one_sends() {
     if servers().is_empty() {
         return;
     }
@@ -265,11 +265,6 @@ async fn other_clusters_folders_are_not_read_and_standbys_do_not_send() {
         let paths: Vec<String> = late.iter().map(|late| late.entry.path.to_string()).collect();
         assert_eq!(paths, ["global/pg_control", "backup_label"], "without a tablespace there is no map");
     }
-    let of_standby = Physical::new(standby.conninfo(""), None, Access::Stream);
-    let error = of_standby.start(&cx(), &options()).await.err().unwrap();
-    let is_refused = |error: &EngineError| matches!(error, EngineError::Unfit { what, .. } if what.contains("is a standby"));
-    assert!(is_refused(&error), "{error:?}");
-    // Only the session that asks knows which of several hosts is wanted; the one that sends takes the first.
     let (first, second) = (&standby.cluster, &server.cluster);
     let hosts = format!(
         "host={},{} port={},{} user=postgres dbname=postgres target_session_attrs=read-write",
@@ -279,8 +274,68 @@ async fn other_clusters_folders_are_not_read_and_standbys_do_not_send() {
         second.port()
     );
     let of_both = Physical::new(Conninfo::read(&hosts, &|_| None).unwrap(), None, Access::Stream);
-    let error = everything(&mut *sending(&of_both).await).await.unwrap_err();
-    assert!(is_refused(&error), "{error:?}");
+    let mut session = sending(&of_both).await;
+    assert!(!session.is_of_standby());
+    everything(&mut *session).await.unwrap();
+    let label = late(&session.stop(&cx(), 0).await.unwrap(), "backup_label").to_vec();
+    assert!(String::from_utf8(label).unwrap().contains("BACKUP FROM: primary\n"));
+}
+
+/// On the standby's own word, as by its files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_sends_itself_and_ends_where_its_control_file_is_consistent() {
+    if servers().is_empty() {
+        return;
+    }
+    let server = Server::start("archive_mode = on\narchive_command = 'true'");
+    server.sql(&["CREATE TABLE public.t AS SELECT pg_catalog.generate_series(1, 1000)"]).await;
+    let standby = server.standby();
+    let physical = Physical::new(standby.conninfo(""), Some("/nowhere".into()), Access::Auto);
+    let mut session = sending(&physical).await;
+    assert!(session.is_of_standby());
+    let started = session.started().clone();
+    let sent = everything(&mut *session).await.unwrap();
+    assert!(!sent.iter().any(|(entry, _)| entry.path.is("standby.signal")));
+    let stopped = session.stop(&cx(), 0).await.unwrap();
+    let label = String::from_utf8(late(&stopped, "backup_label").to_vec()).unwrap();
+    assert!(label.contains("BACKUP FROM: standby\n"), "{label}");
+    let control = Control::parse(late(&stopped, "global/pg_control")).unwrap();
+    let (least, timeline) = control.min_recovery.unwrap();
+    assert!(least <= stopped.lsn && least > started.lsn && timeline == started.timeline, "{control:?}");
+}
+
+/// Promoted itself, or following a promotion further up: what was begun is no backup then.
+#[tokio::test(flavor = "multi_thread")]
+async fn behaviour_21_a_promotion_overtakes_what_a_standby_sends() {
+    if servers().is_empty() {
+        return;
+    }
+    let server = Server::start("archive_mode = on\narchive_command = 'true'");
+    // More than the system holds for a reader that is slow.
+    server.sql(&["CREATE TABLE public.t AS SELECT n, pg_catalog.repeat('x', 500) AS v FROM pg_catalog.generate_series(1, 100000) n"]).await;
+    let middle = server.standby();
+    let leaf = middle.standby();
+    let of = |server: &Server| Physical::new(server.conninfo(""), None, Access::Stream);
+    let (mut of_middle, mut of_leaf) = (sending(&of(&middle)).await, sending(&of(&leaf)).await);
+    middle.cluster.promote().unwrap();
+    let error = everything(&mut *of_middle).await.unwrap_err();
+    assert!(matches!(&error, EngineError::Overtaken { hint, .. } if hint.contains("promoted")), "{error:?}");
+    // The leaf goes on, and comes to another timeline before it ends.
+    middle.sql(&["CREATE TABLE public.u AS SELECT pg_catalog.generate_series(1, 1000)", "CHECKPOINT"]).await;
+    const FOLLOWED: &str = "\
+SELECT (pg_catalog.to_regclass('public.u') IS NOT NULL AND timeline_id = 2)::text FROM pg_catalog.pg_control_checkpoint()";
+    let follows = async {
+        while leaf.ask(FOLLOWED).await != "true" {
+            leaf.sql(&["CHECKPOINT"]).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), follows).await.unwrap();
+    everything(&mut *of_leaf).await.unwrap();
+    let error = of_leaf.stop(&cx(), 0).await.unwrap_err();
+    assert!(matches!(error, EngineError::Overtaken { .. }), "{error:?}");
+    let mut again = sending(&of(&leaf)).await;
+    everything(&mut *again).await.unwrap();
+    assert_eq!(again.stop(&cx(), 0).await.unwrap().timeline.get(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use strongroom_codec::header::{Kind, SUITES};
 use strongroom_codec::keys::{Keyring, VaultKey};
 use strongroom_codec::manifest::{hex_bytes, to_hex};
 use strongroom_codec::stream::{StreamScope, write_record};
+use strongroom_model::estimate::{Measure, Stretch};
 use strongroom_model::retention::Retention;
 use strongroom_model::{Cx, SystemId, Timeline, VaultId, WalFile};
 use strongroom_ops::OpsError;
@@ -25,6 +26,7 @@ use strongroom_sim::{SimStore, ToyEngine, world as surroundings};
 use strongroom_store::{Key, Store};
 use strongroom_vault::copy::CopyOptions;
 use strongroom_vault::error::KmsError;
+use strongroom_vault::evidence::RestoreMeasure;
 use strongroom_vault::expire::LetGo;
 use strongroom_vault::journal::{JournalFacts, Shipped};
 use strongroom_vault::keys::{Kms, KmsKind};
@@ -236,6 +238,28 @@ impl Forger {
             StreamScope { suite: self.suite, key: self.keys.append_key(), vault: &self.vault, path: &path };
         let object = write_record(scope, kind, cx.random(), record.to_string().as_bytes());
         self.store.put_new(&Key::new(path.clone()).unwrap(), object.into()).await.unwrap();
+    }
+}
+
+/// How long restores take the owner is told by the owner's own restores.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_restores_took_is_not_believed_of_who_may_only_append() {
+    for suite in divided() {
+        let (cx, store, owner, host) = opened(suite).await;
+        let point = take(&cx, &host, &toy()).await.unwrap().point;
+        let pages = Some(Stretch { bytes: 1 << 30, seconds: 1.0 });
+        let measure = Measure { host: "h".into(), compared: false, pages, replay: None };
+        let (vault, tool) = (owner.id().to_string(), "t".to_owned());
+        let record = RestoreMeasure { vault, source: source(), point, began_at: cx.now(), tool, measure };
+        assert!(is_append_only(host.keep_measure(&cx, &record).await), "{suite:?}");
+        owner.keep_measure(&cx, &record).await.unwrap();
+        let forger = Forger::of(&cx, &store, &owner).await;
+        let forged = serde_json::json!({
+            "statement": serde_json::to_string(&record).unwrap(), "signature": "00".repeat(64),
+        });
+        let path = "evidence/2099-01/20990101T000000Z-00000000.restore.toy";
+        forger.write(&cx, (path.into(), Kind::Evidence), forged).await;
+        assert_eq!(owner.measures(&source(), 9).await.unwrap(), [record], "{suite:?}");
     }
 }
 

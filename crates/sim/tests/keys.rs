@@ -246,7 +246,7 @@ async fn round(cx: &Cx, (first, second): (&Arc<Vault>, &Arc<Vault>), n: u8) -> u
     let compression: Compression = ["zstd:3", "lz4", "none"][usize::from(draw[0]) % 3].parse().unwrap();
     let rebase_after = Duration::from_secs(if draw[1] < 64 { 0 } else { 1 << 30 });
     let followers = if draw[2] < 128 { vec![Arc::clone(second)] } else { Vec::new() };
-    let upload = UploadOptions { compression, uploads: 2, rebase_after };
+    let upload = UploadOptions { compression, uploads: 2, rebase_after, rate_limit: None };
     let request = BackupRequest { upload, followers, afresh: draw[3] < 32, workers: 2, ..request() };
     let hand = Hand { host: "sim".into(), tool: "test".into() };
     let why = HoldRequest { reason: "sim".into(), owner: "sim".into(), until: None };

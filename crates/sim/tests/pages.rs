@@ -416,7 +416,8 @@ impl Run<'_> {
         // A clock of this world is a second further at each look: the second is a few points.
         let rebase_after = [Duration::ZERO, Duration::from_secs(120), Duration::from_secs(1 << 30)];
         let rebase_after = rebase_after[2 - self.below(8).min(2)];
-        let upload = UploadOptions { compression, uploads: 1 + self.below(3), rebase_after };
+        let upload =
+            UploadOptions { compression, uploads: 1 + self.below(3), rebase_after, rate_limit: None };
         self.server.disturbed = self.below(2) == 0;
         // Several would draw what disturbs them in an order that is the threads' doing.
         let workers = if self.server.disturbed { 1 } else { 1 + self.below(3) };

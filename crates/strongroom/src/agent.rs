@@ -1,5 +1,6 @@
 //! The agent: `wal push` and `wal fetch` of this host hand their errands to it. It has the vaults open, ships finished segments
-//! before the server offers them, and has the next segments of a recovery at hand before they are asked for.
+//! before the server offers them, and has the next segments of a recovery at hand before they are asked for. Beside its errands
+//! it receives WAL as servers write it (`receivers.rs`).
 //!
 //! ```text
 //! archive_command ▶ wal push ──┐ socket ┌─▶ shipped ahead? ▶ else ship ▶ answer    ahead: what archive_status calls ready
@@ -14,11 +15,13 @@
 
 pub mod ahead;
 pub mod socket;
+pub mod present;
+pub mod receivers;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::Serialize;
 use strongroom_model::{SegmentSize, SourceName, SystemId, WalFile, WalSegment};
@@ -28,12 +31,12 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
 use crate::agent::ahead::Ahead;
+use crate::agent::present::Present;
 use crate::agent::socket::{Answer, Errand, Listener, Request, answer, is_trusted, receive};
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::journal::{Found, absent, cluster_of, deliver, fetch, find, push};
 use crate::output::Outcome;
-use crate::settings::Settings;
 
 /// Bytes of WAL shipped, or fetched, ahead at most. Each is held about twice while it is worked on.
 const AHEAD_BYTES: u64 = 64 << 20;
@@ -89,7 +92,8 @@ pub struct Done {
 
 /// The agent's state.
 pub struct Agent {
-    context: RwLock<Arc<Context>>,
+    /// The settings that hold now.
+    pub settings: Arc<Present>,
     pushes: Ahead<Offered, Result<Outcome, Failure>>,
     fetches: Ahead<Wanted, Result<Found, Failure>>,
     /// What it has done so far.
@@ -100,7 +104,8 @@ impl Agent {
     /// An agent with these settings.
     pub fn new(context: Arc<Context>) -> Arc<Agent> {
         let (pushes, fetches) = (Ahead::default(), Ahead::default());
-        Arc::new(Agent { context: RwLock::new(context), pushes, fetches, done: Done::default() })
+        let settings = Arc::new(Present::new(context));
+        Arc::new(Agent { settings, pushes, fetches, done: Done::default() })
     }
 
     /// Answers until `stop` is ready; errands that are under way then come to their end first.
@@ -159,19 +164,9 @@ impl Agent {
 
     /// The settings to do an errand under: those it was sent with, which may have changed since they were read.
     fn context_for(&self, request: &Request) -> Option<Arc<Context>> {
-        let context = Arc::clone(&self.context.read().unwrap_or_else(PoisonError::into_inner));
-        if request.fits(context.settings.fingerprint) {
-            return Some(context);
-        }
-        let settings = Settings::load(context.settings.path.as_deref()).ok()?;
-        if !request.fits(settings.fingerprint) {
-            return None;
-        }
-        tracing::info!("the settings changed: they are read again");
-        let renewed =
-            Arc::new(Context::new(context.cx.clone(), context.global.clone(), settings, context.printer));
-        *self.context.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&renewed);
-        Some(renewed)
+        let fits = |context: &Arc<Context>| request.fits(context.settings.fingerprint);
+        let renewed = || self.settings.renewed(|fingerprint| request.fits(fingerprint)).ok();
+        Some(self.settings.context()).filter(fits).or_else(|| renewed().filter(fits))
     }
 
     async fn push(

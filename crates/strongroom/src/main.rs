@@ -11,6 +11,7 @@ mod losses;
 mod progress;
 mod context;
 mod journal;
+mod receive;
 mod agent;
 mod cli;
 

@@ -13,7 +13,8 @@ use serde::Deserialize;
 use strongroom_model::lifecycle::Lifecycle;
 use strongroom_model::retention::Retention;
 use strongroom_model::tier::StorageClass;
-use strongroom_model::{SourceName, Timestamp};
+use strongroom_model::{ByteSize, SourceName, Timestamp};
+use strongroom_postgres::sender::SlotName;
 use strongroom_postgres::session::Access;
 use strongroom_store::{Lock, LockMode, Manner};
 use strongroom_vault::Compression;
@@ -263,6 +264,44 @@ pub struct SourceSettings {
     pub access: SourceAccess,
     /// What is kept of it.
     pub retention: Option<Retention>,
+    /// How its WAL is received. Being there it says that the agent does it.
+    pub receive: Option<ReceiveSettings>,
+}
+
+/// `[source.<name>.receive]`, and the flags of `wal receive` with the same names
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiveSettings {
+    /// The replication slot.
+    #[serde(deserialize_with = "some_from_text")]
+    pub slot: Option<SlotName>,
+    /// Without a slot.
+    pub no_slot: bool,
+    /// What `synchronous_standby_names` calls it.
+    pub name: Option<String>,
+    /// How long what is new waits for more.
+    #[serde(deserialize_with = "some_duration")]
+    pub interval: Option<Duration>,
+    /// So much does not wait.
+    #[serde(deserialize_with = "some_from_text")]
+    pub part_size: Option<ByteSize>,
+    /// The agent leaves it to a `wal receive` that runs by itself.
+    pub not_by_agent: bool,
+}
+
+impl ReceiveSettings {
+    /// These, and what they leave open as `others` have it.
+    pub fn or(&self, others: &ReceiveSettings) -> ReceiveSettings {
+        let of_slot = if self.no_slot || self.slot.is_some() { self } else { others };
+        ReceiveSettings {
+            slot: of_slot.slot.clone(),
+            no_slot: of_slot.no_slot,
+            name: self.name.clone().or_else(|| others.name.clone()),
+            interval: self.interval.or(others.interval),
+            part_size: self.part_size.or(others.part_size),
+            not_by_agent: self.not_by_agent || others.not_by_agent,
+        }
+    }
 }
 
 /// `access` of `[source.<name>]`, and `--access`
@@ -304,6 +343,14 @@ where
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
+fn some_from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    from_text(deserializer).map(Some)
+}
+
 fn at_least_one<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     match usize::deserialize(deserializer)? {
         0 => Err(serde::de::Error::custom("it must be at least 1")),
@@ -315,11 +362,22 @@ fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duratio
     parse_duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
+fn some_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
 /// Reads `60s`, `5m`, `1h 30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let read: Option<jiff::SignedDuration> = text.parse().ok();
     let wrong = || format!("'{text}' is not a length of time: write it as 60s, 5m or 1h 30m");
     Duration::try_from(read.ok_or_else(wrong)?).map_err(|_| wrong())
+}
+
+/// Reads bytes a second: `100MiB/s`, `100MiB`.
+pub fn parse_rate(text: &str) -> Result<ByteSize, String> {
+    let rate: ByteSize =
+        text.strip_suffix("/s").unwrap_or(text).parse().map_err(|error| format!("{error}"))?;
+    if rate.0 == 0 { Err("nothing would ever arrive".into()) } else { Ok(rate) }
 }
 
 /// Reads an instant as ISO 8601 writes it, with its zone.
@@ -558,6 +616,11 @@ mod tests {
             ("vault = 1\n", "line 1, column 9, vault: invalid type"),
             ("[[also]]\nurll = \"x\"\n", "line 2, column 1, urll: unknown field `urll`"),
             ("\u{feff}[vault]\n ulr = 1\n", "line 2, column 2, ulr: unknown field"),
+            (
+                "[source.a]\nkind = \"postgres\"\n[source.a.receive]\nslot = \"A\"\n",
+                "line 4, column 8, slot: 'A' cannot",
+            ),
+            ("[source.a]\nkind = \"postgres\"\n[source.a.receive]\ninterval = \"1\"\n", "length of time"),
         ] {
             let error = Settings::parse(text).unwrap_err().why;
             assert!(error.contains(says), "{text}: {error}");
@@ -600,6 +663,26 @@ mod tests {
             let mistake = Settings::parse(text).unwrap_err();
             assert!(!format!("{mistake:?}").contains("canary"), "{text}: {mistake:?}");
         }
+    }
+
+    #[test]
+    fn flags_win_over_how_a_source_is_received() {
+        let text = "[source.a]\nkind = \"postgres\"\n[source.a.receive]\nslot = \"s\"\ninterval = \"2s\"\npart_size = \"2MiB\"\n";
+        let settings = Settings::parse(text).unwrap();
+        let of_file = settings.sources.values().next().unwrap().receive.clone().unwrap();
+        let nothing = ReceiveSettings::default();
+        let flags = ReceiveSettings { no_slot: true, interval: Some(Duration::ZERO), ..nothing.clone() };
+        let shown = |of: ReceiveSettings| {
+            (of.slot.map(|slot| slot.to_string()), of.no_slot, of.interval.unwrap(), of.part_size.unwrap().0)
+        };
+        assert_eq!(
+            shown(nothing.or(&of_file)),
+            (Some("s".to_owned()), false, Duration::from_secs(2), 2 << 20)
+        );
+        assert_eq!(shown(flags.or(&of_file)), (None, true, Duration::ZERO, 2 << 20));
+        let named = ReceiveSettings { slot: Some("t".parse().unwrap()), ..nothing };
+        let without = ReceiveSettings { no_slot: true, ..of_file };
+        assert_eq!(shown(named.or(&without)).0.as_deref(), Some("t"));
     }
 
     #[test]

@@ -42,13 +42,18 @@ impl Pair {
         site.binaries.give(&site.path(NAMED)).unwrap();
     }
 
-    /// Takes a point from the standby; what the command says of it.
+    /// Takes a point from the standby's files; what the command says of it.
     fn take(&self) -> Value {
-        let words = ["backup", "--output", "json"];
+        self.take_by("files")
+    }
+
+    /// The same, in this way.
+    fn take_by(&self, access: &str) -> Value {
+        let words = ["backup", "--access", access, "--output", "json"];
         let output = self.site.command_with(NAMED, &words).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
         let point: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(point["from_standby"], true, "{point}");
+        assert_eq!((&point["from_standby"], &point["access"]), (&true.into(), &access.into()), "{point}");
         point
     }
 
@@ -123,6 +128,53 @@ fn a_point_of_a_standby_under_load_restores_as_the_primary_was() {
     }
 }
 
+/// The same, where the standby's files cannot be read: it sends them.
+#[test]
+fn a_point_that_a_standby_sends_under_load_restores_as_the_primary_was() {
+    for binaries in versions() {
+        let pair = Pair::new(&binaries, "", "archive_mode = off");
+        let Pair { site, .. } = &pair;
+        let load = site.load(2);
+        // Nothing of the load's tables is on the standby's disk before.
+        site.cluster.sql("checkpoint").unwrap();
+        pair.caught_up();
+        let first = pair.take_by("stream");
+        let second = pair.take_by("files");
+        let third = pair.take_by("stream");
+        let of_primary = pair.take_from_primary();
+        for (point, parent) in [(&second, &first), (&third, &second), (&of_primary, &third)] {
+            assert_eq!(point["parent"], parent["point"], "{point}");
+        }
+        site.quiet(load);
+        site.cluster.sql("checkpoint").unwrap();
+        pair.caught_up();
+        // Of a standby where nothing changes both ways find the same pages.
+        pair.take_by("stream");
+        for access in ["files", "stream"] {
+            let point = pair.take_by(access);
+            let (all, new) = (first["stored"].as_u64().unwrap(), point["stored"].as_u64().unwrap());
+            assert!(new < all / 4, "{access}: {new} of {all} are stored again");
+        }
+        site.ship(&site.cluster);
+        let position = of_primary["journal"]["stop"].as_str().unwrap();
+        let then = |name: &str, point: &Value| {
+            site.restore(name, &["--point", id(point), "--lsn", position, "--no-archiving"])
+        };
+        let truth = digest(&then("then-primary", &of_primary));
+        for (name, point) in [("then-first", &first), ("then-third", &third)] {
+            let restored = then(name, point);
+            assert_eq!(digest(&restored), truth, "{name} {binaries:?}");
+            sound(restored);
+        }
+        // On its own, as soon as it is consistent, and to the end.
+        let alone = site.restore("alone", &["--point", id(&third), "--immediate", "--no-archiving"]);
+        sound(alone);
+        let now = site.restore("now", &["--point", id(&third), "--no-archiving"]);
+        assert_eq!(digest(&now), digest(&site.cluster), "{binaries:?}");
+        sound(now);
+    }
+}
+
 /// A standby cannot complete a segment: of a primary that writes nothing, the last one would never come.
 #[test]
 fn behaviour_23_an_idle_primary_is_asked_for_the_last_segment() {
@@ -142,11 +194,17 @@ fn behaviour_23_an_idle_primary_is_asked_for_the_last_segment() {
         );
         assert!(text.contains("0000000100000000000000"), "{text}");
         // One that is kept an hour behind on purpose does not hand that down.
-        standby.sql("alter system set recovery_min_apply_delay = '1h'; select pg_reload_conf()").unwrap();
-        let point = pair.take();
-        let restored = site.restore("restored", &["--point", id(&point), "--no-archiving"]);
-        assert_eq!(rows(&restored), rows(&site.cluster));
-        sound(restored);
+        for access in ["stream", "files"] {
+            site.cluster.sql("update t set v = v || 'x'").unwrap();
+            let lag = "alter system set recovery_min_apply_delay = ";
+            standby.sql(&format!("{lag}0; select pg_reload_conf()")).unwrap();
+            pair.caught_up();
+            standby.sql(&format!("{lag}'1h'; select pg_reload_conf()")).unwrap();
+            let point = pair.take_by(access);
+            let restored = site.restore(access, &["--point", id(&point), "--no-archiving"]);
+            assert_eq!(rows(&restored), rows(&site.cluster));
+            sound(restored);
+        }
         let text = said(&site.command_with(NAMED, &["doctor"]).output().unwrap());
         assert!(text.contains("a standby on timeline 1") && text.contains("by the primary at"), "{text}");
         let text = said(&site.command_with(UNNAMED, &["doctor"]).output().unwrap());
@@ -157,12 +215,12 @@ fn behaviour_23_an_idle_primary_is_asked_for_the_last_segment() {
 /// Stopped when it has begun, so that the promotion falls within.
 #[test]
 fn behaviour_21_a_standby_promoted_while_it_is_copied_gives_no_point() {
-    for binaries in versions() {
+    for (binaries, access) in versions().into_iter().flat_map(|b| [(b.clone(), "files"), (b, "stream")]) {
         let pair = Pair::new(&binaries, "", "");
         let Pair { site, standby } = &pair;
         site.quiet(site.load(12));
         pair.caught_up();
-        let mut command = site.command_with(NAMED, &["backup"]);
+        let mut command = site.command_with(NAMED, &["backup", "--access", access]);
         let backup = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         until("the backup to begin", || site.path("vault/sources/main/points").exists());
         let pid = Pid::from_raw(backup.id() as i32).unwrap();

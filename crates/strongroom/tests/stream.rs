@@ -194,6 +194,30 @@ fn a_server_that_is_killed_midway_leaves_no_point_and_the_next_one_is_whole() {
     sound(cluster);
 }
 
+/// So many bytes a second in either way; and one that waits for its turn still hears that it is to stop.
+#[test]
+fn a_backup_keeps_to_its_rate() {
+    let Some(site) = any_site() else { return };
+    for access in ["files", "stream"] {
+        let began = std::time::Instant::now();
+        let point = take(&site, &["--access", access, "--rate-limit", "16MiB/s"]);
+        let read = point["reading"]["read"].as_u64().unwrap();
+        assert!(read > 32 << 20, "{point}");
+        let least = read as f64 / f64::from(16 << 20);
+        assert!(began.elapsed().as_secs_f64() >= least, "{access}: {read} bytes in {:?}", began.elapsed());
+        // At this rate a single piece takes a quarter of an hour.
+        let points = || std::fs::read_dir(site.path("vault/sources/main/points")).unwrap().count();
+        let (words, before) = (["backup", "--access", access, "--rate-limit", "1KiB/s"], points());
+        let mut command = site.command(&words);
+        let mut backup = command.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        until("the backup to begin", || points() > before);
+        kill_process(Pid::from_raw(backup.id() as i32).unwrap(), Signal::INT).unwrap();
+        until("the backup to end", || backup.try_wait().unwrap().is_some());
+        assert_eq!(backup.wait().unwrap().code(), Some(130));
+    }
+    assert!(site.fails(2, &["backup", "--rate-limit", "0"]).contains("nothing would ever arrive"));
+}
+
 #[test]
 fn control_c_ends_it_here_and_at_the_server() {
     let Some(site) = any_site() else { return };

@@ -1,13 +1,16 @@
-//! Evidence: what was verified, when, how deep, and how it came out. Append-only, in the vault itself, so that neither a
-//! lost host nor a rebuilt catalog forgets it; signed, so that an auditor can check a record without the vault.
+//! Evidence: what was verified, when, how deep, and how it came out; and how long restores took. Append-only, in the vault
+//! itself, so that neither a lost host nor a rebuilt catalog forgets it; signed, so that an auditor can check a record without
+//! the vault.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use strongroom_codec::header::{Kind, Suite};
 use strongroom_codec::manifest::{hex_bytes, to_hex};
 use strongroom_codec::sign::{SigningKey, is_signed};
+use strongroom_model::estimate::Measure;
 use strongroom_model::{Cx, PointId, SourceName, Timestamp};
-
-use std::collections::BTreeMap;
+use strongroom_store::Key;
 
 use crate::error::{VaultError, written};
 use crate::layout;
@@ -43,6 +46,24 @@ pub struct Verification {
     pub damage: Vec<String>,
 }
 
+/// How long a restore took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestoreMeasure {
+    /// The vault's id, as text.
+    pub vault: String,
+    /// What was restored.
+    pub source: SourceName,
+    /// From which point.
+    pub point: PointId,
+    /// By the restoring host's clock.
+    pub began_at: Timestamp,
+    /// By which build: `strongroom 0.1.0`.
+    pub tool: String,
+    /// What was measured.
+    #[serde(flatten)]
+    pub measure: Measure,
+}
+
 /// A record as it lies in the vault.
 #[derive(Serialize, Deserialize)]
 struct SignedRecord {
@@ -72,21 +93,33 @@ pub struct Evidence {
 impl Vault {
     /// Keeps a record; its name. Refused on a host that may only append, whose word would prove nothing.
     pub async fn keep_evidence(&self, cx: &Cx, verification: &Verification) -> Result<String, VaultError> {
+        let (month, id) = name_of(cx);
+        self.keep_statement(cx, &layout::evidence(&month, &id), verification).await?;
+        Ok(id)
+    }
+
+    /// Keeps what a restore took; refused as [`Vault::keep_evidence`] is.
+    pub async fn keep_measure(&self, cx: &Cx, measure: &RestoreMeasure) -> Result<String, VaultError> {
+        let (month, id) = name_of(cx);
+        self.keep_statement(cx, &layout::measure(&month, &id, &measure.source), measure).await?;
+        Ok(id)
+    }
+
+    async fn keep_statement<T: Serialize>(
+        &self,
+        cx: &Cx,
+        key: &Key,
+        statement: &T,
+    ) -> Result<(), VaultError> {
         // A plain struct with string keys, which JSON cannot refuse.
-        let statement = serde_json::to_string(verification)
-            .unwrap_or_else(|why| unreachable!("a verification is not JSON: {why}"));
+        let statement = serde_json::to_string(statement)
+            .unwrap_or_else(|why| unreachable!("a statement is not JSON: {why}"));
         self.check_may_read()?;
         let signature = match self.signing_key() {
             None => String::new(),
-            Some(key) => to_hex(&key.sign(statement.as_bytes())),
+            Some(signer) => to_hex(&signer.sign(statement.as_bytes())),
         };
-        let now = cx.now();
-        let id = format!("{}-{}", now.compact(), to_hex(&cx.random::<4>()));
-        let month = now.0.strftime("%Y-%m").to_string();
-        let key = layout::evidence(&month, &id);
-        let record = SignedRecord { statement, signature };
-        written(self.put_record(cx, &key, Kind::Evidence, &record).await)?;
-        Ok(id)
+        written(self.put_record(cx, key, Kind::Evidence, &SignedRecord { statement, signature }).await)
     }
 
     /// Whether this vault signs: in one without encryption everybody could.
@@ -99,17 +132,17 @@ impl Vault {
         self.keys.vault_key().filter(|_| self.signs()).map(|key| SigningKey::of(key, self.suite))
     }
 
-    /// Every record that reads, oldest first. One that does not is no evidence; `verify` names it.
+    /// Every record of a verification that reads, oldest first. One that does not is no evidence; `verify` names it.
     pub async fn evidence(&self) -> Result<Vec<Evidence>, VaultError> {
         let public = self.signing_key().map(|key| key.public()).unwrap_or_default();
         let mut records = Vec::new();
         for object in self.list(layout::EVIDENCE).await? {
-            let record = match self.get_record::<SignedRecord>(&object.key, Kind::Evidence).await {
-                Ok(Some(record)) => record,
-                Ok(None) | Err(VaultError::Damaged { .. }) => continue,
-                Err(error) => return Err(error),
+            if layout::parse_measure(&object.key).is_some() {
+                continue;
+            }
+            let Some(SignedRecord { statement, signature }) = self.signed_record(&object.key).await? else {
+                continue;
             };
-            let SignedRecord { statement, signature } = record;
             let Ok(verification) = serde_json::from_str(&statement) else { continue };
             let bytes = hex_bytes(&signature).unwrap_or_default();
             let signed = is_signed(&public, statement.as_bytes(), &bytes);
@@ -118,4 +151,48 @@ impl Vault {
         }
         Ok(records)
     }
+
+    /// What the newest restores of a source took, at most so many of them, oldest first. What does not read, or is not
+    /// signed where the vault signs, was not measured.
+    pub async fn measures(
+        &self,
+        source: &SourceName,
+        newest: usize,
+    ) -> Result<Vec<RestoreMeasure>, VaultError> {
+        let public = self.signing_key().map(|key| key.public()).unwrap_or_default();
+        let mut keys: Vec<Key> =
+            self.list(layout::EVIDENCE).await?.into_iter().map(|object| object.key).collect();
+        keys.retain(|key| layout::parse_measure(key).as_ref() == Some(source));
+        keys.sort_unstable_by(|one, other| other.as_str().cmp(one.as_str()));
+        let mut measures = Vec::new();
+        for key in keys.iter().take(newest) {
+            let Some(SignedRecord { statement, signature }) = self.signed_record(key).await? else {
+                continue;
+            };
+            let bytes = hex_bytes(&signature).unwrap_or_default();
+            if self.signs() && !is_signed(&public, statement.as_bytes(), &bytes) {
+                continue;
+            }
+            let Ok(measure) = serde_json::from_str::<RestoreMeasure>(&statement) else { continue };
+            if measure.source == *source {
+                measures.push(measure);
+            }
+        }
+        measures.reverse();
+        Ok(measures)
+    }
+
+    /// `None` if it does not read, or is gone.
+    async fn signed_record(&self, key: &Key) -> Result<Option<SignedRecord>, VaultError> {
+        match self.get_record(key, Kind::Evidence).await {
+            Err(VaultError::Damaged { .. }) => Ok(None),
+            result => result,
+        }
+    }
+}
+
+/// A new record's month and id.
+fn name_of(cx: &Cx) -> (String, String) {
+    let now = cx.now();
+    (now.0.strftime("%Y-%m").to_string(), format!("{}-{}", now.compact(), to_hex(&cx.random::<4>())))
 }

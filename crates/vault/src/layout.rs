@@ -227,6 +227,19 @@ pub fn evidence(month: &str, id: &str) -> Key {
     key(format!("{EVIDENCE}/{month}/{id}"))
 }
 
+/// Between a measure's id and its source.
+const MEASURE: &str = ".restore.";
+
+/// What a restore of `source` took. `month` is `2026-11`; `id` sorts by time.
+pub fn measure(month: &str, id: &str, source: &SourceName) -> Key {
+    evidence(month, &format!("{id}{MEASURE}{source}"))
+}
+
+/// Of which source a key names what a restore took.
+pub fn parse_measure(key: &Key) -> Option<SourceName> {
+    key.last_segment().split_once(MEASURE)?.1.parse().ok()
+}
+
 /// Which segment's file a key names: all of it, a part, or a backup's label. Histories are none.
 pub fn parse_segment(source: &SourceName, key: &Key) -> Option<(SystemId, WalSegment)> {
     let rest = key.as_str().strip_prefix(format!("sources/{source}/wal/").as_str())?;
@@ -257,6 +270,11 @@ mod tests {
             wal_of("0000000A0000001600000003"),
             "sources/orders/wal/42/0000000A/00000016/0000000A0000001600000003"
         );
+        let dotted: SourceName = "a.restore.b".parse().unwrap();
+        let measured = measure("2026-11", "20261120T120000Z-1f2e3d4c", &dotted);
+        assert_eq!(measured.as_str(), "evidence/2026-11/20261120T120000Z-1f2e3d4c.restore.a.restore.b");
+        assert_eq!((parse_measure(&measured), kind(&measured)), (Some(dotted), Some(Kind::Evidence)));
+        assert_eq!(parse_measure(&evidence("2026-11", "20261120T120000Z-1f2e3d4c")), None);
         assert_eq!(wal_of("00000002.history"), "sources/orders/wal/42/00000002.history");
         assert_eq!(
             wal_of("000000010000001600000003.partial"),

@@ -1,18 +1,22 @@
-//! How fast a restore may fetch: so many bytes a second, over all of its workers.
+//! How fast a restore may fetch, and a backup read: so many bytes a second, over all of its workers.
 //!
-//! Each range is given its turn when it is asked for: the turn before, later by what that one takes at this rate. A reader
+//! Each stretch is given its turn when it is asked for: the turn before, later by what that one takes at this rate. A reader
 //! that was slower for a while may not catch up on more than a second's worth.
 #![allow(clippy::disallowed_methods, reason = "waiting for its turn is what this module is for")]
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use strongroom_model::{Cancelled, Cx};
 use tokio::time::Instant;
 
 /// What was not used up is good for this long.
 const BURST: Duration = Duration::from_secs(1);
 
-/// A limit that fetches share.
+/// How often one who waits long looks whether the user pressed Ctrl-C.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A limit that all workers share.
 pub(crate) struct Pace {
     bytes_per_second: u64,
     /// When all that was asked for so far has had its time.
@@ -27,6 +31,16 @@ impl Pace {
     /// Comes back when so many bytes may be fetched.
     pub(crate) async fn turn(&self, bytes: u64) {
         tokio::time::sleep_until(self.next(Instant::now(), bytes)).await;
+    }
+
+    /// Comes back when so many bytes may have been read, or the user asks to stop.
+    pub(crate) async fn turn_of(&self, cx: &Cx, bytes: u64) -> Result<(), Cancelled> {
+        let due = self.next(Instant::now(), bytes);
+        while Instant::now() < due {
+            cx.check()?;
+            tokio::time::sleep_until(due.min(Instant::now() + LOOK_EVERY)).await;
+        }
+        Ok(())
     }
 
     /// When so many bytes, asked for now, have had their time.

@@ -46,6 +46,7 @@ use tokio::sync::Semaphore;
 use crate::error::{VaultError, damaged, written};
 use crate::layout::{self, PointPart};
 use crate::open::Vault;
+use crate::pace::Pace;
 use crate::parent::{Compared, EarlierFile, Inherited, Parent, compact};
 use crate::point::Point;
 
@@ -80,6 +81,8 @@ pub struct UploadOptions {
     pub uploads: usize,
     /// How old a pack may grow that new points still refer to.
     pub rebase_after: Duration,
+    /// Bytes of pages a second to take at most, all packers together.
+    pub rate_limit: Option<u64>,
 }
 
 /// A pack that is referred to for longer than this is stored afresh, unless the user says otherwise.
@@ -87,7 +90,12 @@ pub const REBASE_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Default for UploadOptions {
     fn default() -> Self {
-        UploadOptions { compression: Compression::default(), uploads: 4, rebase_after: REBASE_AFTER }
+        UploadOptions {
+            compression: Compression::default(),
+            uploads: 4,
+            rebase_after: REBASE_AFTER,
+            rate_limit: None,
+        }
     }
 }
 
@@ -106,6 +114,7 @@ struct Shared {
     parent: Option<Parent>,
     options: UploadOptions,
     permits: Arc<Semaphore>,
+    pace: Option<Pace>,
     next: AtomicU32,
     stored: AtomicU64,
     outcome: Mutex<Outcome>,
@@ -211,6 +220,7 @@ impl Vault {
             parent,
             options,
             permits: Arc::new(Semaphore::new(options.uploads.max(1))),
+            pace: options.rate_limit.map(Pace::new),
             next: AtomicU32::new(0),
             stored: AtomicU64::new(0),
             outcome: Mutex::default(),
@@ -489,8 +499,8 @@ impl Packer {
     }
 
     /// Adds pages of manifest row `file` from page `first` on, and appends to `map` where they are or will be. Returns
-    /// those that the parent has otherwise. Blocks while the store is busy with earlier packs. Fails as soon as any
-    /// upload failed.
+    /// those that the parent has otherwise. Blocks while the store is busy with earlier packs, and until it is these pages'
+    /// turn where a rate is kept. Fails as soon as any upload failed.
     pub fn add(
         &mut self,
         file: u32,
@@ -498,6 +508,9 @@ impl Packer {
         pages: &[u8],
         map: &mut Vec<Run>,
     ) -> Result<Vec<u32>, VaultError> {
+        if let Some(pace) = &self.shared.pace {
+            self.runtime.block_on(pace.turn_of(&self.shared.cx, pages.len() as u64))?;
+        }
         let (mut packed, mut changed) = (0, Vec::new());
         for (slot, page) in pages.chunks(PAGE_SIZE).enumerate() {
             let at = first + slot as u32;

@@ -24,7 +24,9 @@ use tokio_postgres::fallible_iterator::FallibleIterator;
 
 use super::wire::{Incoming, Said};
 use super::{Cells, Replication, ReplicationError, cell};
+use crate::facts::overtaken;
 use crate::quote::quoted_string;
+use crate::standby::FULL_PAGES;
 use crate::version::Major;
 
 const OPERATION: &str = "take a base backup";
@@ -40,6 +42,9 @@ const WARNINGS: usize = 20;
 
 /// `data_corrupted`: pages whose checksum is wrong, said after everything was sent.
 const DATA_CORRUPTED: &str = "XX001";
+
+/// `object_not_in_prerequisite_state`.
+const NOT_IN_STATE: &str = "55000";
 
 /// What an archive holds: a tablespace, or the data directory without them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -288,8 +293,17 @@ impl Archives {
         Some(space)
     }
 
+    /// The server's refusal. A standby has one code for WAL without full pages, which it may find at either end, and for its
+    /// own promotion meanwhile.
     fn refusal(&self, said: Said) -> EngineError {
-        self.connection.refusal(OPERATION, said).into()
+        let (is_of_state, has_begun) = (said.code == NOT_IN_STATE, !self.spaces.is_empty());
+        match self.connection.refusal(OPERATION, said).into() {
+            EngineError::Unfit { what, .. } if is_of_state && what.contains("full_page_writes") => {
+                EngineError::Unfit { what, hint: FULL_PAGES.to_owned() }
+            }
+            EngineError::Unfit { what, .. } if is_of_state && has_begun => overtaken(what),
+            other => other,
+        }
     }
 
     fn unreadable(&self, what: &str) -> EngineError {

@@ -18,7 +18,7 @@ use strongroom_vault::{Compression, Vault, VaultError};
 use crate::context::{Context, called};
 use crate::failure::{Code, Failure};
 use crate::output::Outcome;
-use crate::settings::{BackupSettings, Hints, SourceAccess, parse_duration};
+use crate::settings::{BackupSettings, Hints, SourceAccess, parse_duration, parse_rate};
 use crate::surroundings;
 
 /// Vaults that get the point, and names of those that do not, with the reason.
@@ -37,6 +37,7 @@ Examples:
   strongroom backup orders
   strongroom backup orders --workers 8 --compression zstd:3
   strongroom backup orders --full                (read and compare every page, store what changed)
+  strongroom backup orders --rate-limit 50MiB/s  (leave the disk to others)
   strongroom backup orders --access stream       (the server is on another host, or in Kubernetes)
   strongroom backup orders --new-lineage         (after pg_upgrade)")]
 pub struct Arguments {
@@ -51,6 +52,9 @@ pub struct Arguments {
     /// none, lz4, zstd or zstd:LEVEL
     #[arg(long, value_name = "HOW")]
     compression: Option<Compression>,
+    /// Read no more than so many bytes a second: 100MiB/s
+    #[arg(long, value_name = "SIZE/s", value_parser = parse_rate)]
+    rate_limit: Option<ByteSize>,
     /// Wait for the server's next checkpoint instead of asking for one now
     #[arg(long)]
     spread: bool,
@@ -143,6 +147,7 @@ fn request(context: &Context, arguments: &Arguments) -> Result<BackupRequest, Fa
         compression: arguments.compression.unwrap_or(defaults.compression),
         uploads: arguments.uploads.unwrap_or(defaults.uploads).max(1),
         rebase_after: defaults.rebase_after(),
+        rate_limit: arguments.rate_limit.map(|rate| rate.0),
     };
     Ok(BackupRequest {
         source: context.source(arguments.source.as_ref())?,

@@ -254,7 +254,8 @@ fn config(context: &Context, place: &str, identity: Option<&Path>) -> String {
     let passphrase = line("passphrase_file", context.passphrase_file().as_deref());
     format!(
         "[vault]\nurl = {}\n{identity}{passphrase}\n# One section per source; the name is yours.\n[source.main]\nkind = \"postgres\"\n\
-         connection = \"host=/var/run/postgresql user=postgres\"\n",
+         connection = \"host=/var/run/postgresql user=postgres\"\n\
+         # `strongroom run` receives its WAL as it is written if this is there:\n# [source.main.receive]\n",
         quoted(&place)
     )
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anstyle::AnsiColor;
 use serde_json::json;
 use strongroom_engine::{Engine, EngineError};
+use strongroom_model::estimate::{Estimate, Stretch};
 use strongroom_model::restore_plan::{PlanError, RestorePlan};
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
 use strongroom_model::tier::ThawSpeed;
@@ -13,6 +14,7 @@ use strongroom_model::time::{TypedTime, human_duration};
 use strongroom_model::{ByteSize, Lsn, PointId, SourceName, Timeline};
 use strongroom_ops::OpsError;
 use strongroom_ops::list::list;
+use strongroom_ops::measure::{self, Took};
 use strongroom_ops::restore::{LOST_PAGES, RestoreOptions, Restored, open_point, plan, restore};
 use strongroom_ops::thaw;
 use strongroom_postgres::course::Course;
@@ -33,9 +35,12 @@ use crate::failure::{Code, Failure};
 use crate::losses::lost_pages;
 use crate::output::{Outcome, tinted};
 use crate::progress::ProgressLine;
+use crate::settings::parse_rate;
+use crate::surroundings::hand;
 use placing::{Placed, Placing};
 
 pub mod placing;
+mod estimate;
 
 /// Restore a cluster into an empty folder, or over a copy of it, to any moment the vault can prove
 #[derive(clap::Args)]
@@ -83,7 +88,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
     /// Fetch no more than so many bytes a second: 100MiB/s
-    #[arg(long, value_name = "SIZE/s", value_parser = rate)]
+    #[arg(long, value_name = "SIZE/s", value_parser = parse_rate)]
     rate_limit: Option<ByteSize>,
     /// Thaw what is frozen first, and wait for it: hours
     #[arg(long)]
@@ -150,12 +155,6 @@ fn action(text: &str) -> Result<TargetAction, String> {
         .ok_or_else(|| "choose pause, promote or shutdown".into())
 }
 
-fn rate(text: &str) -> Result<ByteSize, String> {
-    let rate: ByteSize =
-        text.strip_suffix("/s").unwrap_or(text).parse().map_err(|error| format!("{error}"))?;
-    if rate.0 == 0 { Err("nothing would ever arrive".into()) } else { Ok(rate) }
-}
-
 /// A plan, and what of it is the folder's.
 #[derive(serde::Serialize)]
 struct Shown<'a> {
@@ -167,6 +166,8 @@ struct Shown<'a> {
     /// Databases whose files are zeros.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<&'a String>,
+    /// How long it will take; null if that is not known.
+    estimate: Option<Estimate>,
 }
 
 pub async fn run(
@@ -192,14 +193,16 @@ pub async fn run(
     thawed(context, &vault, &plan, frozen).await?;
     let facts = facts_of(&point)?;
     let placed = arguments.placing.place(&arguments.to, &plan, (point, &facts)).await?;
-    let mut text = describe(&plan, &placed, &facts, arguments);
+    let (hand, compared) = (hand(), placed.survey.is_some());
+    let estimate = measure::expected(&vault, &plan, &hand.host, compared).await;
+    let mut text = describe(&plan, &placed, (&facts, estimate.as_ref()), arguments);
     text.push_str(&notes(context, &vault));
     if arguments.dry_run {
-        return Ok(Outcome::new(&shown(&plan, &placed), text));
+        return Ok(Outcome::new(&shown(&plan, &placed, estimate), text));
     }
     context.printer.note(&text);
     agree(context, arguments)?;
-    let planned = serde_json::to_value(shown(&plan, &placed))
+    let planned = serde_json::to_value(shown(&plan, &placed, estimate))
         .map_err(|error| Failure::new(Code::Bug, format!("a plan is not JSON: {error}")))?;
     let selection = placed.selection.clone();
     let folder = placed.take(&arguments.to)?;
@@ -214,9 +217,29 @@ pub async fn run(
     let workers = arguments.workers.unwrap_or(2 * context.settings.backup.workers).max(1);
     let rate_limit = arguments.rate_limit.map(|rate| rate.0);
     let options = RestoreOptions { workers, accept_loss: arguments.accept_loss, selection, rate_limit };
+    let began_at = context.cx.now();
     let restored = restore(&context.cx, &vaults, &plan, target.clone(), options).await;
-    let restored = restored.map_err(|error| match error {
-        // What no vault has whole need not keep the rest from being restored.
+    let restored = restored.map_err(of_loss)?;
+    let mut text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
+    let launched = launched(context, arguments, (&facts, &plan), (&mut text, restored.seconds)).await;
+    let replay = launched.as_ref().ok().and_then(|launched| replayed(&plan, &launched.as_ref()?.0));
+    let took = Took { restored: &restored, compared, held_up: rate_limit.is_some(), replay };
+    let measured = measure::keep(&context.cx, &vault, &plan, took, (&hand, began_at)).await;
+    let (launched, wal) = launched?.unzip();
+    drop(progress);
+    let code = if restored.lost.is_empty() { Code::Ok } else { Code::Problems };
+    let rto = launched.as_ref().map(|launched| restored.seconds + launched.seconds);
+    let notes = target.notes();
+    let json = json!({
+        "plan": planned, "restored": restored, "notes": notes, "launched": launched, "wal": wal, "rto_seconds": rto,
+        "measured": measured,
+    });
+    Ok(Outcome::new(&json, text).with_code(code))
+}
+
+/// What no vault has whole need not keep the rest from being restored.
+fn of_loss(error: OpsError) -> Failure {
+    match error {
         OpsError::Vault(error @ (VaultError::Damaged { .. } | VaultError::Missing { .. })) => {
             Failure::from(error).hint(
                 "put it back with `strongroom verify --data --repair-from REPLICA`, or restore an older point (--point); \
@@ -224,18 +247,14 @@ pub async fn run(
             )
         }
         other => of_target(other),
-    })?;
-    let mut text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
-    let launched = launched(context, arguments, (&facts, &plan), (&mut text, restored.seconds)).await?;
-    let (launched, wal) = launched.unzip();
-    drop(progress);
-    let code = if restored.lost.is_empty() { Code::Ok } else { Code::Problems };
-    let rto = launched.as_ref().map(|launched| restored.seconds + launched.seconds);
-    let notes = target.notes();
-    let json = json!({
-        "plan": planned, "restored": restored, "notes": notes, "launched": launched, "wal": wal, "rto_seconds": rto,
-    });
-    Ok(Outcome::new(&json, text).with_code(code))
+    }
+}
+
+/// The journal that recovery replayed, and how long that took.
+fn replayed(plan: &RestorePlan, launched: &Launched) -> Option<Stretch> {
+    let end = launched.ended.as_ref().map_or(launched.checkpoint, |ended| ended.at);
+    let bytes = end.0.checked_sub(plan.point.journal.start.0)?;
+    Some(Stretch { bytes, seconds: launched.seconds })
 }
 
 /// The failure of a verb whose only engine is the folder it writes into: what that refuses is not the source's fault.
@@ -511,12 +530,17 @@ pub async fn refusal(vault: &Vault, source: &SourceName, error: PlanError) -> Fa
     failure
 }
 
-fn shown<'a>(plan: &'a RestorePlan, placed: &'a Placed) -> Shown<'a> {
+fn shown<'a>(plan: &'a RestorePlan, placed: &'a Placed, estimate: Option<Estimate>) -> Shown<'a> {
     let left_out = placed.selection.left_out().values().collect();
-    Shown { plan, delta: placed.survey.as_ref(), left_out }
+    Shown { plan, delta: placed.survey.as_ref(), left_out, estimate }
 }
 
-fn describe(plan: &RestorePlan, placed: &Placed, facts: &PostgresFacts, arguments: &Arguments) -> String {
+fn describe(
+    plan: &RestorePlan,
+    placed: &Placed,
+    (facts, estimate): (&PostgresFacts, Option<&Estimate>),
+    arguments: &Arguments,
+) -> String {
     let point = &plan.point;
     let (first, _) = point.journal.segments();
     let last = plan.reach.last.map_or_else(|| "-".into(), |last| last.to_string());
@@ -536,6 +560,11 @@ fn describe(plan: &RestorePlan, placed: &Placed, facts: &PostgresFacts, argument
     let there = placed.survey.as_ref().map_or(0, |survey| survey.compared_bytes);
     lines.extend(room(point.bytes.saturating_sub(there), &arguments.to));
     lines.extend(placed.describe(facts));
+    let mut expected = estimate::describe(estimate);
+    if arguments.rate_limit.is_some() {
+        expected.push_str("; --rate-limit may make it longer");
+    }
+    lines.push(expected);
     lines.push(match arguments.no_archiving {
         true => "  archiving  off in the restored cluster".into(),
         false => "  archiving  as it was (--no-archiving switches it off)".into(),
