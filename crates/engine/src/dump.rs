@@ -8,6 +8,7 @@
 //! A dump has no journal: it restores to the one moment its snapshot was taken.
 
 use bytes::Bytes;
+use serde::Serialize;
 use strongroom_model::entry::EntryPath;
 use strongroom_model::{Cx, Timestamp};
 
@@ -25,14 +26,14 @@ pub struct DumpPart {
 /// A dump that came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dumped {
-    /// Server's clock when everything was read.
+    /// Server's clock at the moment that all parts show, as [`DumpSession::at`] said: what the point restores to.
     pub at: Timestamp,
     /// What a restore compares with, and whatever else the engine wants to know then, in its own shape.
     pub facts: serde_json::Value,
 }
 
 /// What a source is that is dumped, as its server says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DumpInspection {
     /// For people: `PostgreSQL 17.4`.
     pub product: String,

@@ -104,7 +104,7 @@ impl Vault {
         let mut objects: Vec<Key> =
             parts.into_iter().map(|part| layout::point_part(source, point, part)).collect();
         objects.extend(open.packs().all().iter().map(|pack| open.packs().key(pack)));
-        let journal = &open.summary().journal;
+        let Some(journal) = &open.summary().journal else { return Ok(objects) };
         let (first, last) = journal.segments();
         for file in self.journal_files(source, journal.lineage).await? {
             let needed = match file {
@@ -153,6 +153,11 @@ impl Point {
         self
     }
 
+    /// The key of its manifest.
+    pub(crate) fn path(&self) -> &Key {
+        &self.path
+    }
+
     /// Its manifest, as committed.
     pub(crate) fn manifest(&self) -> &Bytes {
         &self.manifest
@@ -174,7 +179,7 @@ impl Point {
         Ok(())
     }
 
-    /// Reads every stored page of `rows` and gives it to `take`, in the order of the packs. All-zero pages are not
+    /// Reads every stored page of `rows`, which are files', and gives it to `take`, in the order of the packs. All-zero pages are not
     /// given. What no vault has whole is told to `lose`, which says whether to go on without. Blocks: call it on a worker
     /// thread, with the runtime that fetches.
     pub fn read_pages<E: From<VaultError>>(
@@ -269,7 +274,7 @@ impl Point {
     }
 
     /// Reads a frame that does not open from a replica; the first vault's `error` if none has it whole. Blocks.
-    fn mend(
+    pub(crate) fn mend(
         &self,
         runtime: &Handle,
         (reader, pack, index): (&PackReader, &PackRef, usize),
