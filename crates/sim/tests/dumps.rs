@@ -13,15 +13,18 @@ use strongroom_model::point::Summary;
 use strongroom_model::restore_plan::PlanError;
 use strongroom_model::retention::Retention;
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
-use strongroom_model::{Cx, PointId};
+use strongroom_model::{Cx, PointId, WalFile};
 use strongroom_ops::OpsError;
 use strongroom_ops::backup::backup;
+use strongroom_ops::copy_points::{Choice, CopyRequest, copy};
 use strongroom_ops::dump::DumpRequest;
 use strongroom_ops::hand::Hand;
 use strongroom_ops::list::{list, show};
+use strongroom_ops::repair::repair;
 use strongroom_ops::restore_dump::choose;
 use strongroom_ops::status::status;
 use strongroom_ops::verify::verify;
+use strongroom_ops::wal_fetch::wal_fetch;
 use strongroom_ops::wal_status::wal_status;
 use strongroom_sim::{SimStore, ToyDatabase, world as surroundings};
 use strongroom_store::{Key, Store};
@@ -30,7 +33,7 @@ use strongroom_vault::sweep::SweepOptions;
 use strongroom_vault::upload::UploadOptions;
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Vault, VaultError};
-use world::dumps::{dump, dump_with, dumping, load, load_into, rows, toy};
+use world::dumps::{dump, dump_with, dumping, load, load_into, rows, small, toy};
 use world::{create, keys, open, ship, source, verification};
 
 async fn vault(seed: u64) -> (Cx, Arc<Vault>, Arc<SimStore>) {
@@ -205,6 +208,39 @@ async fn a_replica_helps_out_and_gets_dumps_like_any_point() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dump_that_is_damaged_is_mended_from_a_replica() {
+    let (cx, keys) = (surroundings(22), keys());
+    let (here, there) = (Arc::new(SimStore::default()), Arc::new(SimStore::default()));
+    create(&cx, &here, &keys).await.unwrap();
+    let vault = open(&here, &keys).await.unwrap();
+    let points = [small(1), small(2)];
+    let mut summaries = Vec::new();
+    for engine in &points {
+        summaries.push(dump(&cx, &vault, engine).await.unwrap());
+    }
+    vault.replicate(&cx, there.clone(), &[], "test").await.unwrap();
+    let replica = open(&there, &keys).await.unwrap();
+    let options = CopyOptions { in_flight: 2, read_back: false, limit: None };
+    let request = CopyRequest { source: None, choice: Choice::All, options };
+    assert!(copy(&cx, &vault, &replica, &request).await.unwrap().is_complete());
+    let is_of_points = |key: &Key| key.as_str().contains("/packs/") || key.as_str().ends_with("/manifest");
+    for (key, object) in here.objects().into_iter().filter(|(key, _)| is_of_points(key)) {
+        let mut flipped = object.to_vec();
+        flipped[object.len() / 2] ^= 1;
+        here.tamper(&key, flipped.into());
+        let request = verification(None, Depth::Data);
+        let mut verdict = verify(&cx, &vault, &request).await.unwrap();
+        assert!(!verdict.sound, "{key} was spoiled, and nobody saw it");
+        repair(&cx, (&vault, &replica), (&mut verdict, &request), true).await.unwrap();
+        for (summary, engine) in summaries.iter().zip(&points) {
+            assert_eq!(load(&cx, &vault, summary).await.unwrap(), engine.parts, "after {key}");
+        }
+    }
+    let verdict = verify(&cx, &vault, &verification(None, Depth::Pages)).await.unwrap();
+    assert!(verdict.sound, "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_dumps_at_once_are_two_points() {
     let (cx, vault, _) = vault(17).await;
     dump(&cx, &vault, &toy(1)).await.unwrap();
@@ -239,6 +275,8 @@ async fn a_dump_takes_no_wal_and_is_no_folder() {
     refused(ship(&cx, &vault, &world::toy()).await.unwrap_err());
     refused(backup(&cx, &vault, &world::toy(), &world::request()).await.unwrap_err());
     refused(wal_status(&cx, &vault, &source()).await.unwrap_err());
+    let file = WalFile::parse("000000010000000000000001").unwrap();
+    refused(wal_fetch(&vault, &source(), None, file).await.unwrap_err());
     for only in [None, Some(&point.point)] {
         let plan = strongroom_ops::restore::plan(&vault, &source(), &immediate(), only).await;
         assert!(matches!(plan, Err(OpsError::Plan(PlanError::Dump(_)))), "{plan:?}");
