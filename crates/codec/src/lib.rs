@@ -1,7 +1,7 @@
 //! The vault format: bytes to values and back. Pure; nonces and keys are passed in.
 //!
 //! ```text
-//! pages ▶ fingerprint ▶ compress ▶ seal ▶ pack          stored once, never changed
+//! (stream ▶ cut ▶) pages ▶ fingerprint ▶ compress ▶ seal ▶ pack          stored once, never changed
 //! rows, records, journal segments ▶ compress ▶ seal ▶ stream
 //! ```
 //!
@@ -23,5 +23,6 @@ pub mod compress;
 pub mod seal;
 pub mod sign;
 pub mod stream;
+pub mod cut;
 pub mod pack;
 pub mod manifest;

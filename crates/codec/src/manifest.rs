@@ -3,7 +3,7 @@
 //! ```text
 //! chunk 0   JSON: point facts, and the keys of every point that owns a pack
 //! chunk 1…  records: 'P' pack (owner, number, nonce, size, hash)     all packs before the first row
-//!                    'F' row  (kind, path, mode, owner, modified, size, runs, damaged pages)
+//!                    'F' row  (kind, path, mode, owner, modified, size, runs, damaged pages; of a stream: size, pages, runs)
 //!                    'E' end  (number of packs, number of rows)      a manifest without it is not whole
 //! ```
 //!
@@ -12,7 +12,7 @@
 use serde::{Deserialize, Serialize};
 use strongroom_model::PointId;
 use strongroom_model::entry::{Entry, EntryKind, EntryPath, Owner};
-use strongroom_model::page::{Place, Run, check_map, page_count};
+use strongroom_model::page::{PAGE_SIZE, Place, Run, check_map, page_count};
 use strongroom_model::point::{FileRow, PackRef, PointFacts};
 use zeroize::Zeroizing;
 
@@ -147,6 +147,7 @@ fn write_row(out: &mut Vec<u8>, row: &FileRow) {
         EntryKind::Folder => 0,
         EntryKind::Link(_) => 1,
         EntryKind::File(_) => 2,
+        EntryKind::Stream { .. } => 3,
     });
     put_bytes(out, path.as_bytes());
     put_varint(out, u64::from(*mode));
@@ -160,20 +161,29 @@ fn write_row(out: &mut Vec<u8>, row: &FileRow) {
         EntryKind::Link(target) => put_bytes(out, target),
         EntryKind::File(size) => {
             put_varint(out, *size);
-            put_varint(out, row.map.len() as u64);
-            for run in &row.map {
-                // The first page follows from the run before; zero stands for "all zeros", n + 1 for pack n.
-                put_varint(out, u64::from(run.count));
-                match run.place {
-                    Place::Zero => put_varint(out, 0),
-                    Place::Pack { pack, page } => {
-                        put_varint(out, u64::from(pack) + 1);
-                        put_varint(out, u64::from(page));
-                    }
-                }
-            }
+            write_map(out, &row.map);
             put_varint(out, row.damaged.len() as u64);
             row.damaged.iter().for_each(|page| put_varint(out, u64::from(*page)));
+        }
+        EntryKind::Stream { size, pages } => {
+            put_varint(out, *size);
+            put_varint(out, u64::from(*pages));
+            write_map(out, &row.map);
+        }
+    }
+}
+
+fn write_map(out: &mut Vec<u8>, map: &[Run]) {
+    put_varint(out, map.len() as u64);
+    for run in map {
+        // The first page follows from the run before; zero stands for "all zeros", n + 1 for pack n.
+        put_varint(out, u64::from(run.count));
+        match run.place {
+            Place::Zero => put_varint(out, 0),
+            Place::Pack { pack, page } => {
+                put_varint(out, u64::from(pack) + 1);
+                put_varint(out, u64::from(page));
+            }
         }
     }
 }
@@ -312,6 +322,15 @@ fn read_row(reader: &mut WireReader<'_>, packs: usize) -> Result<FileRow, Malfor
                 damaged.push(reader.varint32()?);
             }
             EntryKind::File(size)
+        }
+        3 => {
+            let (size, pages) = (reader.varint()?, reader.varint32()?);
+            map = read_map(reader, pages, packs)?;
+            let stored = map.iter().all(|run| run.place != Place::Zero);
+            if !stored || size > u64::from(pages) * PAGE_SIZE as u64 || size < u64::from(pages) {
+                return Err(reader.malformed());
+            }
+            EntryKind::Stream { size, pages }
         }
         _ => return Err(reader.malformed()),
     };

@@ -4,22 +4,25 @@
 //! | header 32 | frame 0 | frame 1 | … | footer (sealed) | trailer 32 |
 //! frame:   | "FRAM" | index u32 | stored length u32 | raw length u24, codec u8 | ciphertext ‖ tag |   at most 128 KiB raw
 //! footer:  per frame: stored and raw length, codec, hash, runs of (file, first page, pages, bytes of the last page),
-//!          one 8-byte fingerprint per page
+//!          one 8-byte fingerprint per page; a frame of streams has the bytes of each page, and 16 of its fingerprint
 //! trailer: | footer offset u64 | stored length u32 | raw length u32 | frames u32 | codec u8, 3 zero | "STRGPEND" |
 //! ```
 //!
-//! A frame holds up to 16 pages, of one file or of many small ones. Pages are numbered from zero through the whole
-//! pack; that number is what a page map keeps. All-zero pages are not stored at all.
+//! A frame holds up to 16 pages, of one file or of many small ones; or up to 64 pages of streams, as many as fit into
+//! 128 KiB. Pages are numbered from zero through the whole pack; that number is what a page map keeps. All-zero pages of
+//! files are not stored at all.
 //!
 //! The frame's own short header is in the clear, so that a pack that lost its tail can still be read frame by frame.
 
 use std::ops::Range;
 
 use strongroom_model::VaultId;
-use strongroom_model::page::{FRAME_PAGES, FRAME_SIZE, PAGE_SIZE, Place, Run, push_run};
+use strongroom_model::page::{FRAME_PAGES, FRAME_SIZE, PAGE_SIZE, Place, Run, STREAM_FRAME_PAGES, push_run};
 
 use crate::compress::{Codec, Compression, Compressor, decompress};
-use crate::fingerprint::{Fingerprint, FingerprintKey, FrameHash, FrameHasher, is_zero};
+use crate::fingerprint::{
+    Fingerprint, FingerprintKey, FrameHash, FrameHasher, PageHash, StreamPrint, is_zero,
+};
 use crate::header::{HEADER_SIZE, Header, HeaderError, Kind, Suite};
 use crate::keys::PointKey;
 use crate::seal::{BlockPlace, BlockType, NotAuthentic, Sealer, TAG_SIZE};
@@ -33,6 +36,9 @@ pub const TRAILER_SIZE: usize = 32;
 
 /// A footer longer than this is refused: a pack of the largest size has one of well under 2 MiB.
 const FOOTER_LIMIT: usize = 64 << 20;
+
+/// Set in the footer's codec of a frame of streams: a build that does not know of them refuses it.
+const OF_STREAMS: u8 = 0x80;
 
 const FRAME_MAGIC: [u8; 4] = *b"FRAM";
 const TRAILER_MAGIC: [u8; 8] = *b"STRGPEND";
@@ -67,7 +73,7 @@ pub struct FrameRun {
     pub first: u32,
     /// How many.
     pub count: u32,
-    /// Bytes in the last of them: 8192, or less at the end of a file.
+    /// Bytes in the last of them: 8192, or less at the end of a file. In a frame of streams each page is a run of its own.
     pub last_len: u32,
 }
 
@@ -96,12 +102,23 @@ pub struct FrameRow {
     pub runs: Vec<FrameRun>,
     /// One per page.
     pub prints: Vec<Fingerprint>,
+    /// In a frame of streams one per page, which with that makes its [`StreamPrint`]; otherwise none.
+    pub second_halves: Vec<[u8; 8]>,
 }
 
 impl FrameRow {
     /// The frame's bytes in the pack, header included.
     pub fn range(&self) -> Range<u64> {
         self.offset..self.offset + FRAME_HEADER_SIZE as u64 + u64::from(self.stored_len)
+    }
+
+    /// What page `slot` is looked for by, if it is a stream's.
+    pub fn stream_print(&self, slot: u32) -> Option<StreamPrint> {
+        let (first, second) = (self.prints.get(slot as usize)?, self.second_halves.get(slot as usize)?);
+        let mut print = [0; 16];
+        print[..8].copy_from_slice(&first.0);
+        print[8..].copy_from_slice(second);
+        Some(StreamPrint(print))
     }
 
     /// Where page `slot` of this frame lies in its raw bytes.
@@ -157,6 +174,8 @@ pub struct PackWriter {
     hasher: FrameHasher,
     runs: Vec<FrameRun>,
     in_frame: usize,
+    /// Whether the frame that is being filled is one of streams.
+    of_streams: bool,
     frames: Vec<FrameRow>,
     pages: u32,
     total_raw: u64,
@@ -186,6 +205,7 @@ impl PackWriter {
             hasher: FrameHasher::default(),
             runs: Vec::new(),
             in_frame: 0,
+            of_streams: false,
             frames: Vec::new(),
             pages: 0,
             total_raw: 0,
@@ -204,6 +224,7 @@ impl PackWriter {
 
     /// Adds pages of `file` from page `first` on (only the last may be short) and appends to `map` where they are.
     pub fn add(&mut self, file: u32, first: u32, pages: &[u8], map: &mut Vec<Run>) {
+        self.begin_frame_of(false);
         for (offset, page) in pages.chunks(PAGE_SIZE).enumerate() {
             let first = first + offset as u32;
             if is_zero(page) {
@@ -211,18 +232,45 @@ impl PackWriter {
                 continue;
             }
             self.hasher.add(&self.fingerprints, page);
-            self.raw.extend_from_slice(page);
             self.note(file, first, page.len() as u32);
-            push_run(
-                map,
-                Run { first, count: 1, place: Place::Pack { pack: self.number, page: self.pages } },
-            );
-            self.pages += 1;
-            self.in_frame += 1;
+            self.place(first, page, map);
             if self.in_frame == FRAME_PAGES {
                 self.end_frame();
             }
         }
+    }
+
+    /// Adds page `at` of the stream `file`, whose hash was made already, and appends to `map` where it is.
+    pub fn add_of_stream(
+        &mut self,
+        file: u32,
+        at: u32,
+        (page, hash): (&[u8], &PageHash),
+        map: &mut Vec<Run>,
+    ) {
+        self.begin_frame_of(true);
+        if self.raw.len() + page.len() > FRAME_SIZE || self.in_frame == STREAM_FRAME_PAGES {
+            self.end_frame();
+        }
+        self.hasher.add_hashed(hash);
+        self.runs.push(FrameRun { file, first: at, count: 1, last_len: page.len() as u32 });
+        self.place(at, page, map);
+    }
+
+    /// Ends the frame that is being filled if it is of the other kind.
+    fn begin_frame_of(&mut self, streams: bool) {
+        if self.of_streams != streams {
+            self.end_frame();
+            self.of_streams = streams;
+        }
+    }
+
+    fn place(&mut self, at: u32, page: &[u8], map: &mut Vec<Run>) {
+        self.raw.extend_from_slice(page);
+        let place = Place::Pack { pack: self.number, page: self.pages };
+        push_run(map, Run { first: at, count: 1, place });
+        self.pages += 1;
+        self.in_frame += 1;
     }
 
     fn note(&mut self, file: u32, first: u32, len: u32) {
@@ -254,6 +302,7 @@ impl PackWriter {
         self.out.extend_from_slice(&tag);
         let stored_len = (self.out.len() - offset - FRAME_HEADER_SIZE) as u32;
         self.out[offset..offset + FRAME_HEADER_SIZE].copy_from_slice(&frame_header(&place, stored_len));
+        let second_halves = if self.of_streams { self.hasher.second_halves() } else { Vec::new() };
         let (hash, prints) = self.hasher.finish(&self.fingerprints);
         self.frames.push(FrameRow {
             offset: offset as u64,
@@ -264,6 +313,7 @@ impl PackWriter {
             hash,
             runs: std::mem::take(&mut self.runs),
             prints,
+            second_halves,
         });
         self.total_raw += u64::from(place.raw_len);
         self.raw.clear();
@@ -317,18 +367,40 @@ fn write_footer(frames: &[FrameRow]) -> Vec<u8> {
     for frame in frames {
         put_varint(&mut out, u64::from(frame.stored_len));
         put_varint(&mut out, u64::from(frame.raw_len));
-        out.push(frame.codec as u8);
+        let of_streams = !frame.second_halves.is_empty();
+        out.push(frame.codec as u8 | if of_streams { OF_STREAMS } else { 0 });
         out.extend_from_slice(&frame.hash);
-        put_varint(&mut out, frame.runs.len() as u64);
-        for run in &frame.runs {
-            put_varint(&mut out, u64::from(run.file));
-            put_varint(&mut out, u64::from(run.first));
-            put_varint(&mut out, u64::from(run.count));
-            put_varint(&mut out, u64::from(run.last_len));
+        if of_streams {
+            write_stream_runs(&mut out, &frame.runs)
+        } else {
+            write_runs(&mut out, &frame.runs)
         }
         frame.prints.iter().for_each(|print| out.extend_from_slice(&print.0));
+        frame.second_halves.iter().for_each(|half| out.extend_from_slice(half));
     }
     out
+}
+
+fn write_runs(out: &mut Vec<u8>, runs: &[FrameRun]) {
+    put_varint(out, runs.len() as u64);
+    for run in runs {
+        put_varint(out, u64::from(run.file));
+        put_varint(out, u64::from(run.first));
+        put_varint(out, u64::from(run.count));
+        put_varint(out, u64::from(run.last_len));
+    }
+}
+
+/// Pages that follow one another in a stream are one run, with the bytes of each.
+fn write_stream_runs(out: &mut Vec<u8>, pages: &[FrameRun]) {
+    let follows = |one: &FrameRun, next: &FrameRun| one.file == next.file && one.first + 1 == next.first;
+    put_varint(out, pages.chunk_by(follows).count() as u64);
+    for run in pages.chunk_by(follows) {
+        put_varint(out, u64::from(run[0].file));
+        put_varint(out, u64::from(run[0].first));
+        put_varint(out, run.len() as u64);
+        run.iter().for_each(|page| put_varint(out, u64::from(page.last_len)));
+    }
 }
 
 /// A pack's trailer: where its footer is.
@@ -405,6 +477,16 @@ impl PackReader {
         self.pages
     }
 
+    /// Bytes of memory it takes, as good as all of them.
+    pub fn bytes(&self) -> usize {
+        let of_pages = |frame: &FrameRow| {
+            size_of_val(frame.runs.as_slice())
+                + size_of_val(frame.prints.as_slice())
+                + size_of_val(frame.second_halves.as_slice())
+        };
+        size_of_val(self.frames.as_slice()) + self.frames.iter().map(of_pages).sum::<usize>()
+    }
+
     /// The frame that holds page `page` of the pack.
     pub fn frame_of(&self, page: u32) -> Option<usize> {
         let at = self.frames.partition_point(|frame| frame.first_page <= page);
@@ -439,8 +521,12 @@ impl PackReader {
             let range = frame.page_range(slot).ok_or(Malformed { what: "frame" })?;
             hasher.add(&self.fingerprints, raw.get(range).ok_or(Malformed { what: "frame" })?);
         }
+        let second_halves = hasher.second_halves();
         let (hash, prints) = hasher.finish(&self.fingerprints);
         let differs = prints.iter().zip(&frame.prints).position(|(found, kept)| found != kept);
+        let differs = differs.or_else(|| {
+            second_halves.iter().zip(&frame.second_halves).position(|(found, kept)| found != kept)
+        });
         match differs {
             Some(slot) => Err(PackError::Fingerprint { page: frame.first_page + slot as u32 }),
             None if hash != frame.hash => Err(PackError::Fingerprint { page: frame.first_page }),
@@ -470,11 +556,28 @@ fn read_footer(raw: &[u8], trailer: &Trailer) -> Result<(Vec<FrameRow>, u32), Ma
 
 fn read_frame_row(reader: &mut WireReader<'_>, offset: u64, first_page: u32) -> Result<FrameRow, Malformed> {
     let (stored_len, raw_len) = (reader.varint32()?, reader.varint32()?);
-    let codec = Codec::read(reader.u8()?)?;
+    let codec = reader.u8()?;
+    let (of_streams, codec) = (codec & OF_STREAMS != 0, Codec::read(codec & !OF_STREAMS)?);
     let hash = reader.array()?;
+    let runs = if of_streams { read_stream_runs(reader)? } else { read_runs(reader)? };
+    let pages: usize = runs.iter().map(|run| run.count as usize).sum();
+    let bytes: usize = runs.iter().map(FrameRun::raw_len).sum();
+    if pages == 0
+        || bytes != raw_len as usize
+        || bytes > FRAME_SIZE
+        || stored_len as usize > FRAME_SIZE + TAG_SIZE
+    {
+        return Err(reader.malformed());
+    }
+    let prints = reader.take(pages * 8)?.as_chunks::<8>().0.iter().map(|print| Fingerprint(*print)).collect();
+    let second_halves = reader.take(if of_streams { pages * 8 } else { 0 })?.as_chunks::<8>().0.to_vec();
+    Ok(FrameRow { offset, stored_len, raw_len, codec, first_page, hash, runs, prints, second_halves })
+}
+
+fn read_runs(reader: &mut WireReader<'_>) -> Result<Vec<FrameRun>, Malformed> {
     let count = reader.count(4)?;
     let mut runs = Vec::with_capacity(count.min(FRAME_PAGES));
-    let (mut pages, mut bytes) = (0usize, 0usize);
+    let mut pages = 0usize;
     for _ in 0..count {
         let run = FrameRun {
             file: reader.varint32()?,
@@ -489,14 +592,31 @@ fn read_frame_row(reader: &mut WireReader<'_>, offset: u64, first_page: u32) -> 
             return Err(reader.malformed());
         }
         pages += run.count as usize;
-        bytes += run.raw_len();
         runs.push(run);
     }
-    if pages == 0 || bytes != raw_len as usize || stored_len as usize > FRAME_SIZE + TAG_SIZE {
-        return Err(reader.malformed());
+    Ok(runs)
+}
+
+fn read_stream_runs(reader: &mut WireReader<'_>) -> Result<Vec<FrameRun>, Malformed> {
+    let mut pages = Vec::new();
+    for _ in 0..reader.count(4)? {
+        let (file, first, count) = (reader.varint32()?, reader.varint32()?, reader.varint32()?);
+        if count == 0
+            || pages.len() + count as usize > STREAM_FRAME_PAGES
+            || first.checked_add(count).is_none()
+        {
+            return Err(reader.malformed());
+        }
+        pages.reserve_exact(count as usize);
+        for first in first..first + count {
+            let last_len = reader.varint32()?;
+            if !(1..=PAGE_SIZE as u32).contains(&last_len) {
+                return Err(reader.malformed());
+            }
+            pages.push(FrameRun { file, first, count: 1, last_len });
+        }
     }
-    let prints = reader.take(pages * 8)?.as_chunks::<8>().0.iter().map(|print| Fingerprint(*print)).collect();
-    Ok(FrameRow { offset, stored_len, raw_len, codec, first_page, hash, runs, prints })
+    Ok(pages)
 }
 
 /// The header of a new pack.

@@ -68,6 +68,13 @@ pub enum EntryKind {
     Link(Vec<u8>),
     /// A file of this many bytes: when listed, what `stat` said; when stored, what was read.
     File(u64),
+    /// What a source sent that has no files: a part of a dump. Its pages are cut by its content.
+    Stream {
+        /// Its bytes.
+        size: u64,
+        /// The pages they were cut into.
+        pages: u32,
+    },
 }
 
 /// Who owns an entry: numbers as on the source's host, and the names they had there.
@@ -99,10 +106,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The size, for a file; 0 otherwise.
+    /// The size, for a file or a stream; 0 otherwise.
     pub fn size(&self) -> u64 {
         match self.kind {
-            EntryKind::File(size) => size,
+            EntryKind::File(size) | EntryKind::Stream { size, .. } => size,
             EntryKind::Folder | EntryKind::Link(_) => 0,
         }
     }

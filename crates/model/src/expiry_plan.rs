@@ -14,6 +14,9 @@
 //! promised (minimum redundancy, window), the older ones are planned as if they were the newest. Then the calendar's rules
 //! and `keep_days` alone keep their points.
 //!
+//! **Dumps** have no journal: those of a source are planned by themselves, whatever else it has. No window is promised from
+//! them (`pitr_days` keeps none), and all that are committed are usable.
+//!
 //! Points depend on nothing but their own rule: a point that takes pages over from one that goes keeps them.
 
 use std::collections::BTreeMap;
@@ -22,7 +25,7 @@ use serde::Serialize;
 
 use crate::journal::Journal;
 use crate::name::PointId;
-use crate::point::{PointState, Summary};
+use crate::point::{JournalRange, PointState, Summary};
 use crate::position::SystemId;
 use crate::retention::{Retention, RetentionError};
 use crate::segment::WalSegment;
@@ -88,11 +91,12 @@ impl ExpiryPlan {
 /// Why points of a lineage stay, by point.
 type Reasons = BTreeMap<PointId, Vec<String>>;
 
-/// The committed points of one lineage, oldest first.
+/// The committed points of one lineage, or the dumps, oldest first.
 struct Shelf<'a> {
-    journal: &'a Journal,
+    /// `None`: these are dumps.
+    journal: Option<&'a Journal>,
     points: Vec<&'a Summary>,
-    /// Those that rules may count: their WAL is all there, and their time is not ahead of this clock.
+    /// Those that rules may count: the WAL they need is all there, and their time is not ahead of this clock.
     usable: Vec<&'a Summary>,
 }
 
@@ -105,7 +109,8 @@ pub fn plan_expiry(
 ) -> Result<ExpiryPlan, RetentionError> {
     retention.check()?;
     let zone = retention.zone()?;
-    let shelves: Vec<Shelf<'_>> = journals.iter().map(|journal| shelf(points, journal, now)).collect();
+    let shelves: Vec<Shelf<'_>> = journals.iter().map(|journal| shelf(points, Some(journal), now)).collect();
+    let dumps = shelf(points, None, now);
     let mut reasons = Reasons::new();
     keep_the_untouchable(points, journals, now, &mut reasons);
     let mut promised = false;
@@ -117,16 +122,23 @@ pub fn plan_expiry(
         }
         promised |= rules.keeps_the_promise_alone();
     }
+    let rules = Rules { retention, zone: &zone, now, shelf: &dumps };
+    rules.calendar(&mut reasons);
+    rules.promise(&mut reasons);
     let mut lines: Vec<ExpiryLine> = points.iter().filter_map(|point| line(point, &reasons)).collect();
     lines.sort_by(|left, right| left.point.cmp(&right.point));
     let mut plan = ExpiryPlan { now, lines, floors: Vec::new(), notes: Vec::new() };
+    if retention.pitr_days > 0 && !dumps.points.is_empty() {
+        plan.notes.push("pitr_days keeps no dump: a dump has no WAL to restore further with".to_owned());
+    }
     floors(&mut plan, points, &shelves, (retention, now));
     Ok(plan)
 }
 
-fn shelf<'a>(points: &[Shelved<'a>], journal: &'a Journal, now: Timestamp) -> Shelf<'a> {
+fn shelf<'a>(points: &[Shelved<'a>], journal: Option<&'a Journal>, now: Timestamp) -> Shelf<'a> {
     let mut of_lineage: Vec<&Summary> = points.iter().filter_map(alive).collect();
-    of_lineage.retain(|summary| summary.journal.lineage == journal.lineage);
+    let lineage = journal.map(|journal| journal.lineage);
+    of_lineage.retain(|summary| summary.journal.map(|range| range.lineage) == lineage);
     of_lineage.sort_by_key(|summary| (summary.stopped_at, summary.point.clone()));
     let counts = |summary: &&Summary| summary.stopped_at <= now && is_usable(summary, journal);
     let usable = of_lineage.iter().copied().filter(counts).collect();
@@ -140,9 +152,9 @@ fn alive<'a>(point: &Shelved<'a>) -> Option<&'a Summary> {
     }
 }
 
-/// Whether the WAL the point needs to become consistent is there.
-fn is_usable(summary: &Summary, journal: &Journal) -> bool {
-    let range = &summary.journal;
+/// Whether the WAL the point needs to become consistent is there. A dump needs none.
+fn is_usable(summary: &Summary, journal: Option<&Journal>) -> bool {
+    let (Some(range), Some(journal)) = (&summary.journal, journal) else { return true };
     let history = journal.history(range.timeline);
     history.is_some_and(|history| journal.reach(range.start, &history).end >= range.stop)
 }
@@ -164,7 +176,9 @@ fn keep_the_untouchable(points: &[Shelved<'_>], journals: &[Journal], now: Times
                 if summary.stopped_at > now {
                     keep(reasons, point.point, "its time lies ahead of this clock");
                 }
-                if !journals.iter().any(|journal| journal.lineage == summary.journal.lineage) {
+                let is_known =
+                    |range: JournalRange| journals.iter().any(|journal| journal.lineage == range.lineage);
+                if !summary.journal.is_none_or(is_known) {
                     keep(reasons, point.point, "its lineage is not registered");
                 }
             }
@@ -239,7 +253,7 @@ impl Rules<'_> {
             };
             keep(reasons, &summary.point, why);
         }
-        if *pitr_days > 0 {
+        if *pitr_days > 0 && self.shelf.journal.is_some() {
             let begin = self.days_ago(*pitr_days);
             let inside = |summary: &&&Summary| begin.is_none_or(|begin| summary.stopped_at > begin);
             for summary in self.shelf.points.iter().filter(inside) {
@@ -287,7 +301,7 @@ fn floors(
     let open = |point: &&Shelved<'_>| {
         matches!(point.state, PointState::Undecided { .. } | PointState::Unreadable { .. })
     };
-    if let Some(point) = points.iter().find(open) {
+    if let Some(point) = points.iter().find(open).filter(|_| !shelves.is_empty()) {
         let why = format!("no WAL is let go while it is not known what {} needs", point.point);
         plan.notes.push(why);
         return;
@@ -297,21 +311,25 @@ fn floors(
     let is_kept = |summary: &&&Summary| kept.binary_search(&&summary.point).is_ok();
     let mut lines = Vec::new();
     for shelf in shelves {
-        let size = shelf.journal.segment_size;
-        let number = |summary: &Summary| summary.journal.segments().0.number(size).unwrap_or_default();
-        let oldest = shelf.points.iter().filter(is_kept).map(|summary| number(summary)).min();
+        let Some(journal) = shelf.journal else { continue };
+        let size = journal.segment_size;
+        // Every point of a shelf with a journal has a stretch of it.
+        let number = |summary: &Summary| summary.journal?.segments().0.number(size);
+        let oldest =
+            shelf.points.iter().filter(is_kept).map(|summary| number(summary).unwrap_or_default()).min();
         let zone = jiff::tz::TimeZone::UTC;
         let rules = Rules { retention, zone: &zone, now, shelf };
-        let base = rules.window_base().filter(|_| retention.pitr_days > 0).map(number);
+        let base = rules.window_base().filter(|_| retention.pitr_days > 0);
+        let base = base.map(|summary| number(summary).unwrap_or_default());
         // Nothing is left of this lineage that its journal could serve.
         let floor = base.or(oldest).unwrap_or(u64::MAX);
-        lines.extend(floors_of(shelf, floor));
+        lines.extend(floors_of(journal, floor));
     }
     plan.floors = lines;
 }
 
-fn floors_of(shelf: &Shelf<'_>, floor: u64) -> Vec<FloorLine> {
-    let (journal, mut lines) = (shelf.journal, BTreeMap::new());
+fn floors_of(journal: &Journal, floor: u64) -> Vec<FloorLine> {
+    let mut lines = BTreeMap::new();
     for window in journal.windows() {
         let size = journal.segment_size;
         let number = |segment: WalSegment| segment.number(size).unwrap_or_default();

@@ -3,6 +3,8 @@
 //! Every file, relation or not, is a sequence of 8 KiB pages; the last may be short. A page that is all zeros is
 //! not stored. Every other page has one place: a number counted from zero over all pages of one pack.
 //!
+//! A stream is a sequence of pages as well, each of at most 8 KiB and as long as its content made it; all are stored.
+//!
 //! ```text
 //! file     | 0 | 1 | 2 | 3 | 4 | 5 | 6 |         pages of 8 KiB (the last may be short)
 //! runs     [0..3) pack 7 page 120  [3..5) zero  [5..7) pack 9 page 0
@@ -15,8 +17,11 @@ use serde::{Deserialize, Serialize};
 /// Bytes in a page: PostgreSQL's default block size, and our unit for every file.
 pub const PAGE_SIZE: usize = 8192;
 
-/// Pages in a full frame.
+/// Pages in a full frame of files.
 pub const FRAME_PAGES: usize = 16;
+
+/// Pages in a frame of streams at most, however short they are.
+pub const STREAM_FRAME_PAGES: usize = 64;
 
 /// Bytes in a full frame before compression: 128 KiB.
 pub const FRAME_SIZE: usize = PAGE_SIZE * FRAME_PAGES;

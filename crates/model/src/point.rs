@@ -75,12 +75,13 @@ pub struct Summary {
     pub parent: Option<PointId>,
     /// Server's clock at start.
     pub started_at: Timestamp,
-    /// Server's clock at stop: the earliest time this point restores to.
+    /// Server's clock at stop: the earliest time this point restores to. Of a dump: the moment its snapshot shows.
     pub stopped_at: Timestamp,
     /// Writer's clock at commit.
     pub committed_at: Timestamp,
-    /// The journal it needs.
-    pub journal: JournalRange,
+    /// The journal it needs. `None` for a dump: it is the one moment `stopped_at`, and no journal leads on from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalRange>,
     /// Files, folders and links.
     pub entries: u64,
     /// Bytes of the files.
@@ -94,7 +95,7 @@ pub struct Summary {
     /// It was copied from a standby.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_standby: bool,
-    /// How much of the source was looked at; `None` in points of builds that always read all of it.
+    /// How much of the source was looked at; `None` in dumps, and in points of builds that always read all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reading: Option<Reading>,
 }
@@ -208,7 +209,7 @@ pub struct PackRef {
 pub struct FileRow {
     /// Path, kind, mode, owner; a file's size is what was read.
     pub entry: Entry,
-    /// Where its pages are; empty for folders and links.
+    /// Where its pages are; empty for folders and links. A stream has no page of zeros: how long it is only its pack knows.
     pub map: Vec<Run>,
     /// Pages whose checksum was wrong on the source's disk.
     pub damaged: Vec<u32>,
@@ -231,8 +232,9 @@ pub struct PointFacts {
     pub started_at: Timestamp,
     /// The earliest time this point restores to.
     pub stopped_at: Timestamp,
-    /// The journal it needs.
-    pub journal: JournalRange,
+    /// The journal it needs; `None` for a dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalRange>,
     /// It was copied from a standby.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_standby: bool,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::history::TimelineHistory;
 use crate::journal::{Journal, Reach};
 use crate::name::PointId;
-use crate::point::Summary;
+use crate::point::{JournalRange, Summary};
 use crate::position::{Lsn, SystemId, Timeline};
 use crate::segment::WalSegment;
 use crate::target::{RecoveryTarget, RestoreRequest, TimelineChoice};
@@ -16,8 +16,18 @@ use crate::time::Timestamp;
 pub struct Candidate<'a> {
     /// The point.
     pub summary: &'a Summary,
+    /// What it needs of the journal.
+    pub range: JournalRange,
     /// Its lineage's journal.
     pub journal: &'a Journal,
+}
+
+impl<'a> Candidate<'a> {
+    /// The point with this journal. `None` if it is another lineage's, and for a dump, which has none.
+    pub fn new(summary: &'a Summary, journal: &'a Journal) -> Option<Candidate<'a>> {
+        let range = summary.journal.filter(|range| range.lineage == journal.lineage)?;
+        Some(Candidate { summary, range, journal })
+    }
 }
 
 /// How far one point can be restored, on one timeline.
@@ -46,6 +56,9 @@ pub struct RestorePlan {
     pub request: RestoreRequest,
     /// The point to restore.
     pub point: Summary,
+    /// What it needs of the journal.
+    #[serde(skip)]
+    pub range: JournalRange,
     /// The timeline recovery will follow, resolved.
     pub timeline: Timeline,
     /// How far the journal reaches.
@@ -73,6 +86,22 @@ pub enum PlanError {
     /// No committed point at all.
     #[error("there is no recovery point to restore from")]
     NoPoint,
+    /// The point, or every point there is, is a dump.
+    #[error(
+        "recovery point {0} is a dump, not the files of a server: it restores into a database, and no folder can be made of it"
+    )]
+    Dump(PointId),
+    /// Journal was asked for, and dumps have none.
+    #[error(
+        "{target} cannot be reached: a dump has no WAL, and restores to the one moment its snapshot shows"
+    )]
+    NoJournal {
+        /// The target.
+        target: String,
+    },
+    /// The named point is not a dump.
+    #[error("recovery point {0} is a copy of a server's files, not a dump: it restores into a folder")]
+    NotADump(PointId),
     /// The named point is not among those that can be restored.
     #[error("recovery point {0} cannot be restored: it is not committed, or it expired")]
     NotRestorable(PointId),
@@ -134,7 +163,7 @@ pub fn plan_restore(
     });
     let mut first_error = None;
     for candidate in usable {
-        if !precedes(candidate.summary, &request.target) {
+        if !precedes(candidate, &request.target) {
             continue;
         }
         match plan_from(candidate, request, last_transaction) {
@@ -148,10 +177,10 @@ pub fn plan_restore(
 }
 
 /// Whether a point became consistent before the target, as far as can be told without reading WAL.
-fn precedes(summary: &Summary, target: &RecoveryTarget) -> bool {
+fn precedes(candidate: &Candidate<'_>, target: &RecoveryTarget) -> bool {
     match target {
-        RecoveryTarget::Time(time) => summary.stopped_at <= *time,
-        RecoveryTarget::Lsn(lsn) => summary.journal.stop <= *lsn,
+        RecoveryTarget::Time(time) => candidate.summary.stopped_at <= *time,
+        RecoveryTarget::Lsn(lsn) => candidate.range.stop <= *lsn,
         RecoveryTarget::Latest
         | RecoveryTarget::Immediate
         | RecoveryTarget::Xid(_)
@@ -164,10 +193,10 @@ fn plan_from(
     request: &RestoreRequest,
     last_transaction: &dyn Fn(SystemId, &Reach) -> Option<Timestamp>,
 ) -> Result<RestorePlan, PlanError> {
-    let (summary, journal) = (candidate.summary, candidate.journal);
+    let Candidate { summary, range, journal } = *candidate;
     let history = resolve_timeline(candidate, request)?;
-    let reach = journal.reach(summary.journal.start, &history);
-    if reach.end < summary.journal.stop {
+    let reach = journal.reach(range.start, &history);
+    if reach.end < range.stop {
         let segment = WalSegment::holding(history.timeline_at(reach.end), reach.end, journal.segment_size);
         return Err(PlanError::Inconsistent { point: summary.point.clone(), segment });
     }
@@ -191,6 +220,7 @@ fn plan_from(
     Ok(RestorePlan {
         request: request.clone(),
         point: summary.clone(),
+        range,
         timeline: history.timeline,
         reach,
         notes,
@@ -226,7 +256,7 @@ fn resolve_timeline(
     candidate: &Candidate<'_>,
     request: &RestoreRequest,
 ) -> Result<TimelineHistory, PlanError> {
-    let (journal, from) = (candidate.journal, candidate.summary.journal.timeline);
+    let (journal, from) = (candidate.journal, candidate.range.timeline);
     let timeline = match request.timeline {
         TimelineChoice::Current => from,
         TimelineChoice::Latest => journal.newest_timeline(from),
@@ -242,10 +272,42 @@ fn resolve_timeline(
         return Err(refuse("it does not descend from the point's timeline"));
     }
     match history.left_at(from) {
-        Some(left_at) if left_at < candidate.summary.journal.stop => {
+        Some(left_at) if left_at < candidate.range.stop => {
             Err(refuse("it branched off before the point became consistent"))
         }
         _ => Ok(history),
+    }
+}
+
+/// Chooses the dump to restore: the newest that shows the target's time or an earlier one, or `only`. `points` are those that
+/// can be restored, of either kind, in any order.
+pub fn plan_dump<'a>(
+    points: impl IntoIterator<Item = &'a Summary>,
+    target: &RecoveryTarget,
+    only: Option<&PointId>,
+) -> Result<&'a Summary, PlanError> {
+    let limit = match target {
+        RecoveryTarget::Latest | RecoveryTarget::Immediate => None,
+        RecoveryTarget::Time(time) => Some(*time),
+        RecoveryTarget::Lsn(_) | RecoveryTarget::Xid(_) | RecoveryTarget::Name(_) => {
+            return Err(PlanError::NoJournal { target: target.to_string() });
+        }
+    };
+    let named: Vec<&Summary> =
+        points.into_iter().filter(|summary| only.is_none_or(|only| summary.point == *only)).collect();
+    let dumps = named.iter().filter(|summary| summary.journal.is_none());
+    let newest = |dumps: &mut dyn Iterator<Item = &&'a Summary>| {
+        dumps.max_by_key(|summary| (summary.stopped_at, summary.point.clone())).copied()
+    };
+    let in_time = |summary: &&&Summary| limit.is_none_or(|limit| summary.stopped_at <= limit);
+    match (newest(&mut dumps.clone().filter(in_time)), newest(&mut dumps.clone()), only) {
+        (Some(dump), ..) => Ok(dump),
+        (None, Some(_), _) => Err(PlanError::TooEarly { target: target.to_string() }),
+        (None, None, Some(only)) if named.is_empty() => Err(PlanError::NotRestorable(only.clone())),
+        (None, None, Some(only)) => Err(PlanError::NotADump(only.clone())),
+        (None, None, None) => named
+            .first()
+            .map_or(Err(PlanError::NoPoint), |summary| Err(PlanError::NotADump(summary.point.clone()))),
     }
 }
 
@@ -255,7 +317,7 @@ pub fn pitr_windows(
     last_transaction: &dyn Fn(&Reach) -> Option<Timestamp>,
 ) -> Vec<PitrWindow> {
     let window = |candidate: &Candidate<'_>| {
-        let (summary, journal) = (candidate.summary, candidate.journal);
+        let Candidate { summary, range, journal } = *candidate;
         let request = |timeline| RestoreRequest {
             target: RecoveryTarget::Latest,
             inclusive: true,
@@ -265,12 +327,12 @@ pub fn pitr_windows(
         let history = resolve_timeline(candidate, &request(TimelineChoice::Latest))
             .or_else(|_| resolve_timeline(candidate, &request(TimelineChoice::Current)))
             .ok()?;
-        let reach = journal.reach(summary.journal.start, &history);
-        (reach.end >= summary.journal.stop).then(|| PitrWindow {
+        let reach = journal.reach(range.start, &history);
+        (reach.end >= range.stop).then(|| PitrWindow {
             point: summary.point.clone(),
             timeline: history.timeline,
             from: summary.stopped_at,
-            from_lsn: summary.journal.stop,
+            from_lsn: range.stop,
             to_lsn: reach.end,
             // A quiet server's last transaction may be older than the point, which restores to its own end anyway.
             to: last_transaction(&reach).map(|last| last.max(summary.stopped_at)),

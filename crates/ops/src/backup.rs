@@ -83,10 +83,20 @@ pub async fn backup(
         copied_at: None,
     };
     let upload = vault.begin(cx, intent, request.upload, &request.followers).await?;
-    match take(cx, vault, (engine, session), &upload, (request, &inspection)).await {
+    let taken = take(cx, vault, (engine, session), &upload, (request, &inspection)).await;
+    decide(cx, upload, taken.map(|(facts, rows, reading)| (facts, rows, Some(reading)))).await
+}
+
+/// Commits what was taken, or gives it up.
+pub(crate) async fn decide(
+    cx: &Cx,
+    upload: Upload,
+    taken: Result<(PointFacts, Vec<FileRow>, Option<Reading>), OpsError>,
+) -> Result<Summary, OpsError> {
+    match taken {
         Ok((facts, rows, reading)) => {
             cx.progress.begin("committing", 0);
-            Ok(upload.commit(facts, rows, Some(reading)).await?)
+            Ok(upload.commit(facts, rows, reading).await?)
         }
         Err(error) => {
             // Best effort: undecided is as invisible as abandoned, only less telling. The first error is the answer.
@@ -106,7 +116,8 @@ async fn parent(
     lineage: SystemId,
 ) -> Result<Option<PointId>, OpsError> {
     let points = vault.points(source).await?;
-    let fits = |point: &&Summary| point.engine == engine && point.journal.lineage == lineage;
+    let is_of = |range: JournalRange| range.lineage == lineage;
+    let fits = |point: &&Summary| point.engine == engine && point.journal.is_some_and(is_of);
     // By the time it was committed: of two that were begun in one second, chance orders the ids.
     let newest =
         points.iter().filter_map(PointRow::restorable).filter(fits).max_by_key(|point| point.committed_at);
@@ -145,7 +156,7 @@ async fn take(
         parent: upload.parent().cloned(),
         started_at: started.at,
         stopped_at: stopped.at,
-        journal,
+        journal: Some(journal),
         from_standby,
         engine_facts: stopped.facts,
     };

@@ -204,10 +204,11 @@ fn plan_source(
     plan
 }
 
-/// A point whose first WAL the target's retention let go could not be restored from there.
+/// A point whose first WAL the target's retention let go could not be restored from there. A dump needs none.
 fn needs_gone_wal(summary: &Summary, floors: &Floors) -> Option<String> {
-    let (first, _) = summary.journal.segments();
-    let floor = floors.get(&(summary.journal.lineage, first.timeline)).filter(|floor| first < **floor)?;
+    let journal = summary.journal.as_ref()?;
+    let (first, _) = journal.segments();
+    let floor = floors.get(&(journal.lineage, first.timeline)).filter(|floor| first < **floor)?;
     Some(format!("it needs WAL from {first} on, and retention there keeps none before {floor}"))
 }
 
@@ -307,7 +308,7 @@ mod tests {
             started_at: at(day),
             stopped_at: at(day),
             committed_at: at(day),
-            journal,
+            journal: Some(journal),
             entries: 0,
             bytes: 0,
             stored: 0,

@@ -1,6 +1,7 @@
 //! Why a verb did not do what it was asked.
 
 use strongroom_engine::EngineError;
+use strongroom_model::entry::EntryPath;
 use strongroom_model::restore_plan::PlanError;
 use strongroom_model::retention::RetentionError;
 use strongroom_model::{Cancelled, Lsn, PointId, SourceName, SystemId, Timeline, WalSegment};
@@ -32,6 +33,30 @@ pub enum OpsError {
         registered: SystemId,
         /// What was found.
         found: SystemId,
+    },
+    /// The source has been dumped so far, and WAL, or a copy of files that needs it, has no place beside that.
+    #[error("source {source_name} is dumped: a dump shows one moment, and no WAL leads on from it")]
+    Dumped {
+        /// The source.
+        source_name: SourceName,
+    },
+    /// The source has WAL: it is no database that is dumped.
+    #[error(
+        "source {source_name} is registered as system {registered}, whose files and WAL are backed up: it cannot be dumped as well"
+    )]
+    NotDumped {
+        /// The source.
+        source_name: SourceName,
+        /// The newest registered lineage.
+        registered: SystemId,
+    },
+    /// A dump lacks what is to be restored of it.
+    #[error("recovery point {point} has no part {part}, which its restore needs")]
+    PartMissing {
+        /// The point.
+        point: PointId,
+        /// The part's path.
+        part: EntryPath,
     },
     /// The journal a copy needs did not arrive.
     #[error(

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use strongroom_model::point::Summary;
+use strongroom_model::point::{JournalRange, Summary};
 use strongroom_model::restore_plan::RestorePlan;
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
-use strongroom_model::{Cx, PointId, SourceName, WalFile, WalSegment};
+use strongroom_model::{Cx, PointId, SourceName, SystemId, WalFile, WalSegment};
 use strongroom_postgres::backup_manifest::BackedUp;
 use strongroom_postgres::export::ExportTarget;
 use strongroom_vault::{Vault, VaultError};
@@ -74,9 +74,9 @@ pub async fn plan(
         action: TargetAction::Promote,
     };
     let restore = restore::plan(vault, source, &request, only).await?;
-    let journal = &restore.point.journal;
+    let journal = restore.range;
     let (first_segment, last_segment) = journal.segments();
-    let segments = numbers(&restore.point).count() as u64;
+    let segments = numbers(&journal).count() as u64;
     Ok(ExportPlan {
         point: restore.point.clone(),
         first_segment,
@@ -104,9 +104,9 @@ pub async fn export(
     if !written.lost.is_empty() {
         return Err(OpsError::LostPages { point: written.point, lost: written.lost });
     }
-    let wal = write_wal(cx, vaults, &plan.point, &target).await?;
+    let wal = write_wal(cx, vaults, plan, &target).await?;
     cx.progress.begin("making durable", 0);
-    let journal = plan.point.journal;
+    let journal = plan.restore.range;
     let backed_up = BackedUp {
         system_id: journal.lineage,
         timeline: journal.timeline,
@@ -128,17 +128,17 @@ pub async fn export(
 async fn write_wal(
     cx: &Cx,
     vaults: &[Arc<Vault>],
-    point: &Summary,
+    plan: &ExportPlan,
     target: &Arc<ExportTarget>,
 ) -> Result<Vec<String>, OpsError> {
-    let journal = &point.journal;
+    let (journal, source, stopped_at) = (&plan.restore.range, &plan.point.source, plan.point.stopped_at);
     let segment = |number| WalSegment::numbered(journal.timeline, number, journal.segment_size);
-    let needed = numbers(point).map(|number| WalFile::Segment(segment(number)));
+    let needed = numbers(journal).map(|number| WalFile::Segment(segment(number)));
     cx.progress.begin("bringing WAL", needed.clone().count() as u64 * journal.segment_size.bytes());
     let mut written = Vec::new();
     for file in std::iter::once(WalFile::History(journal.timeline)).chain(needed) {
         cx.check()?;
-        let content = match (fetch(vaults, point, file).await?, file) {
+        let content = match (fetch(vaults, (source, journal.lineage), file).await?, file) {
             (Some(content), _) => content,
             // The first timeline has none, and a cluster that changed to this one before it shipped may have kept its own.
             (None, WalFile::History(_)) => continue,
@@ -147,7 +147,7 @@ async fn write_wal(
                 return Err(VaultError::Missing { key: file.to_string(), place }.into());
             }
         };
-        let (bytes, at, target) = (content.len() as u64, point.stopped_at, target.clone());
+        let (bytes, at, target) = (content.len() as u64, stopped_at, target.clone());
         off_the_runtime(move || Ok(target.add_wal(file, &content, at)?)).await?;
         cx.progress.advance(bytes);
         written.push(file.to_string());
@@ -155,18 +155,22 @@ async fn write_wal(
     Ok(written)
 }
 
-/// The numbers of the segments that the point needs.
-fn numbers(point: &Summary) -> impl Iterator<Item = u64> + Clone + use<> {
-    let (first, last) = point.journal.segments();
-    let number = |segment: WalSegment| segment.number(point.journal.segment_size).unwrap_or_default();
+/// The numbers of the segments that a point needs.
+fn numbers(journal: &JournalRange) -> impl Iterator<Item = u64> + Clone + use<> {
+    let (first, last) = journal.segments();
+    let number = |segment: WalSegment| segment.number(journal.segment_size).unwrap_or_default();
     number(first)..=number(last)
 }
 
 /// A WAL file from the first vault that has it whole; the first error if none has and one could not say.
-async fn fetch(vaults: &[Arc<Vault>], point: &Summary, file: WalFile) -> Result<Option<Vec<u8>>, VaultError> {
+async fn fetch(
+    vaults: &[Arc<Vault>],
+    (source, lineage): (&SourceName, SystemId),
+    file: WalFile,
+) -> Result<Option<Vec<u8>>, VaultError> {
     let mut first = None;
     for vault in vaults {
-        match vault.fetch(&point.source, point.journal.lineage, file).await {
+        match vault.fetch(source, lineage, file).await {
             Ok(Some((_, content))) => return Ok(Some(content)),
             Ok(None) => {}
             Err(error) if error.is_of_this_place() => {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use strongroom_model::history::TimelineHistory;
 use strongroom_model::journal::{Journal, Reach};
-use strongroom_model::point::Summary;
 use strongroom_model::restore_plan::Candidate;
 use strongroom_model::{SourceName, SystemId, Timestamp, WalFile, WalSegment};
 use strongroom_vault::catalog::PointRow;
@@ -95,9 +94,8 @@ pub async fn facts(
 
 /// The points of this journal's lineage that can be restored, each with the journal.
 pub fn candidates<'a>(points: &'a [PointRow], journal: &'a Journal) -> Vec<Candidate<'a>> {
-    let of_lineage = |summary: &&Summary| summary.journal.lineage == journal.lineage;
-    let restorable = points.iter().filter_map(PointRow::restorable).filter(of_lineage);
-    restorable.map(|summary| Candidate { summary, journal }).collect()
+    let restorable = points.iter().filter_map(PointRow::restorable);
+    restorable.filter_map(|summary| Candidate::new(summary, journal)).collect()
 }
 
 /// Every lineage of a source with its journal and what is known of its transactions.

@@ -1,9 +1,10 @@
 //! Which cluster a source is: registered by the first backup or push, changed only by an explicit word.
 
 use strongroom_engine::Inspection;
+use strongroom_model::point::PointState;
 use strongroom_model::{Cx, SourceName, SystemId};
-use strongroom_vault::Vault;
 use strongroom_vault::lineage::Lineage;
+use strongroom_vault::{Vault, VaultError};
 
 use crate::error::OpsError;
 
@@ -48,6 +49,9 @@ pub async fn settle(
                     found: found.system_id,
                 });
             }
+            None if is_dumped(vault, source).await? => {
+                return Err(OpsError::Dumped { source_name: source.clone() });
+            }
             _ => {}
         }
         // Lost the race for this number? Then look again: who won may be us under another process, or another cluster.
@@ -56,6 +60,15 @@ pub async fn settle(
             return Ok(());
         }
     }
+}
+
+/// Whether the source was dumped so far: then it has no WAL, and gets none.
+pub async fn is_dumped(vault: &Vault, source: &SourceName) -> Result<bool, VaultError> {
+    let points = vault.points(source).await?;
+    Ok(points.iter().any(|row| match &row.state {
+        PointState::Committed { summary } => summary.journal.is_none(),
+        _ => false,
+    }))
 }
 
 fn is_known(lineages: &[Lineage], id: SystemId) -> bool {

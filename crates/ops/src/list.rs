@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+use strongroom_model::entry::EntryKind;
 use strongroom_model::point::{PointFacts, Summary};
 use strongroom_model::restore_plan::{Candidate, PitrWindow, pitr_windows};
 use strongroom_model::tier::StorageClass;
@@ -21,7 +22,7 @@ pub struct SourceListing {
     pub source: SourceName,
     /// Its points, oldest first, whatever their state.
     pub points: Vec<PointRow>,
-    /// What the restorable ones lead to.
+    /// What the restorable ones lead to. A dump leads nowhere: it is the one moment it shows.
     pub windows: Vec<PitrWindow>,
     /// Points that must be thawed before they can be restored, and from which storage class.
     pub frozen: BTreeMap<PointId, StorageClass>,
@@ -52,8 +53,8 @@ async fn list_source(vault: &Vault, source: SourceName) -> Result<SourceListing,
         let candidates = journal::candidates(&points, journal);
         let floors = vault.floors(&source, journal.lineage).await?;
         let of_journal = pitr_windows(&candidates, &|reach| transactions.before(reach));
-        for (window, candidate) in with_summaries(of_journal, &candidates) {
-            let first = candidate.journal.segments().0;
+        for (window, candidate) in with_candidates(of_journal, &candidates) {
+            let first = candidate.range.segments().0;
             let floor = floors.get(&(journal.lineage, first.timeline));
             windows.push(if floor.is_some_and(|floor| first < *floor) { for_itself(window) } else { window });
         }
@@ -62,15 +63,15 @@ async fn list_source(vault: &Vault, source: SourceName) -> Result<SourceListing,
     Ok(SourceListing { source, points, windows, frozen: BTreeMap::new() })
 }
 
-fn with_summaries<'a>(
+fn with_candidates<'a>(
     windows: Vec<PitrWindow>,
-    candidates: &'a [Candidate<'_>],
-) -> impl Iterator<Item = (PitrWindow, &'a Summary)> {
+    candidates: &'a [Candidate<'a>],
+) -> impl Iterator<Item = (PitrWindow, &'a Candidate<'a>)> {
     // Windows come in the order of the candidates, some of which have none.
     let mut candidates = candidates.iter();
     windows.into_iter().filter_map(move |window| {
         let candidate = candidates.find(|candidate| candidate.summary.point == window.point)?;
-        Some((window, candidate.summary))
+        Some((window, candidate))
     })
 }
 
@@ -86,8 +87,12 @@ pub struct PointView {
     pub summary: Summary,
     /// What its engine knows.
     pub facts: PointFacts,
-    /// The first and last WAL segment it needs.
-    pub wal: (String, String),
+    /// The first and last WAL segment it needs; none if it is a dump.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal: Option<(String, String)>,
+    /// The streams of a dump, with their bytes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<(String, u64)>,
     /// Pages damaged on the source, by file.
     pub damaged: Vec<(String, Vec<u32>)>,
 }
@@ -102,18 +107,22 @@ pub async fn show(vault: &Arc<Vault>, point: &PointId) -> Result<PointView, OpsE
         }
         opened => opened?,
     };
-    let mut damaged = Vec::new();
+    let (mut damaged, mut streams) = (Vec::new(), Vec::new());
     opened.rows(|row| {
+        if let EntryKind::Stream { size, .. } = row.entry.kind {
+            streams.push((row.entry.path.to_string(), size));
+        }
         if !row.damaged.is_empty() {
             damaged.push((row.entry.path.to_string(), row.damaged));
         }
         Ok::<(), VaultError>(())
     })?;
-    let (first, last) = opened.summary().journal.segments();
+    let segments = opened.summary().journal.map(|range| range.segments());
     Ok(PointView {
         summary: opened.summary().clone(),
         facts: opened.facts().clone(),
-        wal: (first.to_string(), last.to_string()),
+        wal: segments.map(|(first, last)| (first.to_string(), last.to_string())),
+        streams,
         damaged,
     })
 }

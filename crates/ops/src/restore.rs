@@ -20,8 +20,8 @@ use strongroom_engine::{EngineError, PageSink, Target};
 use strongroom_model::entry::{EntryKind, EntryPath};
 use strongroom_model::page::{PAGE_SIZE, Place, Run, complete_map, page_count, runs_within};
 use strongroom_model::point::FileRow;
-use strongroom_model::point::PointState;
-use strongroom_model::restore_plan::{Candidate, RestorePlan, plan_restore};
+use strongroom_model::point::{PointState, Summary};
+use strongroom_model::restore_plan::{Candidate, PlanError, RestorePlan, plan_restore};
 use strongroom_model::target::RestoreRequest;
 use strongroom_model::{Cx, PointId, SourceName, SystemId};
 use strongroom_postgres::selection::Selection;
@@ -97,11 +97,11 @@ pub async fn plan(
     if points.is_empty() && journals.is_empty() {
         return Err(OpsError::UnknownSource(source.clone()));
     }
+    expect_files(&points, only)?;
     let mut candidates = Vec::new();
     for summary in points.iter().filter_map(PointRow::restorable) {
-        let journal =
-            journals.iter().map(|(journal, _)| journal).find(|j| j.lineage == summary.journal.lineage);
-        candidates.extend(journal.map(|journal| Candidate { summary, journal }));
+        let mut journals = journals.iter().map(|(journal, _)| journal);
+        candidates.extend(journals.find_map(|journal| Candidate::new(summary, journal)));
     }
     let last_transaction = |lineage: SystemId, reach: &_| {
         let (_, transactions) = journals.iter().find(|(journal, _)| journal.lineage == lineage)?;
@@ -117,6 +117,18 @@ pub async fn plan(
         tracing::warn!("{} is left out: {why}", row.point);
     }
     Ok(plan?)
+}
+
+/// Refuses where there is nothing to choose from but dumps.
+fn expect_files(points: &[PointRow], only: Option<&PointId>) -> Result<(), PlanError> {
+    let restorable = points.iter().filter_map(PointRow::restorable);
+    let named: Vec<_> = restorable.filter(|summary| only.is_none_or(|only| summary.point == *only)).collect();
+    match named.last() {
+        Some(dump) if named.iter().all(|summary| summary.journal.is_none()) => {
+            Err(PlanError::Dump(dump.point.clone()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Restores the plan's point into `target`, durably. Reads the first of `vaults`; the others are its replicas, which help
@@ -155,7 +167,7 @@ pub(crate) async fn write_point(
     options: RestoreOptions,
 ) -> Result<Restored, OpsError> {
     vaults.iter().try_for_each(|vault| vault.check_may_read())?;
-    let point = open_point(vaults, plan).await?.limited_to(options.rate_limit);
+    let point = open_point(vaults, &plan.point).await?.limited_to(options.rate_limit);
     let (cx, runtime) = (cx.clone(), Handle::current());
     let work = move || {
         cx.progress.begin("preparing", 0);
@@ -246,8 +258,8 @@ struct Writing<'a> {
 }
 
 /// The point in the first vault that has its manifest whole; the others stand by. The first error is the answer.
-pub async fn open_point(vaults: &[Arc<Vault>], plan: &RestorePlan) -> Result<Point, OpsError> {
-    let (source, id) = (&plan.point.source, &plan.point.point);
+pub async fn open_point(vaults: &[Arc<Vault>], point: &Summary) -> Result<Point, OpsError> {
+    let Summary { source, point: id, .. } = point;
     let mut first = None;
     for (at, vault) in vaults.iter().enumerate() {
         match vault.open_point(source, id).await {

@@ -21,6 +21,8 @@ pub struct SourceStatus {
     pub last_point: Option<PointId>,
     /// When it became consistent.
     pub last_point_at: Option<Timestamp>,
+    /// Whether its points are dumps: then it has no WAL, and `recoverable_to` is the moment that the newest shows.
+    pub dumped: bool,
     /// The last transaction that can be restored.
     pub recoverable_to: Option<Timestamp>,
     /// Seconds since WAL was last shipped.
@@ -41,10 +43,13 @@ pub async fn status(
             listing.points.iter().filter_map(PointRow::restorable).max_by_key(|summary| summary.stopped_at);
         let mut problems = Vec::new();
         let restorable = listing.points.iter().filter(|row| row.restorable().is_some()).count();
+        let dumps: Vec<_> = listing.points.iter().filter_map(PointRow::restorable).collect();
+        let dumps: Vec<_> = dumps.into_iter().filter(|summary| summary.journal.is_none()).collect();
+        let of_files = restorable - dumps.len();
         if restorable == 0 {
             problems.push("there is no recovery point".to_owned());
-        } else if listing.windows.len() < restorable {
-            let count = restorable - listing.windows.len();
+        } else if listing.windows.len() < of_files {
+            let count = of_files - listing.windows.len();
             problems.push(format!("{count} recovery points lack WAL they need to become consistent"));
         }
         problems.extend(listing.windows.iter().filter_map(|window| {
@@ -69,17 +74,22 @@ pub async fn status(
                 let newest = journal.lineages.last();
                 newest.and_then(|lineage| lineage.windows.iter().map(|window| window.age_s).min())
             }
-            Err(OpsError::UnknownSource(_)) => None,
+            Err(OpsError::UnknownSource(_) | OpsError::Dumped { .. }) => None,
             Err(error) => return Err(error),
         };
-        if journal_age_s.is_none() {
+        let dumped = of_files == 0 && !dumps.is_empty();
+        if journal_age_s.is_none() && !dumped {
             problems.push("no WAL was ever shipped".to_owned());
         }
         all.push(SourceStatus {
             points: restorable,
             last_point: last.map(|last| last.point.clone()),
             last_point_at: last.map(|last| last.stopped_at),
-            recoverable_to: listing.windows.iter().filter_map(|window| window.to).max(),
+            dumped,
+            recoverable_to: {
+                let moments = dumps.iter().map(|summary| summary.stopped_at);
+                listing.windows.iter().filter_map(|window| window.to).chain(moments).max()
+            },
             journal_age_s,
             source: listing.source,
             problems,

@@ -11,6 +11,7 @@ use strongroom_vault::tail::Held;
 
 use crate::error::OpsError;
 use crate::journal;
+use crate::lineage::is_dumped;
 
 /// What the vault has under a WAL file's name.
 #[derive(Debug)]
@@ -44,6 +45,9 @@ pub async fn wal_fetch(
 ) -> Result<Fetched, OpsError> {
     let mut lineages = vault.lineages(source).await?;
     let newest = lineages.last().map(|lineage| lineage.system_id);
+    if newest.is_none() && is_dumped(vault, source).await? {
+        return Err(OpsError::Dumped { source_name: source.clone() });
+    }
     let wanted = system_id.or(newest).ok_or_else(|| OpsError::UnknownSource(source.clone()))?;
     let Some(at) = lineages.iter().position(|lineage| lineage.system_id == wanted) else {
         let registered = newest.ok_or_else(|| OpsError::UnknownSource(source.clone()))?;

@@ -8,6 +8,7 @@ use strongroom_vault::lineage::Lineage;
 
 use crate::error::OpsError;
 use crate::journal::{self, LastTransactions};
+use crate::lineage::is_dumped;
 
 /// A source's journal.
 #[derive(Debug, Serialize)]
@@ -84,6 +85,9 @@ pub async fn wal_status(cx: &Cx, vault: &Vault, source: &SourceName) -> Result<J
             });
         }
         lineages.push(LineageStatus { windows, missing_histories: journal.missing_histories(), lineage });
+    }
+    if lineages.is_empty() && is_dumped(vault, source).await? {
+        return Err(OpsError::Dumped { source_name: source.clone() });
     }
     if lineages.is_empty() {
         return Err(OpsError::UnknownSource(source.clone()));

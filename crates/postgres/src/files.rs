@@ -467,6 +467,7 @@ impl Walk<'_> {
         match entry.kind {
             EntryKind::File(_) => self.files.push(entry),
             EntryKind::Folder | EntryKind::Link(_) => self.listing.entries.push(entry),
+            EntryKind::Stream { .. } => unreachable!("a folder has no streams"),
         }
     }
 }

@@ -32,7 +32,7 @@ use strongroom_engine::{
     Started, Stopped,
 };
 use strongroom_model::entry::{Entry, EntryKind, EntryPath};
-use strongroom_model::point::PointFacts;
+use strongroom_model::point::{JournalRange, PointFacts};
 use strongroom_model::{Cx, Lsn, Timeline, Timestamp};
 
 use crate::advice::grants;
@@ -520,11 +520,12 @@ impl BackupSession for PhysicalSession {
     }
 
     async fn changes_since(&mut self, cx: &Cx, earlier: &PointFacts) -> Result<Changes, EngineError> {
-        if let Err(why) = self.is_of_this_history(earlier) {
-            return Ok(Changes::Unrecorded(why));
-        }
+        let journal = match self.is_of_this_history(earlier) {
+            Ok(journal) => journal,
+            Err(why) => return Ok(Changes::Unrecorded(why)),
+        };
         let stretch =
-            Stretch { timeline: self.started.timeline, start: earlier.journal.start, end: self.started.lsn };
+            Stretch { timeline: self.started.timeline, start: journal.start, end: self.started.lsn };
         let names = match self.await_summaries(cx, stretch).await? {
             Ok(names) => names,
             Err(why) => return Ok(Changes::Unrecorded(why)),
@@ -591,10 +592,13 @@ impl PhysicalSession {
         self.folder.join("pg_wal/summaries")
     }
 
-    /// Whether this server, as it is now, goes on from where that point ended, and keeps a record that can be believed. Why
-    /// not, if not.
-    fn is_of_this_history(&self, earlier: &PointFacts) -> Result<(), String> {
-        let (server, started, journal) = (&self.server, &self.started, &earlier.journal);
+    /// Whether this server, as it is now, goes on from where that point ended, and keeps a record that can be believed: then
+    /// that point's stretch of WAL. Why not, if not.
+    fn is_of_this_history(&self, earlier: &PointFacts) -> Result<JournalRange, String> {
+        let (server, started) = (&self.server, &self.started);
+        let Some(journal) = earlier.journal else {
+            return Err(format!("{} is a dump", earlier.point));
+        };
         if self.identity.in_recovery {
             return Err("a standby's record of changes is not believed".to_owned());
         }
@@ -632,7 +636,7 @@ impl PhysicalSession {
                 earlier.point
             ));
         }
-        Ok(())
+        Ok(journal)
     }
 
     /// Waits until the server has summarised the stretch. Why it is not summarised, if it will not be.

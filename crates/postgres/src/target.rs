@@ -505,6 +505,10 @@ impl Target for FolderTarget {
             EntryKind::Folder => self.make_folder(entry),
             EntryKind::Link(target) => self.make_link(entry, target),
             EntryKind::File(size) => self.make_file(entry, *size),
+            EntryKind::Stream { .. } => Err(EngineError::Unfit {
+                what: format!("restore {} into a folder: it is part of a dump", entry.path),
+                hint: "restore the dump into a database".into(),
+            }),
         }
     }
 

@@ -151,7 +151,7 @@ impl Maker {
             parent: None,
             started_at: at,
             stopped_at: at,
-            journal,
+            journal: Some(journal),
             from_standby: false,
             engine_facts: serde_json::Value::Null,
         };
@@ -175,7 +175,7 @@ impl Maker {
             started_at: at,
             stopped_at: at,
             committed_at: at,
-            journal,
+            journal: Some(journal),
             entries: 0,
             bytes: 10 << 40,
             stored: manifest.len() as u64,

@@ -107,7 +107,7 @@ fn front() -> Vec<u8> {
         parent: None,
         started_at: at,
         stopped_at: at,
-        journal,
+        journal: Some(journal),
         from_standby: false,
         engine_facts: serde_json::Value::Null,
     };

@@ -9,8 +9,10 @@ pub mod world;
 pub mod store;
 pub mod turns;
 pub mod engine;
+pub mod dump;
 pub mod decoders;
 
+pub use dump::{ToyDatabase, ToyDump};
 pub use engine::{ToyEngine, ToyTarget};
 pub use store::{Fault, SimStore};
 pub use turns::Turns;

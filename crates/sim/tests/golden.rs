@@ -1,5 +1,5 @@
-//! The golden vaults of format 1 under `testdata/`: written once, before keys were divided and when they were; read by
-//! every build, never regenerated.
+//! The golden vaults of format 1 under `testdata/`: written once, before keys were divided and when they were, and when there
+//! were dumps; read by every build, never regenerated.
 //!
 //! If this test fails, this build cannot read vaults that users have. The vault is right and the build is wrong.
 
@@ -16,7 +16,7 @@ use strongroom_sim::world as surroundings;
 use strongroom_store::{Folder, Store};
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Unlock, Vault};
-use world::{restore, source, toy, verification};
+use world::{dumps, restore, source, toy, verification};
 
 fn testdata(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata").join(name)
@@ -75,4 +75,21 @@ async fn the_golden_vaults_of_divided_keys_read() {
         let host = open(name, &by_passphrase("golden host")).await;
         assert!(!host.may_read() && !host.points(&source()).await.unwrap().is_empty());
     }
+}
+
+/// Two dumps, of which the second refers to the first's packs.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_golden_vault_of_dumps_reads() {
+    let (cx, vault) = (surroundings(1), open("vault-v1-dumps", &Unlock::default()).await);
+    let request = VerifyRequest { hand: None, ..verification(None, Depth::Pages) };
+    let verdict = verify(&cx, &vault, &request).await.unwrap();
+    assert!(verdict.sound, "{verdict:?}");
+    let points = vault.points(&source()).await.unwrap();
+    assert_eq!(points.len(), 2);
+    for (n, row) in (1..).zip(&points) {
+        let summary = row.restorable().unwrap();
+        assert_eq!(dumps::load(&cx, &vault, summary).await.unwrap(), dumps::small(n).parts, "dump {n}");
+    }
+    let second = vault.open_point(&source(), &points[1].point).await.unwrap();
+    assert!(second.packs().all().iter().any(|pack| pack.owner == points[0].point));
 }

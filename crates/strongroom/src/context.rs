@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::ArgAction;
+use strongroom_engine::DumpEngine;
 use strongroom_kms::aws::AwsKmsOptions;
 use strongroom_kms::transit::TransitAddressError;
 use strongroom_kms::{AwsKms, Transit, TransitAddress};
@@ -597,6 +598,14 @@ impl Context {
     /// The source that was named, or the only one.
     pub fn source(&self, named: Option<&SourceName>) -> Result<SourceName, Failure> {
         Ok(self.settings.source(named)?)
+    }
+
+    /// The engine of a configured source that is dumped; `None` if its files are backed up.
+    pub fn dump_engine(&self, source: &SourceName) -> Result<Option<Box<dyn DumpEngine>>, Failure> {
+        let Some(settings) = self.settings.sources.get(source) else { return Ok(None) };
+        match settings.kind {
+            SourceKind::Postgres => Ok(None),
+        }
     }
 
     /// The engine of a configured source.

@@ -319,6 +319,17 @@ impl From<OpsError> for Failure {
                 Code::Journal,
                 "is archive_command set to `strongroom wal push` and does it succeed, or does `strongroom wal receive` run? `strongroom doctor` looks; --wal-timeout waits longer",
             ),
+            OpsError::Dumped { .. } => (
+                Code::Conflict,
+                "back up the server's files and WAL as a source of another name, and dump this one as it is",
+            ),
+            OpsError::NotDumped { .. } => {
+                (Code::Conflict, "give what is to be dumped a source of its own, with another name")
+            }
+            OpsError::PartMissing { .. } => (
+                Code::NoRestore,
+                "`strongroom show POINT --output json` names its parts; choose another point with --point",
+            ),
             OpsError::HistoryMissing { .. } => (
                 Code::Journal,
                 "ship it from the pg_wal of any server on that timeline: strongroom wal push PATH",
@@ -358,6 +369,11 @@ impl From<PlanError> for Failure {
     fn from(error: PlanError) -> Failure {
         let hint = match &error {
             PlanError::NoPoint => "take one: strongroom backup",
+            PlanError::Dump(_) => "restore it into a database, or choose another source or point",
+            PlanError::NoJournal { .. } => {
+                "choose a time with --at: the newest dump from before it is taken; files and WAL restore to any second"
+            }
+            PlanError::NotADump(_) => "restore it into a folder with --to, or choose another source or point",
             PlanError::Timeline { .. } => {
                 "choose a timeline with --timeline current or --timeline N, or an older point with --point"
             }

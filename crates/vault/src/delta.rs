@@ -6,7 +6,7 @@
 //!
 //! Pages of a pack whose footer cannot be had are taken for different: fetching them tells what is lost.
 //!
-//! Memory: a stretch of one file, its fingerprints, and 64 footers.
+//! Memory: a stretch of one file, its fingerprints, and 16 MiB of footers.
 
 use std::ops::Range;
 

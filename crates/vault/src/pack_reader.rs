@@ -25,8 +25,9 @@ use crate::pace::Pace;
 /// Bytes read from a pack's end at first: the footer of a full pack is about half of this, so one request does.
 const TAIL: u64 = 512 << 10;
 
-/// Footers kept: about 200 KiB each.
+/// Footers kept at most, and their bytes: about 200 KiB each if it is files that the packs hold, up to 2 MiB if streams.
 const KEPT: usize = 64;
+const KEPT_BYTES: usize = 16 << 20;
 
 /// Opens the packs of one point.
 pub struct Packs {
@@ -144,7 +145,13 @@ impl Packs {
         let reader = Arc::new(self.read_footer_anywhere(pack).await?);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_front((number, Arc::clone(&reader)));
-        kept.truncate(KEPT);
+        let mut bytes = 0;
+        let fits = kept.iter().take(KEPT).take_while(|(_, reader)| {
+            bytes += reader.bytes();
+            bytes <= KEPT_BYTES
+        });
+        let fits = fits.count().max(1);
+        kept.truncate(fits);
         Ok(reader)
     }
 

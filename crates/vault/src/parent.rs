@@ -4,6 +4,9 @@
 //! same block. What is the same is referred to where it lies, whoever wrote it; what differs is packed. Nothing is
 //! taken on the word of a modification time or an LSN.
 //!
+//! Pages of a stream have no place of their own: what is inserted moves all that follows. They are looked for by their content,
+//! among the pages of the same part (`known`).
+//!
 //! Pages that the source itself proves unchanged may be **adopted**: referred to without being read. The caller decides
 //! which (docs/decisions/0016); here it is seen to that what is adopted is there, is not too old, and is whole pages.
 //!
@@ -14,7 +17,7 @@
 //!
 //! A pack of the parent that is damaged or missing is not referred to: its pages are stored again.
 //!
-//! Memory: the parent's page maps, and 64 footers.
+//! Memory: the parent's page maps, and 16 MiB of footers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,9 +25,10 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use strongroom_codec::fingerprint::{Fingerprint, FingerprintKey, is_zero};
+use strongroom_codec::fingerprint::{Fingerprint, FingerprintKey, StreamPrint, is_zero};
+use strongroom_codec::pack::FrameRow;
 use strongroom_model::entry::EntryPath;
-use strongroom_model::page::{FRAME_PAGES, Place, Run, push_run, runs_within};
+use strongroom_model::page::{FRAME_PAGES, Place, Run, STREAM_FRAME_PAGES, push_run, runs_within};
 use strongroom_model::point::PackRef;
 use strongroom_model::{PointId, Timestamp};
 use tokio::runtime::Handle;
@@ -75,6 +79,21 @@ pub(crate) struct Inherited {
     pages: Vec<Had>,
     /// Its pages may be compared, and not referred to: that would cost a restore too much.
     only_compare: bool,
+}
+
+/// What is told of a page: its number in the file, its frame and slot, and its place.
+type EachPage<'a> = dyn FnMut(u32, (&FrameRow, u32), Place) + 'a;
+
+/// A page of one of the parent's streams.
+#[derive(Clone, Copy)]
+pub(crate) struct StreamPage {
+    /// Its content.
+    pub(crate) print: StreamPrint,
+    /// Its number in the stream.
+    pub(crate) at: u32,
+    /// Where it is: the pack's number in the parent's table, and the page's in the pack.
+    pub(crate) pack: u32,
+    pub(crate) page: u32,
 }
 
 /// What a page is, compared with the parent's.
@@ -184,12 +203,55 @@ impl Parent {
             if self.is_too_old(path, pages.start, pack) {
                 return Ok(Inherited::default());
             }
-            read += self.take_from_pack(runtime, (pack, &runs), &mut inherited)?;
+            read += self.look_into(runtime, (pack, &runs), &mut |at, (frame, slot), place| {
+                let print = frame.prints.get(slot as usize);
+                inherited.pages[(at - pages.start) as usize] =
+                    print.map_or(Had::Nothing, |print| Had::Page(*print, place));
+            })?;
         }
         let wanted = inherited.pages.iter().filter(|had| matches!(had, Had::Page(..))).count();
         // What lies in a frame or two is cheap however little of it is wanted.
         inherited.only_compare = read > 2 * wanted.max(FRAME_PAGES);
         Ok(inherited)
+    }
+
+    /// How many pages it has of a file or stream.
+    pub(crate) fn pages(&self, path: &EntryPath) -> u32 {
+        self.files.get(path).and_then(|file| file.map.last()).map_or(0, Run::end)
+    }
+
+    /// Adds to `known` which of these pages of the stream may be taken over: all of them, or none if they are too old or lie
+    /// so scattered that a restore would read too much. Blocks.
+    pub(crate) fn learn(
+        &self,
+        runtime: &Handle,
+        path: &EntryPath,
+        pages: Range<u32>,
+        known: &mut Vec<StreamPage>,
+    ) -> Result<(), VaultError> {
+        let mut by_pack = BTreeMap::<u32, Vec<Run>>::new();
+        for run in self.runs(path, &pages) {
+            let Place::Pack { pack, .. } = run.place else { continue };
+            if self.is_too_old(path, pages.start, pack) {
+                return Ok(());
+            }
+            by_pack.entry(pack).or_default().push(run);
+        }
+        let (before, mut read) = (known.len(), 0);
+        for (pack, mut runs) in by_pack {
+            // A stream may refer to one page many times, and back: each frame is counted once.
+            runs.sort_unstable_by_key(|run| run.place);
+            read += self.look_into(runtime, (pack, &runs), &mut |at, (frame, slot), place| {
+                let (Some(print), Place::Pack { pack, page }) = (frame.stream_print(slot), place) else {
+                    return;
+                };
+                known.push(StreamPage { print, at, pack, page });
+            })?;
+        }
+        if read > 2 * (known.len() - before).max(STREAM_FRAME_PAGES) {
+            known.truncate(before);
+        }
+        Ok(())
     }
 
     /// The parent's runs in that stretch, cut to it.
@@ -198,12 +260,12 @@ impl Parent {
         runs_within(map, pages.clone())
     }
 
-    /// Adds the pages of these runs, with their fingerprints; returns how many pages the frames hold that they lie in.
-    fn take_from_pack(
+    /// Calls `each` with the pages of these runs, in order of the pack. Returns how many pages the frames hold that they lie in.
+    fn look_into(
         &self,
         runtime: &Handle,
         (pack, runs): (u32, &[Run]),
-        inherited: &mut Inherited,
+        each: &mut EachPage<'_>,
     ) -> Result<usize, VaultError> {
         let reader = match runtime.block_on(self.point.packs().open(pack)) {
             Ok(reader) => reader,
@@ -222,10 +284,8 @@ impl Parent {
                 if last.replace(index) != Some(index) {
                     read += frame.prints.len();
                 }
-                let slot = (run.first + offset - inherited.first) as usize;
-                let print = frame.prints.get((page + offset - frame.first_page) as usize);
-                let place = Place::Pack { pack, page: page + offset };
-                inherited.pages[slot] = print.map_or(Had::Nothing, |print| Had::Page(*print, place));
+                let slot = page + offset - frame.first_page;
+                each(run.first + offset, (frame, slot), Place::Pack { pack, page: page + offset });
             }
         }
         Ok(read)

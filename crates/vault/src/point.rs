@@ -115,7 +115,7 @@ impl Vault {
         let mut objects: Vec<Key> =
             parts.into_iter().map(|part| layout::point_part(source, point, part)).collect();
         objects.extend(open.packs().all().iter().map(|pack| open.packs().key(pack)));
-        let journal = &open.summary().journal;
+        let Some(journal) = &open.summary().journal else { return Ok(objects) };
         let (first, last) = journal.segments();
         for file in self.journal_files(source, journal.lineage).await? {
             let needed = match file {
@@ -164,6 +164,11 @@ impl Point {
         self
     }
 
+    /// The key of its manifest.
+    pub(crate) fn path(&self) -> &Key {
+        &self.path
+    }
+
     /// Its manifest, as committed.
     pub(crate) fn manifest(&self) -> &Bytes {
         &self.manifest
@@ -185,7 +190,7 @@ impl Point {
         Ok(())
     }
 
-    /// Reads every stored page of `rows` and gives it to `take`, in the order of the packs, but what is scattered in them where
+    /// Reads every stored page of `rows`, which are files', and gives it to `take`, in the order of the packs, but what is scattered in them where
     /// it belongs in its file. All-zero pages are not given. What no vault has whole is told to `lose`, which says whether to
     /// go on without. Blocks: call it on a worker thread, with the runtime that fetches.
     pub fn read_pages<E: From<VaultError>>(
@@ -310,7 +315,7 @@ impl Point {
     }
 
     /// Reads a frame that does not open from a replica; the first vault's `error` if none has it whole. Blocks.
-    fn mend(
+    pub(crate) fn mend(
         &self,
         runtime: &Handle,
         (reader, pack, index): (&PackReader, &PackRef, usize),

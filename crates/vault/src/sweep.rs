@@ -406,8 +406,9 @@ impl Candidates<'_> {
     /// Whether a point that is still there needs the segment to become consistent. Timelines are not told apart: a number
     /// that any of them needs is spared on all.
     fn is_needed(roots: &Roots, lineage: SystemId, segment: WalSegment) -> bool {
-        roots.committed().filter(|summary| summary.journal.lineage == lineage).any(|summary| {
-            let (size, (first, last)) = (summary.journal.segment_size, summary.journal.segments());
+        let ranges = roots.committed().filter_map(|summary| summary.journal);
+        ranges.filter(|range| range.lineage == lineage).any(|range| {
+            let (size, (first, last)) = (range.segment_size, range.segments());
             let number = segment.number(size);
             number.is_none() || (first.number(size) <= number && number <= last.number(size))
         })

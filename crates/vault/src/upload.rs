@@ -50,6 +50,8 @@ use crate::pace::Pace;
 use crate::parent::{Compared, EarlierFile, Inherited, Parent, compact};
 use crate::point::Point;
 
+pub mod stream;
+
 /// A pack is closed once it is this long, in bytes (docs/decisions/0001).
 pub const PACK_TARGET: usize = 32 << 20;
 
@@ -533,9 +535,14 @@ impl Packer {
         if pages.is_empty() {
             return Ok(());
         }
+        self.write(|writer| writer.add(file, first, pages, map))
+    }
+
+    /// Writes to the pack that is open, or to a new one, and hands it over if it is full then.
+    fn write(&mut self, add: impl FnOnce(&mut PackWriter)) -> Result<(), VaultError> {
         let shared = Arc::clone(&self.shared);
         let (writer, _) = self.pack.get_or_insert_with(|| open_pack(&shared));
-        writer.add(file, first, pages, map);
+        add(writer);
         if writer.len() >= PACK_TARGET { self.hand_over() } else { Ok(()) }
     }
 

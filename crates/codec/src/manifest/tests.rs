@@ -18,13 +18,13 @@ fn facts() -> PointFacts {
         parent: None,
         started_at: at,
         stopped_at: at,
-        journal: JournalRange {
+        journal: Some(JournalRange {
             lineage: SystemId(u64::MAX),
             timeline: Timeline::FIRST,
             segment_size: SegmentSize::DEFAULT,
             start: Lsn(1),
             stop: Lsn(2),
-        },
+        }),
         from_standby: false,
         engine_facts: serde_json::json!({ "label": "x" }),
     }
@@ -60,6 +60,7 @@ fn read(object: &[u8]) -> Result<(Vec<PackRef>, Vec<FileRow>), ManifestError> {
 
 fn kind() -> impl Strategy<Value = (EntryKind, Vec<Run>, Vec<u32>)> {
     let run = (1u32..300, prop::option::of((0u32..3, any::<u32>())));
+    let stored = (1u32..300, 0u32..3, any::<u32>());
     prop_oneof![
         Just((EntryKind::Folder, vec![], vec![])),
         prop::collection::vec(any::<u8>(), 0..40).prop_map(|target| (
@@ -79,6 +80,15 @@ fn kind() -> impl Strategy<Value = (EntryKind, Vec<Run>, Vec<u32>)> {
                 (EntryKind::File(u64::from(first) * 8192), map, damaged)
             }
         ),
+        (prop::collection::vec(stored, 0..20), 1u64..8193).prop_map(|(runs, length)| {
+            let mut map = Vec::new();
+            let mut pages = 0;
+            for (count, pack, page) in runs {
+                map.push(Run { first: pages, count, place: Place::Pack { pack, page } });
+                pages += count;
+            }
+            (EntryKind::Stream { size: u64::from(pages) * length, pages }, map, vec![])
+        }),
     ]
 }
 
@@ -112,6 +122,21 @@ proptest! {
     #[test]
     fn any_bytes_as_a_row_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = read_row(&mut WireReader::new(&bytes, "file row"), 3);
+    }
+
+    #[test]
+    fn a_stream_that_cannot_be_is_refused(size: u64, pages in 0u32..4, zero: bool) {
+        let entry = Entry {
+            path: EntryPath::new("s").unwrap(),
+            kind: EntryKind::Stream { size, pages },
+            mode: 0,
+            owner: Owner::default(),
+            modified: 0,
+        };
+        let place = if zero { Place::Zero } else { Place::Pack { pack: 0, page: 0 } };
+        let map = if pages == 0 { vec![] } else { vec![Run { first: 0, count: pages, place }] };
+        let can_be = (u64::from(pages)..=u64::from(pages) * 8192).contains(&size) && (pages == 0 || !zero);
+        prop_assert_eq!(read(&write(&[pack(0)], &[FileRow { entry, map, damaged: vec![] }])).is_ok(), can_be);
     }
 
     #[test]

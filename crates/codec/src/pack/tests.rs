@@ -83,6 +83,28 @@ fn check(files: &[Vec<u8>], suite: Suite, compression: Compression) {
     }
 }
 
+/// Streams' pages, and files' between them.
+fn write_streams(streams: &[Vec<Vec<u8>>], suite: Suite) -> (Vec<u8>, Vec<Vec<Run>>) {
+    let (key, prints, vault) = (point_key(suite), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
+    let header = pack_header(suite, [4; 16]);
+    let mut writer =
+        PackWriter::new(scope(&key, &prints, &vault), header, Compression::default(), 7, 1 << 20);
+    let mut maps = Vec::new();
+    for (file, stream) in streams.iter().enumerate() {
+        let mut map = Vec::new();
+        for (at, page) in stream.iter().enumerate() {
+            writer.add_of_stream(file as u32, at as u32, (page, &prints.page_hash(page)), &mut map);
+        }
+        writer.add(99, 0, &[file as u8 + 1; 10][..file % 2 * 10], &mut Vec::new());
+        maps.push(map);
+    }
+    (writer.finish().0, maps)
+}
+
+fn stream() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    prop::collection::vec((any::<u8>(), 1..=PAGE_SIZE).prop_map(|(fill, len)| vec![fill; len]), 0..150)
+}
+
 /// A file: a few pages, some of them all zeros, the last perhaps short.
 fn file() -> impl Strategy<Value = Vec<u8>> {
     (prop::collection::vec(0u8..4, 0..40), 0usize..PAGE_SIZE).prop_map(|(pages, tail)| {
@@ -99,6 +121,29 @@ proptest! {
     fn pages_read_back(files in prop::collection::vec(file(), 0..6), plain: bool, codec in 0..3) {
         let compression = [Compression::None, Compression::Lz4, Compression::Zstd(1)][codec as usize];
         check(&files, if plain { Suite::Plain } else { Suite::Aes256Gcm }, compression);
+    }
+
+    #[test]
+    fn pages_of_streams_read_back(streams in prop::collection::vec(stream(), 0..4)) {
+        let (object, maps) = write_streams(&streams, Suite::Plain);
+        let (pages, reader) = (pages(&object).unwrap(), open(&object).unwrap());
+        let prints = FingerprintKey::new(Suite::Plain, [2; 32]);
+        for (stream, map) in streams.iter().zip(maps) {
+            let mut back = Vec::new();
+            for run in map {
+                let Place::Pack { pack: 7, page } = run.place else { unreachable!("zeros of streams are stored") };
+                for page in page..page + run.count {
+                    let frame = &reader.frames()[reader.frame_of(page).unwrap()];
+                    let print = frame.stream_print(page - frame.first_page);
+                    prop_assert_eq!(print, Some(prints.page_hash(&pages[page as usize]).stream_print()));
+                    back.push(pages[page as usize].clone());
+                }
+            }
+            prop_assert_eq!(&back, stream);
+        }
+        for frame in reader.frames() {
+            prop_assert!(frame.raw_len as usize <= FRAME_SIZE && frame.prints.len() <= STREAM_FRAME_PAGES);
+        }
     }
 
     #[test]
@@ -146,6 +191,42 @@ fn every_flipped_byte_and_truncation_is_noticed() {
     }
 }
 
+#[test]
+fn every_flipped_byte_of_a_pack_of_streams_is_noticed() {
+    for suite in SUITES {
+        let (object, _) = write_streams(&[vec![vec![1; 3000], vec![0; PAGE_SIZE], vec![2; 17]]], suite);
+        assert_eq!(pages(&object).unwrap(), [vec![1; 3000], vec![0; PAGE_SIZE], vec![2; 17]]);
+        for at in 0..object.len() {
+            let mut wrong = object.clone();
+            wrong[at] ^= 1;
+            assert!(pages(&wrong).is_err(), "byte {at} of {}", object.len());
+        }
+    }
+}
+
+/// What tells pages of streams apart costs less than a sixtieth of what they take, their lengths a fifth of that.
+#[test]
+fn a_footer_of_streams_is_small() {
+    let text: String =
+        (0..60_000u64).map(|n| format!("{n}\t{:x}\t2026-11-21\n", n.wrapping_mul(n * n))).collect();
+    let (mut rest, mut stream) = (text.as_bytes(), Vec::new());
+    while let Some(length) = crate::cut::first_page(rest) {
+        stream.push(rest[..length].to_vec());
+        rest = &rest[length..];
+    }
+    let (object, _) = write_streams(&[stream], Suite::Plain);
+    let trailer = Trailer::read(&object[object.len() - TRAILER_SIZE..], object.len() as u64).unwrap();
+    let footer = trailer.footer();
+    let share = |bytes: u64| bytes as f64 / object.len() as f64;
+    let prints = u64::from(open(&object).unwrap().pages()) * 16;
+    let whole = footer.end - footer.start;
+    assert!(
+        share(whole) < 1.0 / 60.0 && share(whole - prints) < 1.0 / 300.0,
+        "{whole} and {prints} of {}",
+        object.len()
+    );
+}
+
 /// A footer says whose pages its frames hold: neighbours in one run, whatever is not one in another.
 #[test]
 fn a_footer_says_whose_pages_a_frame_holds() {
@@ -185,6 +266,12 @@ fn pages_that_are_not_those_of_their_fingerprints_are_refused() {
     assert_eq!(read(|_| ()), Ok(()));
     assert_eq!(read(|frame| frame.prints[3].0[0] ^= 1), Err(PackError::Fingerprint { page: 16 + 3 }));
     assert_eq!(read(|frame| frame.hash[0] ^= 1), Err(PackError::Fingerprint { page: 16 }));
+    let (object, _) = write_streams(&[vec![vec![1; 3000], vec![2; 4000]]], Suite::Aes256GcmX25519);
+    let mut reader = open(&object).unwrap();
+    reader.frames[0].second_halves[1][7] ^= 1;
+    let range = reader.frames()[0].range();
+    let mut stored = object[range.start as usize..range.end as usize].to_vec();
+    assert_eq!(reader.read_frame(0, &mut stored, &mut Vec::new()), Err(PackError::Fingerprint { page: 1 }));
 }
 
 /// Whoever has a host's keys can seal a footer of their own.

@@ -31,13 +31,13 @@ fn point(lineage: u64, segment: u64, second: i64) -> PointState {
             started_at: at(second),
             stopped_at: at(second),
             committed_at: at(second),
-            journal: JournalRange {
+            journal: Some(JournalRange {
                 lineage: SystemId(lineage),
                 timeline: Timeline::FIRST,
                 segment_size: SegmentSize::DEFAULT,
                 start: Lsn(segment * SIZE + 40),
                 stop: Lsn(segment * SIZE + 400),
-            },
+            }),
             entries: 1,
             bytes: 1,
             stored: 1,
@@ -127,6 +127,37 @@ fn each_rule_keeps_what_it_says() {
         let plan = plan(&states, &[journal(1, 0..12)], &retention);
         assert_eq!(going(&states, &plan), gone, "{retention:?}\n{plan:#?}");
     }
+}
+
+/// A dump taken at `second`.
+fn dump(number: u64, second: i64) -> PointState {
+    let PointState::Committed { summary } = point(1, number, second) else { unreachable!() };
+    PointState::Committed { summary: Box::new(Summary { journal: None, ..*summary }) }
+}
+
+#[test]
+fn dumps_are_kept_by_the_same_rules_and_by_themselves() {
+    let none = Retention::default();
+    let ten: Vec<PointState> = (0..10).map(|day| dump(day, NOW - (9 - day as i64) * DAY - HOUR)).collect();
+    for (retention, gone) in [
+        (Retention { keep_last: 3, ..none.clone() }, (0..7).collect::<Vec<_>>()),
+        (Retention { keep_days: 3, ..none.clone() }, (0..7).collect()),
+        (Retention { weekly: 2, ..none.clone() }, vec![0, 1, 2, 3, 4, 6, 7, 8]),
+        // No window is promised from dumps, and the last one stays all the same.
+        (Retention { pitr_days: 100, ..none.clone() }, (0..9).collect()),
+    ] {
+        let plan = plan(&ten, &[], &retention);
+        assert_eq!(going(&ten, &plan), gone, "{retention:?}");
+        assert_eq!(plan.notes.len(), usize::from(retention.pitr_days > 0), "{:?}", plan.notes);
+        assert_eq!(plan.floors, []);
+    }
+    // Neither kind takes the other's place.
+    let mut both = ten_days();
+    both.extend((10..20).map(|day| dump(day, NOW - (19 - day as i64) * DAY - HOUR)));
+    let last = Retention { keep_last: 1, ..none };
+    let plan = plan(&both, &[journal(1, 0..12)], &last);
+    assert_eq!(going(&both, &plan), (0..9).chain(10..19).collect::<Vec<_>>());
+    assert_eq!(plan.floors[0].segment.number(SegmentSize::DEFAULT), Some(9));
 }
 
 #[test]
@@ -307,7 +338,7 @@ proptest! {
         let gone: Vec<PointId> = before.expiring().map(|line| line.point.clone()).collect();
         let stay: Vec<PointState> = states.iter().filter(|state| !gone.contains(&id(state))).cloned().collect();
         let usable = |state: &&PointState| match state {
-            PointState::Committed { summary } => segments.contains(&(summary.journal.start.0 / SIZE)),
+            PointState::Committed { summary } => segments.contains(&(summary.journal.unwrap().start.0 / SIZE)),
             _ => false,
         };
         // As many good points as are promised, or all there are.
@@ -336,7 +367,7 @@ proptest! {
             if retention.pitr_days == 0 {
                 for state in &stay {
                     let PointState::Committed { summary } = state else { continue };
-                    prop_assert!(summary.journal.start.0 / SIZE >= number);
+                    prop_assert!(summary.journal.unwrap().start.0 / SIZE >= number);
                 }
             }
         }

@@ -25,13 +25,13 @@ fn point(timeline: u32, from: u64, to: u64) -> Summary {
         started_at: at(from as i64),
         stopped_at: at(to as i64),
         committed_at: at(to as i64),
-        journal: JournalRange {
+        journal: Some(JournalRange {
             lineage: SystemId(1),
             timeline: Timeline::new(timeline).unwrap(),
             segment_size: SegmentSize::DEFAULT,
             start: Lsn(from * SIZE + 40),
             stop: Lsn(to * SIZE + 400),
-        },
+        }),
         entries: 1,
         bytes: 1,
         stored: 1,
@@ -77,7 +77,7 @@ fn chosen(
     last: Option<Timestamp>,
 ) -> Result<i64, String> {
     let candidates: Vec<Candidate<'_>> =
-        points.iter().map(|summary| Candidate { summary, journal }).collect();
+        points.iter().filter_map(|summary| Candidate::new(summary, journal)).collect();
     let plan = plan_restore(&candidates, request, None, &|_, _| last).map_err(|error| error.to_string())?;
     Ok(plan.point.stopped_at.unix_seconds() - 1_800_000_000)
 }
@@ -131,7 +131,7 @@ fn a_gap_between_point_and_target_is_refused_and_reported() {
     let journal = journal(&["#### ####"], &[]);
     let error = chosen(&points, &journal, &to(RecoveryTarget::Lsn(Lsn(6 * SIZE))), None).unwrap_err();
     assert!(error.contains("it ends at 0/4000000"), "{error}");
-    let candidates = [Candidate { summary: &points[0], journal: &journal }];
+    let candidates = [Candidate::new(&points[0], &journal).unwrap()];
     let plan = plan_restore(&candidates, &to(RecoveryTarget::Latest), None, &|_, _| None).unwrap();
     assert!(
         plan.notes.iter().any(|note| note.contains("000000010000000000000004 is missing")),
@@ -146,7 +146,7 @@ fn the_timeline_is_resolved_before_anything_is_touched() {
     let points = [point(1, 1, 2)];
     let branched = journal(&["#####  ", "   ####"], &[(2, &[(1, 3 * SIZE + 8)])]);
     let plan = |choice| {
-        let candidates = [Candidate { summary: &points[0], journal: &branched }];
+        let candidates = [Candidate::new(&points[0], &branched).unwrap()];
         let request = RestoreRequest { timeline: choice, ..to(RecoveryTarget::Latest) };
         plan_restore(&candidates, &request, None, &|_, _| None)
             .map(|plan| (plan.timeline.get(), plan.reach.end.0 / SIZE))
@@ -158,7 +158,7 @@ fn the_timeline_is_resolved_before_anything_is_touched() {
     assert!(matches!(plan(id(3)), Err(PlanError::Timeline { .. })), "no history of timeline 3");
     // A point that became consistent after timeline 2 branched off cannot lead to it.
     let late = [point(1, 3, 4)];
-    let candidates = [Candidate { summary: &late[0], journal: &branched }];
+    let candidates = [Candidate::new(&late[0], &branched).unwrap()];
     let error = plan_restore(&candidates, &to(RecoveryTarget::Latest), None, &|_, _| None).unwrap_err();
     assert!(matches!(error, PlanError::Timeline { .. }), "{error}");
 }
@@ -167,11 +167,42 @@ fn the_timeline_is_resolved_before_anything_is_touched() {
 fn an_unrestorable_point_asked_for_by_name_is_an_error() {
     let points = [point(1, 1, 2)];
     let journal = journal(&["#####"], &[]);
-    let candidates = [Candidate { summary: &points[0], journal: &journal }];
+    let candidates = [Candidate::new(&points[0], &journal).unwrap()];
     let other = PointId::new(at(99), [9; 4]);
     let error =
         plan_restore(&candidates, &to(RecoveryTarget::Latest), Some(&other), &|_, _| None).unwrap_err();
     assert_eq!(error, PlanError::NotRestorable(other));
+}
+
+/// A dump is nobody's candidate, and no folder's; a copy of files is no dump.
+#[test]
+fn a_dump_is_chosen_by_its_moment() {
+    let dump = |second| Summary { journal: None, engine: "toy-dump".into(), ..point(1, second, second) };
+    let files = point(1, 3, 4);
+    let points = [dump(2), files.clone(), dump(8), dump(5)];
+    let journal = journal(&["##########"], &[]);
+    assert_eq!(points.iter().filter_map(|summary| Candidate::new(summary, &journal)).count(), 1);
+    let chosen = |target, only: Option<&PointId>| {
+        let dump = plan_dump(&points, &target, only)?;
+        Ok::<i64, PlanError>(dump.stopped_at.unix_seconds() - 1_800_000_000)
+    };
+    assert_eq!(chosen(RecoveryTarget::Latest, None), Ok(8));
+    assert_eq!(chosen(RecoveryTarget::Time(at(8)), None), Ok(8));
+    assert_eq!(chosen(RecoveryTarget::Time(at(7)), None), Ok(5));
+    assert_eq!(chosen(RecoveryTarget::Time(at(7)), Some(&points[0].point)), Ok(2));
+    assert!(matches!(chosen(RecoveryTarget::Time(at(1)), None), Err(PlanError::TooEarly { .. })));
+    let later = chosen(RecoveryTarget::Time(at(7)), Some(&points[2].point));
+    assert!(matches!(later, Err(PlanError::TooEarly { .. })));
+    for target in [RecoveryTarget::Lsn(Lsn(1)), RecoveryTarget::Xid(7), RecoveryTarget::Name("x".into())] {
+        assert!(matches!(chosen(target, None), Err(PlanError::NoJournal { .. })));
+    }
+    let named = chosen(RecoveryTarget::Latest, Some(&files.point));
+    assert_eq!(named, Err(PlanError::NotADump(files.point.clone())));
+    let nowhere = PointId::new(at(99), [9; 4]);
+    assert_eq!(chosen(RecoveryTarget::Latest, Some(&nowhere)), Err(PlanError::NotRestorable(nowhere)));
+    assert_eq!(plan_dump(&[], &RecoveryTarget::Latest, None), Err(PlanError::NoPoint));
+    let only_files = plan_dump([&files], &RecoveryTarget::Latest, None);
+    assert_eq!(only_files, Err(PlanError::NotADump(files.point.clone())));
 }
 
 proptest::proptest! {
@@ -182,10 +213,10 @@ proptest::proptest! {
     ) {
         let points: Vec<Summary> = ends.iter().map(|(from, length)| point(1, *from, from + length)).collect();
         let journal = journal(&[&line], &[]);
-        let candidates: Vec<Candidate<'_>> = points.iter().map(|summary| Candidate { summary, journal: &journal }).collect();
+        let candidates: Vec<Candidate<'_>> = points.iter().filter_map(|summary| Candidate::new(summary, &journal)).collect();
         if let Ok(plan) = plan_restore(&candidates, &to(RecoveryTarget::Time(at(target))), None, &|_, _| None) {
             proptest::prop_assert!(plan.point.stopped_at <= at(target));
-            let (first, last) = plan.point.journal.segments();
+            let (first, last) = plan.range.segments();
             for number in first.number(SegmentSize::DEFAULT).unwrap()..=last.number(SegmentSize::DEFAULT).unwrap() {
                 proptest::prop_assert_eq!(line.as_bytes()[number as usize], b'#');
             }

@@ -168,7 +168,8 @@ impl Survey {
             Ok(is_link(stat) && place.read_link(within).map_err(TargetError::Look)? == target)
         };
         match (wanted, link) {
-            (None, _) => Ok(false),
+            // A dump's part is nothing in a folder.
+            (None | Some(EntryKind::Stream { .. }), _) => Ok(false),
             (Some(_), Some((location, _))) => leads_to(location.as_os_str().as_bytes()),
             (Some(EntryKind::Folder), None) => Ok(is_folder(stat)),
             (Some(EntryKind::Link(target)), None) => leads_to(target),

@@ -196,7 +196,8 @@ fn archive_of(path: &EntryPath) -> (String, &[u8]) {
     }
 }
 
-/// A header as PostgreSQL writes them (`tarCreateHeader` of `port/tar.c`); `None` if a name does not fit.
+/// A header as PostgreSQL writes them (`tarCreateHeader` of `port/tar.c`); `None` if a name does not fit, and for a dump's part,
+/// which is no file.
 fn header(entry: &Entry, name: &[u8]) -> Option<[u8; BLOCK as usize]> {
     let (mut name, mut target) = (name.to_vec(), &[][..]);
     let kind = match &entry.kind {
@@ -209,6 +210,7 @@ fn header(entry: &Entry, name: &[u8]) -> Option<[u8; BLOCK as usize]> {
             name.push(b'/');
             b'5'
         }
+        EntryKind::Stream { .. } => return None,
     };
     if name.len() > LONGEST || target.len() > LONGEST {
         return None;

@@ -21,6 +21,8 @@ use crate::output::Outcome;
 use crate::settings::{BackupSettings, Hints, SourceAccess, parse_duration, parse_rate};
 use crate::surroundings;
 
+mod dumping;
+
 /// Vaults that get the point, and names of those that do not, with the reason.
 type Followers = (Vec<Arc<Vault>>, Vec<(String, String)>);
 
@@ -84,9 +86,12 @@ pub struct Arguments {
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
     context.check_places()?;
     let mut request = request(context, arguments)?;
+    if let Some(engine) = context.dump_engine(&request.source)? {
+        return dumping::run(context, arguments, (request, &*engine)).await;
+    }
     let engine = context.engine_with(&request.source, arguments.access)?;
     let vault = context.vault().await?;
-    let (followers, mut missed) = followers(context, &vault).await?;
+    let (followers, missed) = followers(context, &vault).await?;
     if arguments.dry_run {
         let inspection = engine.inspect(&context.cx).await?;
         let places = std::iter::once(&vault).chain(&followers).map(|vault| vault.place());
@@ -106,11 +111,21 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     request.followers.clone_from(&followers);
     let began = context.cx.now();
     let summary = backup(&context.cx, &vault, &engine, &request).await?;
-    let mut text = describe(&summary, context.cx.now().since(began));
+    let text = describe(&summary, context.cx.now().since(began));
+    tell(context, &vault, (&summary, text), (followers, missed)).await
+}
+
+/// Brings the point to the vaults that follow, and tells what was done.
+async fn tell(
+    context: &Context,
+    vault: &Arc<Vault>,
+    (summary, mut text): (&Summary, String),
+    (followers, mut missed): Followers,
+) -> Result<Outcome, Failure> {
     let mut places = vec![vault.place()];
     for follower in &followers {
         // The point is committed, whatever becomes of this: also when the user has asked to stop.
-        match complete(context, &vault, follower, &summary).await {
+        match complete(context, vault, follower, summary).await {
             Ok(()) => places.push(follower.place()),
             Err(failure) => missed.push((follower.place(), failure.on_one_line())),
         }
@@ -123,9 +138,13 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
             "\nwarning: {place} has it not yet: {why}; `strongroom copy --all` brings it there"
         ));
     }
-    let mut json = serde_json::to_value(&summary).unwrap_or_default();
+    let mut json = serde_json::to_value(summary).unwrap_or_default();
     let is_sent = summary.reading.as_ref().is_some_and(|reading| reading.streamed.is_some());
-    json["access"] = json!(if is_sent { "stream" } else { "files" });
+    json["access"] = json!(match summary.journal {
+        None => "dump",
+        Some(_) if is_sent => "stream",
+        Some(_) => "files",
+    });
     if !context.settings.further.is_empty() {
         let missed = missed.iter().map(|(place, why)| json!({ "vault": place, "why": why }));
         json["vaults"] = json!(places);

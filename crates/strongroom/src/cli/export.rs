@@ -82,7 +82,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         Err(error) => return Err(error.into()),
     };
     let vaults: Vec<_> = [vec![vault.clone()], context.replicas_of(&vault).await].concat();
-    let facts = facts_of(&open_point(&vaults, &plan.restore).await?)?;
+    let facts = facts_of(&open_point(&vaults, &plan.point).await?)?;
     thawed(context, &vault, &plan.restore, Frozen::of(arguments.dry_run, arguments.thaw)).await?;
     let map = tablespaces(&facts, &arguments.tablespace_map)?;
     let text = describe(&plan, &facts, &map, arguments);
@@ -121,11 +121,12 @@ fn describe(
     arguments: &Arguments,
 ) -> String {
     let (point, tar) = (&plan.point, arguments.tar);
-    let wal = ByteSize(plan.segments * point.journal.segment_size.bytes());
+    let range = plan.restore.range;
+    let wal = ByteSize(plan.segments * range.segment_size.bytes());
     let how = if tar { "archives, as pg_basebackup -Ft" } else { "a folder, as pg_basebackup -Fp" };
     let mut lines = vec![
         format!("export {} ({}) to {}: {how}", point.source, point.product, arguments.to.display()),
-        format!("  point      {} (consistent at {}, {})", point.point, point.stopped_at, point.journal.stop),
+        format!("  point      {} (consistent at {}, {})", point.point, point.stopped_at, range.stop),
         format!("  pages      {} in {} entries", ByteSize(point.bytes), point.entries),
         format!("  WAL        {} to {}: {wal}", plan.first_segment, plan.last_segment),
     ];

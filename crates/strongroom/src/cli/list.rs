@@ -89,26 +89,39 @@ fn cells(row: &PointRow, listing: &SourceListing) -> Vec<String> {
         Some(cost) => format!("frozen: {:.0} h to thaw", cost.hours),
         None => "frozen".to_owned(),
     });
+    let is_dump = summary.journal.is_none();
     let verdict = match (row.expired, window) {
         (true, _) => state("expired", AnsiColor::Yellow),
-        (false, Some(PitrWindow { gap: None, .. })) if frozen.is_some() => {
+        (false, window) if frozen.is_some() && is_whole(window, is_dump) => {
             state(&frozen.unwrap_or_default(), AnsiColor::Cyan)
         }
-        (false, None) => state("lacks WAL", AnsiColor::Red),
+        (false, None) if !is_dump => state("lacks WAL", AnsiColor::Red),
         (false, Some(PitrWindow { gap: Some(gap), .. })) => state(&format!("gap at {gap}"), AnsiColor::Red),
-        (false, Some(_)) if summary.damaged_pages > 0 => state("source was damaged", AnsiColor::Red),
-        (false, Some(_)) if row.held => state("held", AnsiColor::Green),
-        (false, Some(_)) => state("ok", AnsiColor::Green),
+        (false, _) if summary.damaged_pages > 0 => state("source was damaged", AnsiColor::Red),
+        (false, _) if row.held => state("held", AnsiColor::Green),
+        (false, _) => state("ok", AnsiColor::Green),
     };
     vec![
         row.point.to_string(),
         ByteSize(summary.bytes).to_string(),
         ByteSize(summary.stored).to_string(),
         summary.stopped_at.to_string(),
-        window.map_or_else(dash, |window| {
-            window.to.map_or_else(|| window.to_lsn.to_string(), |time| time.to_string())
-        }),
-        window.map_or(summary.journal.timeline, |window| window.timeline).to_string(),
+        match window {
+            Some(window) => window.to.map_or_else(|| window.to_lsn.to_string(), |time| time.to_string()),
+            // It restores to the one moment it shows.
+            None if is_dump => summary.stopped_at.to_string(),
+            None => dash(),
+        },
+        match (window, &summary.journal) {
+            (Some(window), _) => window.timeline.to_string(),
+            (None, Some(journal)) => journal.timeline.to_string(),
+            (None, None) => dash(),
+        },
         verdict,
     ]
+}
+
+/// Whether nothing is missing of what a point restores to.
+fn is_whole(window: Option<&PitrWindow>, is_dump: bool) -> bool {
+    is_dump || window.is_some_and(|window| window.gap.is_none())
 }

@@ -188,7 +188,7 @@ pub async fn run(
         Err(error) => return Err(error.into()),
     };
     let vaults: Vec<_> = [vec![vault.clone()], context.replicas_of(&vault).await].concat();
-    let point = open_point(&vaults, &plan).await?;
+    let point = open_point(&vaults, &plan.point).await?;
     let frozen = Frozen::of(arguments.dry_run, arguments.thaw);
     thawed(context, &vault, &plan, frozen).await?;
     let facts = facts_of(&point)?;
@@ -295,9 +295,9 @@ async fn launched(
     let major = major_of(facts)?;
     let (cx, to, port) = (context.cx.clone(), arguments.to.clone(), arguments.port);
     let course = Course {
-        begins: plan.point.journal.start,
+        begins: plan.range.start,
         ends: plan.reach.end,
-        segment_size: plan.point.journal.segment_size,
+        segment_size: plan.range.segment_size,
         timeline: plan.timeline,
         target: plan.request.target.clone(),
         inclusive: plan.request.inclusive,
@@ -542,7 +542,7 @@ fn describe(
     arguments: &Arguments,
 ) -> String {
     let point = &plan.point;
-    let (first, _) = point.journal.segments();
+    let (first, _) = plan.range.segments();
     let last = plan.reach.last.map_or_else(|| "-".into(), |last| last.to_string());
     let how = if plan.request.inclusive { "including it" } else { "just before it" };
     let mut lines = vec![
@@ -553,7 +553,7 @@ fn describe(
                 format!("  target     {}, {how}, then {}", plan.request.target, plan.request.action.as_str())
             }
         },
-        format!("  from       {} (consistent at {}, {})", point.point, point.stopped_at, point.journal.stop),
+        format!("  from       {} (consistent at {}, {})", point.point, point.stopped_at, plan.range.stop),
         format!("  pages      {} in {} entries", ByteSize(point.bytes), point.entries),
         format!("  WAL        {first} to {last} on timeline {}", plan.timeline),
     ];

@@ -26,16 +26,24 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let vault = context.answering().await?;
     let view = show(&vault, &arguments.point).await?;
     let summary = &view.summary;
-    let mut lines = vec![
-        ("point", summary.point.to_string()),
-        ("source", format!("{} ({}, system {})", summary.source, summary.product, summary.journal.lineage)),
-        ("started", summary.started_at.to_string()),
-        ("consistent", format!("{} at {}", summary.stopped_at, summary.journal.stop)),
-        ("size", format!("{} in {} entries", ByteSize(summary.bytes), summary.entries)),
-        ("stored", format!("{} in {} packs", ByteSize(summary.stored), summary.packs)),
-        ("timeline", summary.journal.timeline.to_string()),
-        ("needs WAL", format!("{} to {}", view.wal.0, view.wal.1)),
-    ];
+    let mut lines = vec![("point", summary.point.to_string())];
+    lines.extend(match &summary.journal {
+        Some(journal) => vec![
+            ("source", format!("{} ({}, system {})", summary.source, summary.product, journal.lineage)),
+            ("started", summary.started_at.to_string()),
+            ("consistent", format!("{} at {}", summary.stopped_at, journal.stop)),
+        ],
+        None => vec![
+            ("source", format!("{} ({}, dumped by {})", summary.source, summary.product, summary.engine)),
+            ("shows", summary.stopped_at.to_string()),
+            ("taken by", summary.committed_at.to_string()),
+        ],
+    });
+    lines.push(("size", format!("{} in {} entries", ByteSize(summary.bytes), summary.entries)));
+    lines.push(("stored", format!("{} in {} packs", ByteSize(summary.stored), summary.packs)));
+    lines.extend(summary.journal.iter().map(|journal| ("timeline", journal.timeline.to_string())));
+    lines.extend(view.wal.iter().map(|(first, last)| ("needs WAL", format!("{first} to {last}"))));
+    lines.extend(largest(&view.streams));
     lines.extend(summary.from_standby.then(|| ("taken from", "a standby".to_owned())));
     lines.extend(summary.reading.as_ref().map(|reading| ("read", describe_reading(reading))));
     for (path, pages) in &view.damaged {
@@ -69,6 +77,14 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     Ok(Outcome::new(&Answer { view: &view, kept: &kept }, text.join("\n")))
 }
 
+/// A dump's largest streams; all of them are in the JSON.
+fn largest(streams: &[(String, u64)]) -> impl Iterator<Item = (&'static str, String)> {
+    let mut largest: Vec<_> = streams.iter().collect();
+    largest.sort_by_key(|(path, size)| (std::cmp::Reverse(*size), path));
+    largest.truncate(SHOWN);
+    largest.into_iter().map(|(path, size)| ("stream", format!("{path}: {}", ByteSize(*size))))
+}
+
 #[derive(Serialize)]
 struct Answer<'a> {
     #[serde(flatten)]
@@ -76,6 +92,9 @@ struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     kept: &'a Option<Kept>,
 }
+
+/// Streams that are named.
+const SHOWN: usize = 10;
 
 /// Packs that may be asked about without being told to.
 const FEW: u32 = 1000;

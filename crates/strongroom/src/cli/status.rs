@@ -31,7 +31,12 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
                 source.points.to_string(),
                 source.last_point_at.map_or_else(|| "never".into(), |at| ago(context.cx.now().since(at))),
                 source.recoverable_to.map_or_else(|| "-".into(), |at| at.to_string()),
-                source.journal_age_s.map_or_else(|| "never".into(), |age| ago(Duration::from_secs(age))),
+                match source.journal_age_s {
+                    Some(age) => ago(Duration::from_secs(age)),
+                    // A dump needs no WAL.
+                    None if source.dumped => "-".into(),
+                    None => "never".into(),
+                },
                 match source.problems.is_empty() {
                     true => tinted("ok", AnsiColor::Green),
                     false => tinted("look below", AnsiColor::Red),

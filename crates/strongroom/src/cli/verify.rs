@@ -211,12 +211,16 @@ fn describe_verdict(
     lines
 }
 
-/// What points with lost pages were of: names for numbers. One whose facts do not read has none.
+/// What points with lost pages were of: names for numbers. One whose facts do not read has none, and no dump: its parts have
+/// names.
 async fn facts_of_damaged(vault: &Arc<Vault>, verdict: &Verdict) -> BTreeMap<PointId, PostgresFacts> {
     let mut known = BTreeMap::new();
     for point in verdict.points.iter().filter(|point| point.damage.iter().any(|one| !one.lost.is_empty())) {
         let Ok(source) = source_of(vault, &point.point).await else { continue };
         let Ok(open) = vault.open_point(&source, &point.point).await else { continue };
+        if open.summary().journal.is_none() {
+            continue;
+        }
         if let Ok(facts) = serde_json::from_value(open.facts().engine_facts.clone()) {
             known.insert(point.point.clone(), facts);
         }

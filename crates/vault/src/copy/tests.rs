@@ -94,7 +94,7 @@ async fn point(cx: &Cx, vault: &Arc<Vault>) -> PointId {
         parent: None,
         started_at: cx.now(),
         stopped_at: cx.now(),
-        journal,
+        journal: Some(journal),
         from_standby: false,
         engine_facts: serde_json::Value::Null,
     };

@@ -71,7 +71,7 @@ impl Placing {
         (point, facts): (Point, &PostgresFacts),
     ) -> Result<Placed, Failure> {
         let selection = Selection::of(&facts.databases, &self.choice()).map_err(of_selection)?;
-        let begun = Begun { system_id: plan.point.journal.lineage, point: plan.point.point.clone() };
+        let begun = Begun { system_id: plan.range.lineage, point: plan.point.point.clone() };
         let options = TargetOptions {
             tablespaces: tablespaces(facts, &self.tablespace_map)?,
             links: self.links()?,
