@@ -80,27 +80,30 @@ impl Catalog {
         server.subscriptions(&mut catalog).await?;
         Ok(catalog)
     }
+}
 
-    /// Asks where the sequences are. After the snapshot was taken: they are then never behind the rows.
-    pub(crate) async fn read_sequences(&mut self, cx: &Cx, client: &Client) -> Result<(), SqlError> {
-        for some in self.sequences.chunks_mut(TOGETHER) {
-            cx.check()?;
-            let each = some.iter().enumerate().map(|(at, sequence)| {
-                let name = qualified(&sequence.schema, &sequence.name);
-                format!("SELECT {at} AS at, last_value, is_called FROM {name}")
-            });
-            for row in
-                client.rows("read sequences", &each.collect::<Vec<_>>().join(" UNION ALL "), &[]).await?
-            {
-                let at: i32 = client.get(OPERATION, &row, "at")?;
-                if let Some(sequence) = usize::try_from(at).ok().and_then(|at| some.get_mut(at)) {
-                    sequence.last_value = client.get(OPERATION, &row, "last_value")?;
-                    sequence.is_called = client.get(OPERATION, &row, "is_called")?;
-                }
+/// Asks where sequences are. After a snapshot was taken: they are then never behind its rows.
+pub(crate) async fn read_sequences(
+    cx: &Cx,
+    client: &Client,
+    sequences: &mut [SequenceFact],
+) -> Result<(), SqlError> {
+    const OPERATION: &str = "read sequences";
+    for some in sequences.chunks_mut(TOGETHER) {
+        cx.check()?;
+        let each = some.iter().enumerate().map(|(at, sequence)| {
+            let name = qualified(&sequence.schema, &sequence.name);
+            format!("SELECT {at} AS at, last_value, is_called FROM {name}")
+        });
+        for row in client.rows(OPERATION, &each.collect::<Vec<_>>().join(" UNION ALL "), &[]).await? {
+            let at: i32 = client.get(OPERATION, &row, "at")?;
+            if let Some(sequence) = usize::try_from(at).ok().and_then(|at| some.get_mut(at)) {
+                sequence.last_value = client.get(OPERATION, &row, "last_value")?;
+                sequence.is_called = client.get(OPERATION, &row, "is_called")?;
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// The server that is asked.

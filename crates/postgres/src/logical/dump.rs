@@ -18,7 +18,7 @@ use strongroom_engine::{DumpEngine, DumpInspection, DumpPart, DumpSession, Dumpe
 use strongroom_model::{Cx, Timestamp};
 
 use crate::conninfo::Conninfo;
-use crate::logical::catalog::Catalog;
+use crate::logical::catalog::{Catalog, read_sequences};
 use crate::logical::facts::{FACTS, KindFact, LeftOut, LogicalFacts, TableFact};
 use crate::logical::failure::LogicalError;
 use crate::logical::fingerprint::fingerprint;
@@ -97,7 +97,7 @@ impl Logical {
     async fn begin(&self, cx: &Cx) -> Result<Dumping, LogicalError> {
         let (snapshot, mut catalog, pg_dump) = self.look(cx).await?;
         snapshot.lock(cx, &catalog).await?;
-        catalog.read_sequences(cx, snapshot.client()).await?;
+        read_sequences(cx, snapshot.client(), &mut catalog.sequences).await?;
         let schema = fingerprint(cx, snapshot.client()).await?;
         let globals = match self.globals(cx, &snapshot).await {
             Ok(globals) => Some(globals),

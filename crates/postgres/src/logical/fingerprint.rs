@@ -142,8 +142,8 @@ pub(crate) fn own(schema: &str) -> String {
 /// Which objects of a catalogue belong to no extension.
 pub(crate) fn free(catalog: &str, alias: &str) -> String {
     format!(
-        "NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.{catalog}'::regclass \
-         AND e.objid = {alias}.oid AND e.deptype = 'e')"
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_depend member WHERE member.classid = 'pg_catalog.{catalog}'::regclass \
+         AND member.objid = {alias}.oid AND member.deptype = 'e')"
     )
 }
 

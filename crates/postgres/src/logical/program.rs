@@ -210,8 +210,8 @@ fn environment(conninfo: &Conninfo, place: &str) -> Vec<(&'static str, String)> 
         ("PGUSER", conninfo.user.clone()),
         ("PGAPPNAME", conninfo.application_name.clone()),
         ("PGCLIENTENCODING", "UTF8".to_owned()),
-        // A file of ours would be asked for a password that was not given, and none is waited for.
-        ("PGPASSFILE", "/dev/null".to_owned()),
+        // The password is the one that we connect with, or there is none.
+        ("PGPASSFILE", "/nonexistent".to_owned()),
     ];
     if let Some(host) = only.hosts.first() {
         variables.extend(place_of(host));

@@ -16,10 +16,9 @@ use crate::logical::copying::{Copying, unless_cancelled};
 use crate::logical::facts::TableFact;
 use crate::logical::failure::LogicalError;
 use crate::logical::large_objects::Objects;
-use crate::logical::part::BLOCKS;
 use crate::logical::program::{Program, Running};
+use crate::logical::statement::read_rows;
 use crate::logical::tally::{Counted, Tally};
-use crate::quote::quoted_string;
 
 /// Bytes handed on at a time.
 const ENOUGH: usize = 256 << 10;
@@ -90,7 +89,7 @@ impl Rows {
         encoding: &str,
         told: Told,
     ) -> Result<Rows, LogicalError> {
-        let sql = copy_statement(table, number, encoding);
+        let sql = read_rows(table, number, encoding);
         let begun = copying.copy_out(OPERATION, &sql).await;
         let object = table.to_string();
         begun.map_err(|source| LogicalError::Copy { doing: "read", object: object.clone(), source })?;
@@ -122,28 +121,6 @@ impl PartReader for Rows {
     async fn next(&mut self, cx: &Cx) -> Result<Option<Bytes>, EngineError> {
         Ok(self.more(cx).await?)
     }
-}
-
-/// Reads a table, or one range of its blocks, in the encoding of its database.
-fn copy_statement(table: &TableFact, number: u32, encoding: &str) -> String {
-    let (name, columns, encoding) = (table.quoted(), table.column_list(), quoted_string(encoding));
-    let first = u64::from(number) * BLOCKS;
-    let mut only = Vec::new();
-    if first > 0 {
-        only.push(format!("ctid >= '({first},0)'::pg_catalog.tid"));
-    }
-    // The last range has no end, so that how long the table is need not be believed.
-    if number + 1 < table.parts {
-        only.push(format!("ctid < '({},0)'::pg_catalog.tid", first + BLOCKS));
-    }
-    let source = match (&table.condition, only.is_empty(), columns.is_empty()) {
-        // The extension's own words: `WHERE …`.
-        (Some(condition), _, _) => format!("(SELECT {columns} FROM ONLY {name} {condition})"),
-        (None, false, _) => format!("(SELECT {columns} FROM ONLY {name} WHERE {})", only.join(" AND ")),
-        (None, true, true) => format!("(SELECT FROM ONLY {name})"),
-        (None, true, false) => format!("{name} ({columns})"),
-    };
-    format!("COPY {source} TO STDOUT WITH (ENCODING {encoding})")
 }
 
 /// The schema's archive, as `pg_dump` writes it.

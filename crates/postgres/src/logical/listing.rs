@@ -1,0 +1,219 @@
+//! The entries of a schema's archive, as `pg_restore --list --verbose` prints them, and which of them a restore takes.
+//!
+//! ```text
+//! 215; 1259 16385 TABLE public orders shop        number; catalogue and object; kind, schema, name, owner
+//! 3385; 0 0 COMMENT public TABLE orders shop
+//! ;       depends on: 215
+//! ```
+//!
+//! Names may hold spaces, and are not read: an entry is found by its object's number, or by what it depends on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::logical::options::Without;
+
+/// Kinds of entries, the longer ones before those that they begin with.
+const KINDS: &[&str] = &[
+    "MATERIALIZED VIEW DATA",
+    "MATERIALIZED VIEW",
+    "PUBLICATION TABLES IN SCHEMA",
+    "PUBLICATION TABLE",
+    "CHECK CONSTRAINT",
+    "FK CONSTRAINT",
+    "CONSTRAINT",
+    "SEQUENCE OWNED BY",
+    "SEQUENCE",
+    "INDEX ATTACH",
+    "INDEX",
+    "TABLE ATTACH",
+    "TABLE",
+    "EVENT TRIGGER",
+    "TRIGGER",
+    "ROW SECURITY",
+    "POLICY",
+    "SECURITY LABEL",
+    "STATISTICS",
+    "DEFAULT ACL",
+    "DEFAULT",
+    "COMMENT",
+    "ACL",
+    "RULE",
+    "REPLICA IDENTITY",
+];
+
+/// Kinds that belong to the table that they depend on.
+const OF_A_TABLE: &[&str] = &[
+    "CONSTRAINT",
+    "CHECK CONSTRAINT",
+    "FK CONSTRAINT",
+    "INDEX",
+    "INDEX ATTACH",
+    "TABLE ATTACH",
+    "TRIGGER",
+    "ROW SECURITY",
+    "POLICY",
+    "SECURITY LABEL",
+    "STATISTICS",
+    "DEFAULT",
+    "COMMENT",
+    "ACL",
+    "RULE",
+    "REPLICA IDENTITY",
+    "SEQUENCE OWNED BY",
+];
+
+/// The catalogue of tables and sequences, `pg_class`.
+const PG_CLASS: u32 = 1259;
+
+/// An entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    number: u32,
+    object: (u32, u32),
+    /// One of [`KINDS`], or empty.
+    kind: &'static str,
+    line: String,
+    depends_on: Vec<u32>,
+}
+
+/// All entries, in the archive's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listing(Vec<Entry>);
+
+impl Listing {
+    /// Reads what was printed; `Err` with a line that is none.
+    pub(crate) fn read(text: &str) -> Result<Listing, String> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            match line.strip_prefix(';') {
+                None => entries.push(entry(line).ok_or_else(|| line.to_owned())?),
+                Some(comment) => {
+                    let numbers = comment.trim_start().strip_prefix("depends on:");
+                    if let (Some(numbers), Some(entry)) = (numbers, entries.last_mut()) {
+                        entry.depends_on =
+                            numbers.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+                    }
+                }
+            }
+        }
+        Ok(Listing(entries))
+    }
+
+    /// The list of what is taken of the whole, as `pg_restore --use-list` reads it.
+    pub(crate) fn all_but(&self, without: Without) -> String {
+        self.0.iter().filter(|entry| !without.leaves_out(entry.kind)).map(Entry::with_line_end).collect()
+    }
+
+    /// The same of some tables, with what belongs to them: the sequences that they own, and everything that is made on them
+    /// and on nothing else.
+    pub(crate) fn of(&self, tables: &BTreeSet<u32>, sequences: &BTreeSet<u32>, without: Without) -> String {
+        let is_asked_for = |entry: &Entry| {
+            entry.object.0 == PG_CLASS
+                && (entry.kind == "TABLE" && tables.contains(&entry.object.1)
+                    || entry.kind == "SEQUENCE" && sequences.contains(&entry.object.1))
+        };
+        let mut taken: BTreeSet<u32> =
+            self.0.iter().filter(|entry| is_asked_for(entry)).map(|entry| entry.number).collect();
+        let made_on: BTreeMap<u32, &Entry> = self.0.iter().map(|entry| (entry.number, entry)).collect();
+        // What depends on several tables needs them all; on a function or type, that these are there already.
+        let is_foreign = |number: &u32, taken: &BTreeSet<u32>| {
+            let kind = made_on.get(number).map_or("", |entry| entry.kind);
+            !taken.contains(number) && (kind == "TABLE" || OF_A_TABLE.contains(&kind))
+        };
+        loop {
+            let belongs = |entry: &&Entry| {
+                !taken.contains(&entry.number)
+                    && OF_A_TABLE.contains(&entry.kind)
+                    && !without.leaves_out(entry.kind)
+                    && entry.depends_on.iter().any(|number| taken.contains(number))
+                    && !entry.depends_on.iter().any(|number| is_foreign(number, &taken))
+            };
+            let more: Vec<u32> = self.0.iter().filter(belongs).map(|entry| entry.number).collect();
+            if more.is_empty() {
+                break;
+            }
+            taken.extend(more);
+        }
+        self.0.iter().filter(|entry| taken.contains(&entry.number)).map(Entry::with_line_end).collect()
+    }
+}
+
+impl Entry {
+    fn with_line_end(&self) -> String {
+        format!("{}\n", self.line)
+    }
+}
+
+fn entry(line: &str) -> Option<Entry> {
+    let (number, rest) = line.split_once("; ")?;
+    let (catalog, rest) = rest.split_once(' ')?;
+    let (object, rest) = rest.split_once(' ')?;
+    let is_it = |kind: &&&str| rest.strip_prefix(**kind).is_some_and(|rest| rest.starts_with(' '));
+    Some(Entry {
+        number: number.parse().ok()?,
+        object: (catalog.parse().ok()?, object.parse().ok()?),
+        kind: KINDS.iter().find(is_it).copied().unwrap_or(""),
+        line: line.to_owned(),
+        depends_on: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTED: &str = "\
+;
+; Archive created at 2026-11-21 14:46:16 UTC
+;
+3379; 0 0 ENCODING - ENCODING 
+215; 1259 16385 TABLE public odd na me postgres
+3385; 0 0 COMMENT public TABLE \"odd na me\" postgres
+;\tdepends on: 215
+214; 1259 16384 SEQUENCE public odd na me_id_seq postgres
+;\tdepends on: 215
+3387; 0 0 SEQUENCE OWNED BY public odd na me_id_seq postgres
+;\tdepends on: 214
+218; 1259 16408 TABLE public p postgres
+3214; 2604 16388 DEFAULT public odd na me id postgres
+;\tdepends on: 215 214 215
+3217; 2606 16393 CONSTRAINT public odd na me odd na me_pkey postgres
+;\tdepends on: 215
+3218; 1259 16399 INDEX public odd na me_v_idx postgres
+;\tdepends on: 215 77
+3223; 2606 16394 FK CONSTRAINT public p p_c_fkey postgres
+;\tdepends on: 215 3217 218
+3370; 6104 16416 PUBLICATION - pub postgres
+3371; 6106 16417 PUBLICATION TABLE public pub p postgres
+;\tdepends on: 3370 218
+77; 1255 16500 FUNCTION public f() postgres
+";
+
+    fn numbers(list: &str) -> Vec<u32> {
+        list.lines().map(|line| line.split(';').next().unwrap().parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_table_takes_along_what_is_made_on_it_alone() {
+        let listing = Listing::read(LISTED).unwrap();
+        let of = |tables: &[u32], without| {
+            let (tables, sequences) = (tables.iter().copied().collect(), [16384].into());
+            numbers(&listing.of(&tables, &sequences, without))
+        };
+        let all = Without::default();
+        assert_eq!(of(&[16385], all), [215, 3385, 214, 3387, 3214, 3217, 3218]);
+        // The key that names the other table comes only with that one.
+        assert_eq!(of(&[16385, 16408], all), [215, 3385, 214, 3387, 218, 3214, 3217, 3218, 3223]);
+        let bare = Without { indexes: true, constraints: true, triggers: true };
+        assert_eq!(of(&[16385], bare), [215, 3385, 214, 3387, 3214]);
+    }
+
+    #[test]
+    fn the_whole_is_taken_but_what_is_not_wanted() {
+        let listing = Listing::read(LISTED).unwrap();
+        assert_eq!(numbers(&listing.all_but(Without::default())).len(), 13);
+        let no_indexes = Without { indexes: true, ..Without::default() };
+        assert_eq!(numbers(&listing.all_but(no_indexes)).len(), 10);
+        assert!(Listing::read("nonsense").is_err() && Listing::read("1; x y TABLE a b").is_err());
+    }
+}
