@@ -10,8 +10,8 @@ use tokio_postgres::Row;
 
 use crate::connect::Client;
 use crate::logical::facts::{
-    ColumnFact, DatabaseFact, ExtensionFact, Grant, LargeObjectsFact, LeftOut, SequenceFact, TableFact,
-    qualified,
+    ColumnFact, DatabaseFact, ExtensionFact, Grant, LargeObjectsFact, LeftOut, Relation, SequenceFact,
+    TableFact, qualified,
 };
 use crate::logical::fingerprint::{free, own};
 use crate::logical::part::{self, BLOCKS, LARGE_OBJECTS};
@@ -36,7 +36,9 @@ pub(crate) struct Catalog {
     /// Nothing of their rows is counted yet.
     pub(crate) tables: Vec<TableFact>,
     /// Partitioned tables: they have no rows of their own, and must not change either.
-    pub(crate) partitioned: Vec<(u32, String)>,
+    pub(crate) partitioned: Vec<Relation>,
+    pub(crate) schemas: Vec<Relation>,
+    pub(crate) role_settings: Vec<(String, String)>,
     /// Their values are not read yet.
     pub(crate) sequences: Vec<SequenceFact>,
     pub(crate) large_objects: LargeObjectsFact,
@@ -68,6 +70,8 @@ impl Catalog {
                 .await?,
             tables: Vec::new(),
             partitioned: Vec::new(),
+            schemas: server.schemas().await?,
+            role_settings: server.role_settings().await?,
             sequences: Vec::new(),
             large_objects: LargeObjectsFact::default(),
             left_out: Vec::new(),
@@ -172,6 +176,36 @@ impl Asked<'_> {
         rows.iter().map(extension).collect()
     }
 
+    async fn schemas(&self) -> Result<Vec<Relation>, SqlError> {
+        let sql = format!(
+            "SELECT n.oid, nspname::text AS name FROM pg_catalog.pg_namespace n WHERE {} AND {} ORDER BY 2",
+            own("n"),
+            free("pg_namespace", "n")
+        );
+        let rows = self.client.rows(OPERATION, &sql, &[]).await?;
+        let schema = |row: &Row| {
+            let name: String = self.client.get(OPERATION, row, "name")?;
+            Ok(Relation {
+                oid: self.client.get(OPERATION, row, "oid")?,
+                schema: name.clone(),
+                name,
+                parent: None,
+            })
+        };
+        rows.iter().map(schema).collect()
+    }
+
+    async fn role_settings(&self) -> Result<Vec<(String, String)>, SqlError> {
+        let sql = "SELECT pg_get_userbyid(setrole)::text AS role, unnest(setconfig) AS setting \
+                   FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase \
+                   WHERE d.datname = current_database() AND setrole <> 0 ORDER BY 1, 2";
+        let rows = self.client.rows(OPERATION, sql, &[]).await?;
+        let setting = |row: &Row| {
+            Ok((self.client.get(OPERATION, row, "role")?, self.client.get(OPERATION, row, "setting")?))
+        };
+        rows.iter().map(setting).collect()
+    }
+
     /// What belongs to the first superuser is not written down among the shared dependencies.
     async fn roles(&self) -> Result<Vec<String>, SqlError> {
         self.names(
@@ -196,6 +230,7 @@ impl Asked<'_> {
              coalesce(CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) END, 0) AS size, \
              coalesce(CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) / current_setting('block_size')::bigint END, 0) AS blocks, \
              has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_read, \
+             (SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND c.relispartition) AS parent, \
              row_security_active(c.oid) AS hidden, k.names, k.kinds, k.not_nulls \
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam {CONFIGURATION}, \
@@ -222,7 +257,7 @@ impl Asked<'_> {
                     );
                 }
                 _ if !is("may_read")? => catalog.unreadable.push(table.to_string()),
-                "p" => catalog.partitioned.push((table.oid, table.quoted())),
+                "p" => catalog.partitioned.push(table.relation()),
                 _ if is("hidden")? => {
                     catalog.unreadable.push(format!("all rows of {table}, by row security"));
                 }
@@ -249,6 +284,7 @@ impl Asked<'_> {
         let is_cut = is_heap && self.version >= READS_RANGES && condition.is_none();
         Ok(TableFact {
             oid,
+            parent: client.get(OPERATION, row, "parent")?,
             folder: part::folder(&schema, &name),
             // There are at most 2³² blocks.
             parts: if is_cut { blocks.div_ceil(BLOCKS).max(1) as u32 } else { 1 },
@@ -284,17 +320,18 @@ impl Asked<'_> {
 
     async fn sequences(&self, catalog: &mut Catalog) -> Result<(), SqlError> {
         let sql = format!(
-            "SELECT n.nspname::text AS schema, c.relname::text AS name, c.relpersistence::text AS persistence, \
+            "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relpersistence::text AS persistence, \
              (SELECT d.refobjid FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass \
              AND d.objid = c.oid AND d.refclassid = d.classid AND d.deptype IN ('a', 'i') LIMIT 1) AS owning, \
              has_schema_privilege(n.oid, 'USAGE') AND has_sequence_privilege(c.oid, 'SELECT') AS may_read \
              FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace {CONFIGURATION} \
-             WHERE c.relkind = 'S' AND (x.oid IS NOT NULL OR {} AND {}) ORDER BY 1, 2",
+             WHERE c.relkind = 'S' AND (x.oid IS NOT NULL OR {} AND {}) ORDER BY 2, 3",
             own("n"),
             free("pg_class", "c")
         );
         for row in self.client.rows(OPERATION, &sql, &[]).await? {
             let sequence = SequenceFact {
+                oid: self.client.get(OPERATION, &row, "oid")?,
                 schema: self.client.get(OPERATION, &row, "schema")?,
                 name: self.client.get(OPERATION, &row, "name")?,
                 table: self.client.get(OPERATION, &row, "owning")?,

@@ -57,7 +57,7 @@ pub(crate) async fn different_tables(cx: &Cx, loading: &Arc<Loading>) -> Result<
     }
     // What went through a partitioned table may lie in another of its partitions than before.
     let mut groups: BTreeMap<String, (Counted, Counted)> = BTreeMap::new();
-    for (at, table) in loading.tables.iter().enumerate() {
+    for (at, table) in loading.choice.tables.iter().enumerate() {
         let expected = Counted { rows: table.rows, bytes: table.bytes, sum: table.sum, latest: Vec::new() };
         let name = match &table.through {
             Some((schema, name)) => format!("{schema}.{name}"),
@@ -135,8 +135,11 @@ async fn count(
 ) -> Result<Counted, LogicalError> {
     let mut table = loading.staged[at].clone();
     table.parts = parts(&table, loading.version_num);
-    let failed =
-        |source| LogicalError::Copy { doing: "read back", object: loading.tables[at].to_string(), source };
+    let failed = |source| LogicalError::Copy {
+        doing: "read back",
+        object: loading.choice.tables[at].to_string(),
+        source,
+    };
     let sql = read_rows(&table, number, &loading.facts.database.encoding);
     unless_cancelled(cx, copying.copy_out(OPERATION, &sql)).await?.map_err(failed)?;
     let (mut tally, mut buffer) = (table.tally(), BytesMut::new());
@@ -172,7 +175,10 @@ pub(crate) async fn different_sequences(
 
 /// Whether the large objects are not what they were.
 pub(crate) async fn different_large_objects(cx: &Cx, loading: &Loading) -> Result<Vec<String>, LogicalError> {
-    let expected = &loading.facts.large_objects;
+    let expected = match loading.choice.large_objects {
+        true => &loading.facts.large_objects,
+        false => return Ok(Vec::new()),
+    };
     let mut found = Counted::default();
     for part in &expected.parts {
         let mut objects = Objects::new(connect::connect(&loading.conninfo).await?, *part);

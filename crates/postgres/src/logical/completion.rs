@@ -17,13 +17,16 @@ use strongroom_engine::Loaded;
 use strongroom_model::Cx;
 
 use crate::connect::{self, Client};
+use crate::logical::aside::put;
 use crate::logical::comparison::{
     analyze, different_large_objects, different_schema, different_sequences, different_tables,
 };
 use crate::logical::facts::qualified;
 use crate::logical::failure::LogicalError;
 use crate::logical::foundation::restore_section;
+use crate::logical::listing::PG_CLASS;
 use crate::logical::loading::{Loading, Stage};
+use crate::logical::options::Scope;
 use crate::logical::part::Part;
 use crate::logical::writer::grant_statement;
 use crate::quote::{quoted_name, quoted_string};
@@ -36,8 +39,8 @@ const TOGETHER: usize = 200;
 struct LoadReport {
     /// The database that it is in.
     database: String,
-    /// What the database is called now that had the name before.
-    replaced: Option<String>,
+    /// What that is called now that had a wanted name before.
+    replaced: Vec<String>,
     /// Tables whose rows were compared with the dump's facts, and are equal.
     tables: usize,
     rows: u64,
@@ -58,28 +61,45 @@ pub(crate) async fn complete(cx: &Cx, loading: &Arc<Loading>) -> Result<Loaded, 
     }
     let client = connect::connect(&loading.conninfo).await?;
     set_sequences(cx, &client, loading).await?;
-    cx.progress.begin("comparing", loading.tables.iter().map(|table| table.bytes).sum());
+    cx.progress.begin("comparing", loading.choice.tables.iter().map(|table| table.bytes).sum());
     let mut differences = different_tables(cx, loading).await?;
     differences.extend(different_sequences(cx, &client, loading).await?);
     differences.extend(different_large_objects(cx, loading).await?);
     same(loading, differences)?;
+    let (replaced, notes) = match &loading.stage {
+        Stage::Database { .. } | Stage::Empty => {
+            let notes = build(cx, &client, loading).await?;
+            drop(client);
+            loading.hang_up();
+            cx.check()?;
+            (publish(loading).await?, notes)
+        }
+        Stage::Schemas { .. } => {
+            cx.progress.begin("analyzing", 0);
+            analyze(cx, loading).await?;
+            cx.progress.begin("building indexes", 0);
+            let objects = loading.choice.relations.iter().map(|relation| (PG_CLASS, relation.oid)).collect();
+            let (_, left) = loading.list_of(cx, &objects).await?;
+            let is_told = matches!(loading.options.scope, Scope::Tables(_));
+            let left = left.into_iter().filter(|_| is_told).map(|entry| format!("not restored: {entry}"));
+            (put(cx, loading).await?, left.collect())
+        }
+    };
+    Ok(report(loading, replaced, notes))
+}
+
+/// Builds what is built last, and compares the schema; what is worth knowing of it.
+async fn build(cx: &Cx, client: &Client, loading: &Arc<Loading>) -> Result<Vec<String>, LogicalError> {
     cx.progress.begin("building indexes", 0);
     restore_section(cx, loading, "post-data").await?;
     cx.progress.begin("analyzing", 0);
     analyze(cx, loading).await?;
-    let notes = match loading.options.without.is_nothing() {
-        true => {
-            let (differences, notes) = different_schema(cx, &client, loading).await?;
-            same(loading, differences)?;
-            notes
-        }
-        false => Vec::new(),
-    };
-    drop(client);
-    loading.hang_up();
-    cx.check()?;
-    let replaced = publish(loading).await?;
-    Ok(report(loading, replaced, notes))
+    if !loading.options.without.is_nothing() {
+        return Ok(Vec::new());
+    }
+    let (differences, notes) = different_schema(cx, client, loading).await?;
+    same(loading, differences)?;
+    Ok(notes)
 }
 
 fn same(loading: &Loading, differences: Vec<String>) -> Result<(), LogicalError> {
@@ -106,8 +126,8 @@ async fn set_sequences(cx: &Cx, client: &Client, loading: &Loading) -> Result<()
 }
 
 /// Gives the database its name, and what belongs to the database itself. What the other one is called now.
-async fn publish(loading: &Loading) -> Result<Option<String>, LogicalError> {
-    let Stage::Database { under_way, name, replaced } = &loading.stage else { return Ok(None) };
+async fn publish(loading: &Loading) -> Result<Vec<String>, LogicalError> {
+    let Stage::Database { under_way, name, replaced } = &loading.stage else { return Ok(Vec::new()) };
     let client = connect::connect(&loading.server).await?;
     let attributes = attributes(loading, &quoted_name(under_way));
     if !attributes.is_empty() {
@@ -122,7 +142,7 @@ async fn publish(loading: &Loading) -> Result<Option<String>, LogicalError> {
     sql.push_str(&rename(under_way, name));
     sql.push_str("COMMIT");
     client.run("rename the database", &sql).await?;
-    Ok(replaced.clone())
+    Ok(replaced.iter().map(|name| format!("database {name}")).collect())
 }
 
 /// Owner, rights, settings and comment: `pg_restore` sets them only where it makes the database itself.
@@ -130,10 +150,11 @@ fn attributes(loading: &Loading, database: &str) -> String {
     let (fact, options) = (&loading.facts.database, &loading.options);
     let mut sql = String::new();
     for setting in &fact.settings {
-        if let Some((name, value)) = setting.split_once('=') {
-            let (name, value) = (quoted_name(name), setting_value(name, value));
-            sql.push_str(&format!("ALTER DATABASE {database} SET {name} = {value};"));
-        }
+        sql.push_str(&set(&format!("DATABASE {database}"), setting));
+    }
+    let settings = loading.facts.role_settings.iter().filter(|_| !options.no_privileges);
+    for (role, setting) in settings {
+        sql.push_str(&set(&format!("ROLE {} IN DATABASE {database}", quoted_name(role)), setting));
     }
     if fact.connection_limit >= 0 {
         sql.push_str(&format!("ALTER DATABASE {database} CONNECTION LIMIT {};", fact.connection_limit));
@@ -154,6 +175,16 @@ fn attributes(loading: &Loading, database: &str) -> String {
     sql
 }
 
+/// `ALTER … SET name = value;`
+fn set(what: &str, setting: &str) -> String {
+    match setting.split_once('=') {
+        Some((name, value)) => {
+            format!("ALTER {what} SET {} = {};", quoted_name(name), setting_value(name, value))
+        }
+        None => String::new(),
+    }
+}
+
 /// Settings that are lists of names, which the server writes down quoted already (`GUC_LIST_QUOTE`).
 fn setting_value(name: &str, value: &str) -> String {
     let lists = [
@@ -164,7 +195,6 @@ fn setting_value(name: &str, value: &str) -> String {
         "temp_tablespaces",
         "unix_socket_directories",
     ];
-    let name = name.trim_matches('"');
     match lists.contains(&name) {
         true if value.is_empty() => "''".to_owned(),
         true => value.to_owned(),
@@ -172,19 +202,19 @@ fn setting_value(name: &str, value: &str) -> String {
     }
 }
 
-fn report(loading: &Loading, replaced: Option<String>, notes: Vec<String>) -> Loaded {
+fn report(loading: &Loading, replaced: Vec<String>, notes: Vec<String>) -> Loaded {
     let database = match &loading.stage {
         Stage::Database { name, .. } => name.clone(),
-        Stage::Empty => loading.conninfo.database.clone(),
+        Stage::Empty | Stage::Schemas { .. } => loading.conninfo.database.clone(),
     };
     let report = LoadReport {
         database,
         replaced,
-        tables: loading.tables.len(),
-        rows: loading.tables.iter().map(|table| table.rows).sum(),
-        bytes: loading.tables.iter().map(|table| table.bytes).sum(),
+        tables: loading.choice.tables.len(),
+        rows: loading.choice.tables.iter().map(|table| table.rows).sum(),
+        bytes: loading.choice.tables.iter().map(|table| table.bytes).sum(),
         sequences: loading.sequences().len(),
-        large_objects: loading.facts.large_objects.count,
+        large_objects: if loading.choice.large_objects { loading.facts.large_objects.count } else { 0 },
         notes,
     };
     let mut lines = vec![
@@ -192,7 +222,7 @@ fn report(loading: &Loading, replaced: Option<String>, notes: Vec<String>) -> Lo
         format!("{} rows of {} tables read back: equal to the dump's", report.rows, report.tables),
         format!("{} sequences and {} large objects: equal", report.sequences, report.large_objects),
     ];
-    lines.extend(report.replaced.iter().map(|name| format!("the database it replaced is now {name}")));
+    lines.extend(report.replaced.iter().map(|name| format!("what was there before is now {name}")));
     lines.extend(report.notes.iter().cloned());
     lines.extend(
         loading.facts.left_out.iter().map(|left| format!("not in the dump: {} ({})", left.what, left.why)),

@@ -24,7 +24,7 @@ use crate::logical::failure::LogicalError;
 use crate::logical::fingerprint::fingerprint;
 use crate::logical::large_objects::Objects;
 use crate::logical::part::Part;
-use crate::logical::program::{Program, Programs};
+use crate::logical::program::{Program, Programs, plain_sql};
 use crate::logical::reader::{Globals, LargeObjects, Progressed, Rows, Schema};
 use crate::logical::snapshot::Snapshot;
 use crate::logical::tally::Counted;
@@ -126,10 +126,7 @@ impl Logical {
         command.args(["--globals-only", "--no-role-passwords", "--no-password"]);
         command.arg("--database").arg(&conninfo.database);
         let text = program.run(cx, &mut command, &conninfo.database).await?;
-        // `\restrict` is for psql, and is another one each time.
-        let is_sql = |line: &&[u8]| !line.starts_with(b"\\restrict") && !line.starts_with(b"\\unrestrict");
-        let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').filter(is_sql).collect();
-        Ok(lines.concat().into())
+        Ok(plain_sql(&text).into())
     }
 }
 
@@ -283,6 +280,9 @@ impl Dumping {
             extensions: catalog.extensions,
             roles: catalog.roles,
             tablespaces: catalog.tablespaces,
+            role_settings: catalog.role_settings,
+            schemas: catalog.schemas,
+            partitioned: catalog.partitioned,
             tables: catalog.tables,
             sequences: catalog.sequences,
             large_objects: catalog.large_objects,

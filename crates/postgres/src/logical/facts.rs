@@ -41,6 +41,12 @@ pub struct LogicalFacts {
     pub roles: Vec<String>,
     /// Tablespaces that something in it lies in, besides the database's own.
     pub tablespaces: Vec<String>,
+    /// `ALTER ROLE … IN DATABASE … SET`: role and `name=value`.
+    pub role_settings: Vec<(String, String)>,
+    /// Its schemas.
+    pub schemas: Vec<Relation>,
+    /// Its tables that have no rows of their own.
+    pub partitioned: Vec<Relation>,
     /// Its tables.
     pub tables: Vec<TableFact>,
     /// Its sequences.
@@ -124,7 +130,28 @@ pub struct ExtensionFact {
     pub version: String,
 }
 
-/// A table, or what else has rows.
+/// Something by its number and name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    /// Its number at the source.
+    pub oid: u32,
+    /// Its schema; of a schema, its own name.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The table that it is a partition of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<u32>,
+}
+
+impl Relation {
+    /// Its name, as SQL writes it.
+    pub fn quoted(&self) -> String {
+        qualified(&self.schema, &self.name)
+    }
+}
+
+/// A table with its rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableFact {
     /// Its number at the source.
@@ -133,6 +160,9 @@ pub struct TableFact {
     pub schema: String,
     /// Its name.
     pub name: String,
+    /// The table that it is a partition of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<u32>,
     /// The folder of its parts.
     pub folder: String,
     /// How many parts it has.
@@ -161,6 +191,12 @@ impl TableFact {
     /// Its name, as SQL writes it.
     pub fn quoted(&self) -> String {
         qualified(&self.schema, &self.name)
+    }
+
+    /// It without its rows.
+    pub fn relation(&self) -> Relation {
+        let TableFact { oid, schema, name, parent, .. } = self;
+        Relation { oid: *oid, schema: schema.clone(), name: name.clone(), parent: *parent }
     }
 
     /// Its columns, as SQL lists them.
@@ -197,6 +233,8 @@ pub struct ColumnFact {
 /// A sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequenceFact {
+    /// Its number at the source.
+    pub oid: u32,
     /// Its schema.
     pub schema: String,
     /// Its name.

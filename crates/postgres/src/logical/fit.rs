@@ -1,9 +1,12 @@
 //! Whether a dump can be restored at a server: every reason against it, before anything is written.
 
+use std::collections::BTreeSet;
+
 use strongroom_model::Cx;
 
 use crate::connect::{Client, Values};
-use crate::logical::facts::{DatabaseFact, LogicalFacts};
+use crate::logical::choice::Choice;
+use crate::logical::facts::{DatabaseFact, LogicalFacts, qualified};
 use crate::logical::fingerprint::{free, own};
 use crate::logical::options::{LoadOptions, Scope};
 use crate::refusal::SqlError;
@@ -19,8 +22,10 @@ pub(crate) struct Fit {
     pub(crate) against: Vec<String>,
     /// What does not, and is worth knowing.
     pub(crate) notes: Vec<String>,
-    /// Whether there is a database of the wanted name.
+    /// Whether there is a database or schema of the wanted name.
     pub(crate) exists: bool,
+    /// Tables that are there by a wanted name: schema and name.
+    pub(crate) existing: BTreeSet<(String, String)>,
 }
 
 /// Asks a server about a dump.
@@ -28,6 +33,7 @@ pub(crate) struct Question<'a> {
     pub(crate) client: &'a Client,
     pub(crate) facts: &'a LogicalFacts,
     pub(crate) options: &'a LoadOptions,
+    pub(crate) choice: &'a Choice,
 }
 
 impl Question<'_> {
@@ -36,23 +42,30 @@ impl Question<'_> {
         let sql = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version";
         let row = self.client.row(OPERATION, sql, &[]).await?;
         let version_num = self.client.get::<i32>(OPERATION, &row, "version")?.unsigned_abs();
-        let (against, notes) = (Vec::new(), Vec::new());
-        let mut fit = Fit { version_num, against, notes, exists: false };
+        let mut against = self.choice.against.clone();
+        against.extend(self.choice.unknown.iter().map(|what| format!("the dump has no {what}")));
+        let (notes, existing) = (Vec::new(), BTreeSet::new());
+        let mut fit = Fit { version_num, against, notes, exists: false, existing };
         let (ours, theirs) = (version_num / 10_000, u32::from(self.facts.major()));
         if ours < theirs {
             fit.against.push(format!("the server is PostgreSQL {ours}, and the dump is of {theirs}"));
         }
         cx.check()?;
-        self.extensions(&mut fit).await?;
         self.roles(&mut fit).await?;
         match &self.options.scope {
             Scope::NewDatabase(name) => {
                 self.new_database(name.as_deref().unwrap_or(&self.facts.database.name), &mut fit).await?;
                 self.locale(&mut fit).await?;
+                self.extensions(&mut fit).await?;
             }
             Scope::EmptyDatabase(_) => {
                 self.same_encoding(&mut fit).await?;
                 self.nothing_in_it(&mut fit).await?;
+                self.extensions(&mut fit).await?;
+            }
+            Scope::Schema(_) | Scope::Tables(_) | Scope::Rows(_) => {
+                self.same_encoding(&mut fit).await?;
+                self.room_aside(&mut fit).await?;
             }
         }
         Ok(fit)
@@ -200,6 +213,81 @@ impl Question<'_> {
         Ok(())
     }
 }
+
+impl Question<'_> {
+    /// Whether what is restored can be put aside in this database, and get its names at the end.
+    async fn room_aside(&self, fit: &mut Fit) -> Result<(), SqlError> {
+        let database = self.client.database();
+        let sql = "SELECT WHERE has_database_privilege(current_database(), 'CREATE')";
+        if !self.is_there(sql, &[]).await? {
+            fit.against.push(format!("the role {} may not create schemas in {database}", self.client.role()));
+        }
+        for (schema, aside) in self.choice.aside(self.options) {
+            for taken in [aside, self.options.replaced(&schema)] {
+                if self.is_there(SCHEMA, &[&taken]).await? {
+                    fit.against.push(format!("there is a schema {taken} already"));
+                }
+            }
+        }
+        if let Scope::Schema(schema) = &self.options.scope {
+            fit.exists = self.is_there(SCHEMA, &[schema]).await?;
+            if fit.exists && !self.options.replace {
+                fit.against.push(format!("there is a schema {schema} already: --replace renames it aside"));
+            }
+            return Ok(());
+        }
+        self.names_free(fit).await
+    }
+
+    async fn names_free(&self, fit: &mut Fit) -> Result<(), SqlError> {
+        let is_added_to = matches!(self.options.scope, Scope::Rows(_));
+        let (mut missing, mut taken) = (BTreeSet::new(), Vec::new());
+        for relation in &self.choice.relations {
+            let own = (relation.schema.clone(), relation.name.clone());
+            let wanted = self.options.place_of(relation);
+            for (schema, name) in [&own, &wanted] {
+                if self.is_there(TABLE, &[schema, name]).await? {
+                    fit.existing.insert((schema.clone(), name.clone()));
+                }
+                if !is_added_to && !self.is_there(SCHEMA, &[schema]).await? {
+                    missing.insert(schema.clone());
+                }
+            }
+            let (schema, name) = &wanted;
+            match (is_added_to, fit.existing.contains(&wanted)) {
+                (true, false) => {
+                    fit.against.push(format!("there is no table {schema}.{name} to add rows to"))
+                }
+                (false, true) if self.options.replace => taken.push(qualified(schema, name)),
+                (false, true) => fit
+                    .against
+                    .push(format!("there is a table {schema}.{name} already: --replace moves it aside")),
+                _ => {}
+            }
+        }
+        fit.miss("schema", &missing.into_iter().collect::<Vec<_>>(), "create it");
+        let dependents = self.names(DEPENDENTS, &[&taken]).await?;
+        if !dependents.is_empty() {
+            let text = "would go on using the tables that are replaced: restore them as well, or drop them";
+            fit.against.push(format!("{} {text}", dependents.join(", ")));
+        }
+        Ok(())
+    }
+}
+
+const SCHEMA: &str = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text";
+
+const TABLE: &str = "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                     WHERE n.nspname = $1::text AND c.relname = $2::text";
+
+/// Tables with keys to these, views of these and partitions of these that are not among them.
+const DEPENDENTS: &str = "WITH t AS (SELECT to_regclass(n)::oid AS oid FROM unnest($1::text[]) n) \
+    SELECT DISTINCT o.oid::regclass::text AS name FROM ( \
+    SELECT conrelid AS oid, confrelid AS used FROM pg_catalog.pg_constraint WHERE contype = 'f' \
+    UNION ALL SELECT r.ev_class, d.refobjid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid \
+    WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass \
+    UNION ALL SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits) o \
+    JOIN t ON t.oid = o.used WHERE o.oid NOT IN (SELECT oid FROM t WHERE oid IS NOT NULL) ORDER BY 1";
 
 impl Fit {
     fn miss(&mut self, what: &str, missing: &[String], remedy: &str) {

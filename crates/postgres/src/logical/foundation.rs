@@ -4,6 +4,7 @@ use strongroom_model::Cx;
 
 use crate::connect;
 use crate::conninfo::Conninfo;
+use crate::logical::aside;
 use crate::logical::failure::LogicalError;
 use crate::logical::fit::create_database;
 use crate::logical::loading::{Loading, Stage};
@@ -18,6 +19,7 @@ pub(crate) async fn lay(cx: &Cx, loading: &Loading) -> Result<(), LogicalError> 
             loading.made();
         }
         Stage::Empty => loading.made(),
+        Stage::Schemas { .. } => return aside::lay(cx, loading).await,
     }
     restore_section(cx, loading, "pre-data").await
 }
@@ -37,23 +39,14 @@ pub(crate) async fn restore_section(
     if !loading.options.without.is_nothing() {
         command.arg("--use-list").arg(list(cx, loading).await?);
     }
-    let skipped = [
-        (loading.options.no_owner, "--no-owner"),
-        (loading.options.no_privileges, "--no-privileges"),
-        (loading.options.no_tablespaces, "--no-tablespaces"),
-    ];
-    command.args(skipped.into_iter().filter(|(is_skipped, _)| *is_skipped).map(|(_, option)| option));
+    command.args(loading.options.skipped());
     command.arg(&loading.archive);
     program.run(cx, &mut command, &loading.conninfo.database).await.map(drop)
 }
 
 /// The entries that are wanted, as a file beside the archive.
 async fn list(cx: &Cx, loading: &Loading) -> Result<std::path::PathBuf, LogicalError> {
-    let listing = loading.listing(cx).await?.all_but(loading.options.without);
-    let path = loading.folder.path().join("list");
-    let written = tokio::fs::write(&path, listing).await;
-    written.map_err(|source| LogicalError::Io { operation: "write", path: path.clone(), source })?;
-    Ok(path)
+    loading.write_list(&loading.listing(cx).await?.all_but(loading.options.without)).await
 }
 
 /// Nothing counts until the end, which is written durably, and with it everything before.

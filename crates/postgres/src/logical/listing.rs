@@ -39,10 +39,14 @@ const KINDS: &[&str] = &[
     "ACL",
     "RULE",
     "REPLICA IDENTITY",
+    "SCHEMA",
 ];
 
-/// Kinds that belong to the table that they depend on.
-const OF_A_TABLE: &[&str] = &[
+/// Kinds of entries that are chosen.
+const ITSELF: &[&str] = &["TABLE", "SEQUENCE", "SCHEMA"];
+
+/// Kinds that belong to what they depend on.
+const BELONGS: &[&str] = &[
     "CONSTRAINT",
     "CHECK CONSTRAINT",
     "FK CONSTRAINT",
@@ -63,7 +67,10 @@ const OF_A_TABLE: &[&str] = &[
 ];
 
 /// The catalogue of tables and sequences, `pg_class`.
-const PG_CLASS: u32 = 1259;
+pub(crate) const PG_CLASS: u32 = 1259;
+
+/// The catalogue of schemas, `pg_namespace`.
+pub(crate) const PG_NAMESPACE: u32 = 2615;
 
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,29 +111,23 @@ impl Listing {
         self.0.iter().filter(|entry| !without.leaves_out(entry.kind)).map(Entry::with_line_end).collect()
     }
 
-    /// The same of some tables, with what belongs to them: the sequences that they own, and everything that is made on them
-    /// and on nothing else.
-    pub(crate) fn of(&self, tables: &BTreeSet<u32>, sequences: &BTreeSet<u32>, without: Without) -> String {
-        let is_asked_for = |entry: &Entry| {
-            entry.object.0 == PG_CLASS
-                && (entry.kind == "TABLE" && tables.contains(&entry.object.1)
-                    || entry.kind == "SEQUENCE" && sequences.contains(&entry.object.1))
-        };
+    /// The same of some objects, with what belongs to them alone; and the entries that would, but need something else as well.
+    pub(crate) fn of(&self, objects: &BTreeSet<(u32, u32)>, without: Without) -> (String, Vec<&str>) {
+        // Its rights have the number of a table's row security; only its own entry names the object itself.
+        let is_asked_for = |entry: &Entry| ITSELF.contains(&entry.kind) && objects.contains(&entry.object);
         let mut taken: BTreeSet<u32> =
             self.0.iter().filter(|entry| is_asked_for(entry)).map(|entry| entry.number).collect();
-        let made_on: BTreeMap<u32, &Entry> = self.0.iter().map(|entry| (entry.number, entry)).collect();
-        // What depends on several tables needs them all; on a function or type, that these are there already.
-        let is_foreign = |number: &u32, taken: &BTreeSet<u32>| {
-            let kind = made_on.get(number).map_or("", |entry| entry.kind);
-            !taken.contains(number) && (kind == "TABLE" || OF_A_TABLE.contains(&kind))
+        let kinds: BTreeMap<u32, &str> = self.0.iter().map(|entry| (entry.number, entry.kind)).collect();
+        // A function or type that it needs must be there already; another table need not.
+        let is_missing = |number: &u32, taken: &BTreeSet<u32>| {
+            let kind = kinds.get(number).copied().unwrap_or_default();
+            !taken.contains(number) && (ITSELF.contains(&kind) || BELONGS.contains(&kind))
         };
         loop {
             let belongs = |entry: &&Entry| {
                 !taken.contains(&entry.number)
-                    && OF_A_TABLE.contains(&entry.kind)
-                    && !without.leaves_out(entry.kind)
-                    && entry.depends_on.iter().any(|number| taken.contains(number))
-                    && !entry.depends_on.iter().any(|number| is_foreign(number, &taken))
+                    && entry.belongs_to(&taken, without)
+                    && !entry.depends_on.iter().any(|number| is_missing(number, &taken))
             };
             let more: Vec<u32> = self.0.iter().filter(belongs).map(|entry| entry.number).collect();
             if more.is_empty() {
@@ -134,11 +135,21 @@ impl Listing {
             }
             taken.extend(more);
         }
-        self.0.iter().filter(|entry| taken.contains(&entry.number)).map(Entry::with_line_end).collect()
+        let left =
+            self.0.iter().filter(|entry| !taken.contains(&entry.number) && entry.belongs_to(&taken, without));
+        let left = left.map(|entry| entry.line.splitn(4, ' ').last().unwrap_or_default()).collect();
+        let list = self.0.iter().filter(|entry| taken.contains(&entry.number)).map(Entry::with_line_end);
+        (list.collect(), left)
     }
 }
 
 impl Entry {
+    fn belongs_to(&self, taken: &BTreeSet<u32>, without: Without) -> bool {
+        BELONGS.contains(&self.kind)
+            && !without.leaves_out(self.kind)
+            && self.depends_on.iter().any(|number| taken.contains(number))
+    }
+
     fn with_line_end(&self) -> String {
         format!("{}\n", self.line)
     }
@@ -197,15 +208,17 @@ mod tests {
     fn a_table_takes_along_what_is_made_on_it_alone() {
         let listing = Listing::read(LISTED).unwrap();
         let of = |tables: &[u32], without| {
-            let (tables, sequences) = (tables.iter().copied().collect(), [16384].into());
-            numbers(&listing.of(&tables, &sequences, without))
+            let objects = tables.iter().map(|oid| (PG_CLASS, *oid)).collect();
+            let (list, left) = listing.of(&objects, without);
+            (numbers(&list), left.len())
         };
         let all = Without::default();
-        assert_eq!(of(&[16385], all), [215, 3385, 214, 3387, 3214, 3217, 3218]);
+        assert_eq!(of(&[16385, 16384], all), (vec![215, 3385, 214, 3387, 3214, 3217, 3218], 1));
         // The key that names the other table comes only with that one.
-        assert_eq!(of(&[16385, 16408], all), [215, 3385, 214, 3387, 218, 3214, 3217, 3218, 3223]);
+        let both = vec![215, 3385, 214, 3387, 218, 3214, 3217, 3218, 3223];
+        assert_eq!(of(&[16385, 16384, 16408], all), (both, 0));
         let bare = Without { indexes: true, constraints: true, triggers: true };
-        assert_eq!(of(&[16385], bare), [215, 3385, 214, 3387, 3214]);
+        assert_eq!(of(&[16385, 16384], bare), (vec![215, 3385, 214, 3387, 3214], 0));
     }
 
     #[test]

@@ -18,8 +18,9 @@ use strongroom_model::entry::EntryPath;
 
 use crate::connect;
 use crate::conninfo::Conninfo;
+use crate::logical::choice::Choice;
 use crate::logical::completion::complete;
-use crate::logical::facts::LogicalFacts;
+use crate::logical::facts::{LogicalFacts, Relation};
 use crate::logical::failure::LogicalError;
 use crate::logical::fit::{Fit, Question};
 use crate::logical::loading::{Begun, Loading, Stage};
@@ -48,7 +49,9 @@ impl Load {
             conninfo.database.clone_from(name);
         }
         let client = connect::connect(&conninfo).await?;
-        let mut fit = Question { client: &client, facts: &facts, options: &self.options }.ask(cx).await?;
+        let choice = Choice::of(&facts, &self.options.scope);
+        let question = Question { client: &client, facts: &facts, options: &self.options, choice: &choice };
+        let mut fit = question.ask(cx).await?;
         let at_least = facts.dumped_by.max(facts.major());
         let program = self.options.programs.find("pg_restore", at_least).await;
         let pg_restore = match program {
@@ -65,7 +68,7 @@ impl Load {
             return Err(LogicalError::Refused { what, place, reasons: fit.against });
         };
         let server = conninfo.only(&place);
-        let stage = self.stage(&facts, &fit);
+        let stage = self.stage(&facts, &fit, &choice);
         let mut written = server.clone();
         if let Stage::Database { under_way, .. } = &stage {
             written.database.clone_from(under_way);
@@ -75,8 +78,7 @@ impl Load {
             conninfo: written,
             place,
             version_num: fit.version_num,
-            tables: facts.tables.clone(),
-            staged: facts.tables.clone(),
+            choice,
             facts,
             stage,
             pg_restore,
@@ -87,7 +89,7 @@ impl Load {
         Ok(plan)
     }
 
-    fn stage(&self, facts: &LogicalFacts, fit: &Fit) -> Stage {
+    fn stage(&self, facts: &LogicalFacts, fit: &Fit, choice: &Choice) -> Stage {
         match &self.options.scope {
             Scope::NewDatabase(name) => {
                 let name = name.as_ref().unwrap_or(&facts.database.name);
@@ -98,6 +100,13 @@ impl Load {
                 }
             }
             Scope::EmptyDatabase(_) => Stage::Empty,
+            Scope::Schema(schema) => Stage::Schemas {
+                aside: choice.aside(&self.options),
+                existing: fit.exists.then(|| (schema.clone(), String::new())).into_iter().collect(),
+            },
+            Scope::Tables(_) | Scope::Rows(_) => {
+                Stage::Schemas { aside: choice.aside(&self.options), existing: fit.existing.clone() }
+            }
         }
     }
 
@@ -157,36 +166,66 @@ impl DumpTarget for Load {
 
 /// What will be done.
 fn plan(loading: &Loading, fit: &Fit) -> LoadPlan {
-    let facts = &loading.facts;
-    let rows: u64 = loading.tables.iter().map(|table| table.rows).sum();
-    let mut steps = Vec::new();
-    match &loading.stage {
-        Stage::Database { under_way, .. } => {
-            steps.push(format!("create database {under_way} at {}", loading.place));
+    let rows: u64 = loading.choice.tables.iter().map(|table| table.rows).sum();
+    let (database, jobs) = (&loading.conninfo.database, loading.options.jobs.max(1));
+    let (begin, mut end) = match &loading.stage {
+        Stage::Database { under_way, name, replaced } => {
+            let replaced = replaced.iter().map(|replaced| format!("rename database {name} to {replaced}"));
+            let end = replaced.chain([format!("rename database {under_way} to {name}")]).collect();
+            (format!("create database {under_way} at {}", loading.place), end)
         }
-        Stage::Empty => {
-            steps.push(format!("fill database {} at {}", loading.conninfo.database, loading.place))
+        Stage::Empty => (format!("fill database {database} at {}", loading.place), Vec::new()),
+        Stage::Schemas { aside, .. } => {
+            let names: Vec<&str> = aside.values().map(String::as_str).collect();
+            let names = names.join(", ");
+            (format!("create schema {names} in database {database} at {}", loading.place), loading.placed())
         }
-    }
-    steps.push(format!("make its schema with {}", loading.pg_restore.path.display()));
-    steps.push(format!(
-        "write {rows} rows of {} tables, and {} large objects",
-        loading.tables.len(),
-        facts.large_objects.count
-    ));
-    steps.push("read everything back and compare it with the dump".to_owned());
-    steps.push(format!(
-        "build indexes, keys and triggers, {} at a time, and analyze",
-        loading.options.jobs.max(1)
-    ));
-    if let Stage::Database { under_way, name, replaced } = &loading.stage {
-        steps.extend(replaced.iter().map(|replaced| format!("rename database {name} to {replaced}")));
-        steps.push(format!("rename database {under_way} to {name}"));
-    }
+    };
+    let count = if loading.choice.large_objects { loading.facts.large_objects.count } else { 0 };
+    let mut steps = vec![
+        begin,
+        format!("make the tables with {}", loading.pg_restore.path.display()),
+        format!("write {rows} rows of {} tables, and {count} large objects", loading.choice.tables.len()),
+        "read everything back and compare it with the dump".to_owned(),
+        format!("build indexes, keys and triggers, {jobs} at a time, and analyze"),
+    ];
+    steps.append(&mut end);
     steps.extend(fit.notes.iter().map(|note| format!("note: {note}")));
     LoadPlan {
         first: Part::Schema.path().into_iter().collect(),
         rest: loading.parts().into_iter().filter_map(|(part, _)| part.path()).collect(),
         steps,
     }
+}
+
+impl Loading {
+    /// What is put where at the end.
+    fn placed(&self) -> Vec<String> {
+        if let Scope::Schema(schema) = &self.options.scope {
+            let replaced = fit_name(&self.stage).then(|| self.options.replaced(schema));
+            let replaced = replaced.map(|replaced| format!("rename schema {schema} to {replaced}"));
+            return replaced.into_iter().chain([format!("rename the new schema to {schema}")]).collect();
+        }
+        let is_added = matches!(self.options.scope, Scope::Rows(_));
+        let place = |relation: &Relation| {
+            let place = self.options.place_of(relation);
+            let is_replaced =
+                matches!(&self.stage, Stage::Schemas { existing, .. } if existing.contains(&place));
+            let (schema, name) = &place;
+            match (is_added, is_replaced) {
+                (true, _) => format!("add the rows to {schema}.{name}"),
+                (false, true) => format!(
+                    "move {schema}.{name} to {}.{name}, and the new one into its place",
+                    self.options.replaced(schema)
+                ),
+                (false, false) => format!("move the new one to {schema}.{name}"),
+            }
+        };
+        self.choice.relations.iter().map(place).collect()
+    }
+}
+
+/// Whether there is something by a wanted name already.
+fn fit_name(stage: &Stage) -> bool {
+    matches!(stage, Stage::Schemas { existing, .. } if !existing.is_empty())
 }

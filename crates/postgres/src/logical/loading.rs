@@ -1,6 +1,6 @@
 //! A restore under way: what its writers share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,13 +8,15 @@ use std::sync::{Mutex, PoisonError};
 use strongroom_model::Cx;
 
 use crate::conninfo::Conninfo;
+use crate::logical::choice::Choice;
 use crate::logical::copying::Copying;
 use crate::logical::facts::{LogicalFacts, SequenceFact, TableFact};
 use crate::logical::failure::LogicalError;
 use crate::logical::listing::Listing;
-use crate::logical::options::{LoadOptions, drop_database};
+use crate::logical::options::{LoadOptions, Scope, drop_database};
 use crate::logical::part::Part;
 use crate::logical::program::Program;
+use crate::quote::quoted_name;
 
 /// Where rows go until everything is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,13 @@ pub(crate) enum Stage {
     },
     /// A database that was empty.
     Empty,
+    /// Schemas of their own in a database that is in use.
+    Schemas {
+        /// The dump's schemas, and what stands for each until the end.
+        aside: BTreeMap<String, String>,
+        /// What is there already by a name that the restore needs for a while, or for good.
+        existing: BTreeSet<(String, String)>,
+    },
 }
 
 /// A restore under way.
@@ -43,9 +52,9 @@ pub(crate) struct Loading {
     /// `server_version_num`.
     pub(crate) version_num: u32,
     pub(crate) facts: LogicalFacts,
-    /// The tables that are restored, as they are in the dump.
-    pub(crate) tables: Vec<TableFact>,
-    /// The same, as they are called until the end.
+    /// What is restored, as it is in the dump.
+    pub(crate) choice: Choice,
+    /// Its tables, as they are called until the end.
     pub(crate) staged: Vec<TableFact>,
     pub(crate) stage: Stage,
     pub(crate) options: LoadOptions,
@@ -66,8 +75,7 @@ pub(crate) struct Begun {
     pub(crate) place: String,
     pub(crate) version_num: u32,
     pub(crate) facts: LogicalFacts,
-    pub(crate) tables: Vec<TableFact>,
-    pub(crate) staged: Vec<TableFact>,
+    pub(crate) choice: Choice,
     pub(crate) stage: Stage,
     pub(crate) pg_restore: Program,
 }
@@ -81,6 +89,7 @@ impl Loading {
             path: parent,
             source,
         })?;
+        let staged = begun.choice.tables.iter().map(|table| staged(table, &begun, &options)).collect();
         Ok(Loading {
             archive: folder.path().join("schema.dump"),
             folder,
@@ -89,8 +98,8 @@ impl Loading {
             place: begun.place,
             version_num: begun.version_num,
             facts: begun.facts,
-            tables: begun.tables,
-            staged: begun.staged,
+            choice: begun.choice,
+            staged,
             stage: begun.stage,
             options,
             pg_restore: begun.pg_restore,
@@ -103,15 +112,17 @@ impl Loading {
     /// Every part that must be written.
     pub(crate) fn parts(&self) -> Vec<(Part, u64)> {
         let mut parts = Vec::new();
-        for table in &self.tables {
+        for table in &self.choice.tables {
             for number in 0..table.parts {
                 let share = table.bytes / u64::from(table.parts.max(1));
                 parts.push((Part::Rows(table.folder.clone(), number), share));
             }
         }
-        let numbers = &self.facts.large_objects.parts;
-        let share = self.facts.large_objects.bytes / numbers.len().max(1) as u64;
-        parts.extend(numbers.iter().map(|number| (Part::LargeObjects(*number), share)));
+        if self.choice.large_objects {
+            let numbers = &self.facts.large_objects.parts;
+            let share = self.facts.large_objects.bytes / numbers.len().max(1) as u64;
+            parts.extend(numbers.iter().map(|number| (Part::LargeObjects(*number), share)));
+        }
         parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         parts
     }
@@ -121,14 +132,19 @@ impl Loading {
         self.staged.iter().find(|table| table.folder == folder)
     }
 
-    /// The sequences that are restored.
+    /// The sequences that are restored, as they are called until the end.
     pub(crate) fn sequences(&self) -> Vec<SequenceFact> {
-        self.facts.sequences.clone()
+        let Stage::Schemas { aside, .. } = &self.stage else { return self.choice.sequences.clone() };
+        let staged = self.choice.sequences.iter().map(|sequence| SequenceFact {
+            schema: aside.get(&sequence.schema).unwrap_or(&sequence.schema).clone(),
+            ..sequence.clone()
+        });
+        staged.collect()
     }
 
     /// The entries of the schema's archive.
     pub(crate) async fn listing(&self, cx: &Cx) -> Result<Listing, LogicalError> {
-        let mut command = self.pg_restore.command(&self.conninfo, &self.place);
+        let mut command = self.pg_restore.on_files();
         command.args(["--list", "--verbose"]).arg(&self.archive);
         let printed = self.pg_restore.run(cx, &mut command, &self.conninfo.database).await?;
         let malformed = |line| LogicalError::Malformed {
@@ -136,6 +152,14 @@ impl Loading {
             why: format!("pg_restore lists '{line}'"),
         };
         Listing::read(&String::from_utf8_lossy(&printed)).map_err(malformed)
+    }
+
+    /// A list of entries, as a file beside the archive.
+    pub(crate) async fn write_list(&self, list: &str) -> Result<PathBuf, LogicalError> {
+        let path = self.folder.path().join("list");
+        let written = tokio::fs::write(&path, list).await;
+        written.map_err(|source| LogicalError::Io { operation: "write", path: path.clone(), source })?;
+        Ok(path)
     }
 
     /// Something was made now.
@@ -186,7 +210,30 @@ impl Loading {
                 let name = &self.conninfo.database;
                 (format!("database {name}"), drop_database(name))
             }
+            Stage::Schemas { aside, .. } => {
+                let names: Vec<&str> = aside.values().map(String::as_str).collect();
+                let quoted: Vec<String> = aside.values().map(|name| quoted_name(name)).collect();
+                (
+                    format!("schema {} of database {}", names.join(", "), self.conninfo.database),
+                    format!("DROP SCHEMA {} CASCADE;", quoted.join(", ")),
+                )
+            }
         };
         LogicalError::Aside { aside, remove, source: Box::new(error) }
     }
+}
+
+/// A table, as it is called until the end.
+fn staged(table: &TableFact, begun: &Begun, options: &LoadOptions) -> TableFact {
+    let Stage::Schemas { aside, .. } = &begun.stage else { return table.clone() };
+    let of = |schema: &String| aside.get(schema).unwrap_or(schema).clone();
+    let is_taken = |(schema, name): &&(String, String)| {
+        begun.choice.relations.iter().any(|relation| (&relation.schema, &relation.name) == (schema, name))
+    };
+    // Rows that are added to others pass a table of their own, which has no partitions.
+    let through = match options.scope {
+        Scope::Rows(_) => None,
+        _ => table.through.as_ref().filter(is_taken).map(|(schema, name)| (of(schema), name.clone())),
+    };
+    TableFact { schema: of(&table.schema), through, ..table.clone() }
 }

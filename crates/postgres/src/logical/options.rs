@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::logical::facts::Relation;
 use crate::logical::program::Programs;
 use crate::quote::quoted_name;
 
@@ -40,6 +41,24 @@ pub enum Scope {
     NewDatabase(Option<String>),
     /// Everything, into this database, which is there and has nothing in it.
     EmptyDatabase(String),
+    /// A schema with everything in it, into the database connected to.
+    Schema(String),
+    /// Tables, with what is made on them, into the database connected to.
+    Tables(Vec<Wanted>),
+    /// Rows of tables, added to those of tables that are there.
+    Rows(Vec<Wanted>),
+}
+
+/// A table that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its schema in the dump.
+    pub schema: String,
+    /// Its name in the dump. A partitioned one comes with its partitions.
+    pub name: String,
+    /// The schema and name that it gets instead. It then comes without indexes, keys and triggers, which have names of their
+    /// own.
+    pub into: Option<(String, String)>,
 }
 
 /// What is not built.
@@ -69,6 +88,24 @@ impl Without {
 }
 
 impl LoadOptions {
+    /// The schema and name that a table gets.
+    pub(crate) fn place_of(&self, relation: &Relation) -> (String, String) {
+        let own = (relation.schema.clone(), relation.name.clone());
+        let (Scope::Tables(wanted) | Scope::Rows(wanted)) = &self.scope else { return own };
+        let wanted = wanted.iter().find(|wanted| (&wanted.schema, &wanted.name) == (&own.0, &own.1));
+        wanted.and_then(|wanted| wanted.into.clone()).unwrap_or(own)
+    }
+
+    /// What `pg_restore` is told to leave alone.
+    pub(crate) fn skipped(&self) -> impl Iterator<Item = &'static str> {
+        let skipped = [
+            (self.no_owner, "--no-owner"),
+            (self.no_privileges, "--no-privileges"),
+            (self.no_tablespaces, "--no-tablespaces"),
+        ];
+        skipped.into_iter().filter(|(is_skipped, _)| *is_skipped).map(|(_, option)| option)
+    }
+
     /// What this is called while it is restored.
     pub(crate) fn under_way(&self, name: &str) -> String {
         suffixed(name, &format!("__strongroom_{}", self.id))

@@ -94,15 +94,22 @@ async fn major_of(path: &Path) -> Option<u16> {
 }
 
 impl Program {
-    /// The command that runs it in a database of the one server that `place` names.
-    pub(crate) fn command(&self, conninfo: &Conninfo, place: &str) -> Command {
+    /// The command that runs it on files alone.
+    pub(crate) fn on_files(&self) -> Command {
         let mut command = Command::new(&self.path);
         for variable in std::env::vars_os().map(|(name, _)| name) {
             if variable.as_encoded_bytes().starts_with(b"PG") {
                 command.env_remove(variable);
             }
         }
-        command.envs(environment(conninfo, place)).stdin(Stdio::null()).kill_on_drop(true);
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// The command that runs it in a database of the one server that `place` names.
+    pub(crate) fn command(&self, conninfo: &Conninfo, place: &str) -> Command {
+        let mut command = self.on_files();
+        command.envs(environment(conninfo, place));
         // A name may hold what a connection string would take for more than a name.
         let database = conninfo.database.replace('\\', "\\\\").replace('\'', "\\'");
         command.arg(format!("--dbname=dbname='{database}'"));
@@ -156,6 +163,12 @@ impl Program {
     fn io(&self, operation: &'static str, source: std::io::Error) -> LogicalError {
         LogicalError::Io { operation, path: self.path.clone(), source }
     }
+}
+
+/// SQL that a program wrote, without what is for `psql` alone (`\restrict`, with another word each time).
+pub(crate) fn plain_sql(text: &[u8]) -> Vec<u8> {
+    let is_sql = |line: &&[u8]| !line.starts_with(b"\\restrict") && !line.starts_with(b"\\unrestrict");
+    text.split_inclusive(|byte| *byte == b'\n').filter(is_sql).collect::<Vec<_>>().concat()
 }
 
 /// A program that runs.

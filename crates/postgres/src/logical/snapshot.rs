@@ -89,7 +89,7 @@ impl Snapshot {
     pub(crate) async fn lock(&self, cx: &Cx, catalog: &Catalog) -> Result<(), LogicalError> {
         let mut tables: Vec<(u32, String)> =
             catalog.tables.iter().map(|table| (table.oid, table.quoted())).collect();
-        tables.extend(catalog.partitioned.iter().cloned());
+        tables.extend(catalog.partitioned.iter().map(|table| (table.oid, table.quoted())));
         for some in tables.chunks(TOGETHER) {
             cx.check()?;
             let names: Vec<String> = some.iter().map(|(_, name)| format!("ONLY {name}")).collect();

@@ -54,6 +54,7 @@ mod tests {
             oid: 1,
             schema: "s".to_owned(),
             name: "t".to_owned(),
+            parent: None,
             folder: "data/s.t".to_owned(),
             parts,
             columns: columns.iter().map(column).collect(),
