@@ -16,7 +16,7 @@ use strongroom_model::Cx;
 use crate::logical::copying::{Copying, unless_cancelled};
 use crate::logical::facts::{Relation, TableFact, qualified};
 use crate::logical::failure::LogicalError;
-use crate::logical::listing::{PG_CLASS, PG_NAMESPACE};
+use crate::logical::listing::{PG_CLASS, PG_NAMESPACE, Wish, rights_apart};
 use crate::logical::loading::{Loading, Stage};
 use crate::logical::options::Scope;
 use crate::logical::program::plain_sql;
@@ -67,13 +67,14 @@ async fn lay_schema(cx: &Cx, loading: &Loading, schema: &str) -> Result<String, 
     let oids = loading.facts.schemas.iter().filter(|known| known.name == schema);
     let itself = oids.map(|known| (PG_NAMESPACE, known.oid)).collect();
     let (list, _) = loading.list_of(cx, &itself).await?;
-    let made = script(cx, loading, "pre-data", Entries::Listed(&list)).await?;
+    let made = script(cx, loading, "pre-data", (&list, None)).await?;
     // `public` is there in every database, and in none of these entries.
     if !made.contains("CREATE SCHEMA") {
         sql.push_str(&format!("CREATE SCHEMA {own};\n"));
     }
     sql.push_str(&made);
-    sql.push_str(&script(cx, loading, "pre-data", Entries::OfSchema(schema)).await?);
+    let all = loading.listing(cx).await?.all_but(loading.options.without);
+    sql.push_str(&tables_with_rights(cx, loading, (&all, Some(schema))).await?);
     sql.push_str(&format!("ALTER SCHEMA {own} RENAME TO {aside};\n"));
     if is_there {
         sql.push_str(&format!("ALTER SCHEMA {away} RENAME TO {own};\n"));
@@ -90,7 +91,8 @@ async fn put_schema(cx: &Cx, loading: &Loading, schema: &str) -> Result<(String,
         replaced.push(format!("schema {away}"));
     }
     sql.push_str(&format!("ALTER SCHEMA {aside} RENAME TO {own};\n"));
-    sql.push_str(&script(cx, loading, "post-data", Entries::OfSchema(schema)).await?);
+    let all = loading.listing(cx).await?.all_but(loading.options.without);
+    sql.push_str(&script(cx, loading, "post-data", (&all, Some(schema))).await?);
     Ok((sql + "COMMIT", replaced))
 }
 
@@ -111,7 +113,7 @@ async fn lay_tables(cx: &Cx, loading: &Loading) -> Result<String, LogicalError> 
         loading.choice.relations.iter().map(|relation| (PG_CLASS, relation.oid)).collect();
     objects.extend(loading.choice.sequences.iter().map(|sequence| (PG_CLASS, sequence.oid)));
     let (list, _) = loading.list_of(cx, &objects).await?;
-    sql.push_str(&script(cx, loading, "pre-data", Entries::Listed(&list)).await?);
+    sql.push_str(&tables_with_rights(cx, loading, (&list, None)).await?);
     for relation in &loading.choice.relations {
         let aside = quoted_name(&loading.aside_of(&relation.schema));
         sql.push_str(&format!("ALTER TABLE {} SET SCHEMA {aside};\n", relation.quoted()));
@@ -155,7 +157,7 @@ async fn put_tables(cx: &Cx, loading: &Loading) -> Result<(String, Vec<String>),
     }
     let (list, _) = loading.list_of(cx, &objects).await?;
     if !list.is_empty() {
-        sql.push_str(&script(cx, loading, "post-data", Entries::Listed(&list)).await?);
+        sql.push_str(&script(cx, loading, "post-data", (&list, None)).await?);
     }
     // Empty by now.
     sql.extend(loading.asides().map(|schema| format!("DROP SCHEMA {};\n", quoted_name(schema))));
@@ -207,10 +209,34 @@ fn target_of(loading: &Loading, table: &TableFact) -> String {
     qualified(&schema, &name)
 }
 
-/// Which entries a script is of.
-enum Entries<'a> {
-    Listed(&'a str),
-    OfSchema(&'a str),
+/// Takes back what default privileges of the database gave to others: rights are as they were in the dump.
+const NO_DEFAULT_RIGHTS: &str = "DO $$ DECLARE r record; BEGIN \
+    FOR r IN SELECT DISTINCT c.oid::regclass AS name, CASE WHEN a.grantee = 0 THEN 'PUBLIC' \
+    ELSE quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee, c.relkind = 'S' AS is_sequence \
+    FROM pg_catalog.pg_class c, LATERAL pg_catalog.aclexplode(c.relacl) a \
+    WHERE c.xmin = pg_catalog.pg_current_xact_id()::xid AND c.relkind IN ('r', 'p', 'S') AND a.grantee <> c.relowner \
+    LOOP EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', \
+    CASE WHEN r.is_sequence THEN 'SEQUENCE' ELSE 'TABLE' END, r.name, r.grantee); END LOOP; END $$;\n";
+
+/// Entries, as a list, and the schema that alone is taken of it.
+type Entries<'a> = (&'a str, Option<&'a str>);
+
+/// Everything before the rows: the tables, then who may what.
+async fn tables_with_rights(
+    cx: &Cx,
+    loading: &Loading,
+    (list, schema): Entries<'_>,
+) -> Result<String, LogicalError> {
+    if loading.options.no_privileges {
+        return script(cx, loading, "pre-data", (list, schema)).await;
+    }
+    let (others, rights) = rights_apart(list);
+    let mut sql = script(cx, loading, "pre-data", (&others, schema)).await?;
+    sql.push_str(NO_DEFAULT_RIGHTS);
+    if !rights.is_empty() {
+        sql.push_str(&script(cx, loading, "pre-data", (&rights, schema)).await?);
+    }
+    Ok(sql)
 }
 
 /// The statements that `pg_restore` would run.
@@ -218,20 +244,12 @@ async fn script(
     cx: &Cx,
     loading: &Loading,
     section: &str,
-    entries: Entries<'_>,
+    (list, schema): Entries<'_>,
 ) -> Result<String, LogicalError> {
     let mut command = loading.pg_restore.on_files();
     command.args(["--file=-", &format!("--section={section}")]).args(loading.options.skipped());
-    match entries {
-        Entries::Listed(list) => command.arg("--use-list").arg(loading.write_list(list).await?),
-        Entries::OfSchema(schema) => {
-            if !loading.options.without.is_nothing() {
-                let list = loading.listing(cx).await?.all_but(loading.options.without);
-                command.arg("--use-list").arg(loading.write_list(&list).await?);
-            }
-            command.arg("--schema").arg(schema)
-        }
-    };
+    command.arg("--use-list").arg(loading.write_list(list).await?);
+    command.args(schema.map(|schema| format!("--schema={schema}")));
     command.arg(&loading.archive);
     let printed = loading.pg_restore.run(cx, &mut command, &loading.conninfo.database).await?;
     Ok(String::from_utf8_lossy(&plain_sql(&printed)).into_owned())
@@ -272,7 +290,17 @@ impl Loading {
         objects: &BTreeSet<(u32, u32)>,
     ) -> Result<(String, Vec<String>), LogicalError> {
         let listing = self.listing(cx).await?;
-        let (list, left) = listing.of(objects, self.options.without);
+        let is_wanted = |relation: &&Relation| objects.contains(&(PG_CLASS, relation.oid));
+        let names = self.choice.relations.iter().filter(is_wanted);
+        let wish = Wish {
+            objects: objects.clone(),
+            names: names.map(|relation| (relation.schema.as_str(), relation.name.as_str())).collect(),
+            present: match &self.stage {
+                Stage::Schemas { present, .. } => present.clone(),
+                _ => BTreeSet::new(),
+            },
+        };
+        let (list, left) = listing.of(&wish, self.options.without);
         Ok((list, left.into_iter().map(str::to_owned).collect()))
     }
 }

@@ -6,7 +6,7 @@ use strongroom_model::Cx;
 
 use crate::connect::{Client, Values};
 use crate::logical::choice::Choice;
-use crate::logical::facts::{DatabaseFact, LogicalFacts, qualified};
+use crate::logical::facts::{DatabaseFact, LogicalFacts, TableFact, qualified};
 use crate::logical::fingerprint::{free, own};
 use crate::logical::options::{LoadOptions, Scope};
 use crate::refusal::SqlError;
@@ -26,6 +26,8 @@ pub(crate) struct Fit {
     pub(crate) exists: bool,
     /// Tables that are there by a wanted name: schema and name.
     pub(crate) existing: BTreeSet<(String, String)>,
+    /// Numbers of the dump's tables that are there.
+    pub(crate) present: BTreeSet<u32>,
 }
 
 /// Asks a server about a dump.
@@ -44,8 +46,8 @@ impl Question<'_> {
         let version_num = self.client.get::<i32>(OPERATION, &row, "version")?.unsigned_abs();
         let mut against = self.choice.against.clone();
         against.extend(self.choice.unknown.iter().map(|what| format!("the dump has no {what}")));
-        let (notes, existing) = (Vec::new(), BTreeSet::new());
-        let mut fit = Fit { version_num, against, notes, exists: false, existing };
+        let (notes, existing, present) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let mut fit = Fit { version_num, against, notes, exists: false, existing, present };
         let (ours, theirs) = (version_num / 10_000, u32::from(self.facts.major()));
         if ours < theirs {
             fit.against.push(format!("the server is PostgreSQL {ours}, and the dump is of {theirs}"));
@@ -264,6 +266,14 @@ impl Question<'_> {
                     .push(format!("there is a table {schema}.{name} already: --replace moves it aside")),
                 _ => {}
             }
+        }
+        let all =
+            self.facts.partitioned.iter().cloned().chain(self.facts.tables.iter().map(TableFact::relation));
+        let (oids, names): (Vec<u32>, Vec<String>) =
+            all.map(|relation| (relation.oid, relation.quoted())).unzip();
+        let sql = "SELECT t.oid FROM unnest($1::oid[], $2::text[]) t(oid, name) WHERE to_regclass(t.name) IS NOT NULL";
+        for row in self.client.rows(OPERATION, sql, &[&oids, &names]).await? {
+            fit.present.insert(self.client.get(OPERATION, &row, "oid")?);
         }
         fit.miss("schema", &missing.into_iter().collect::<Vec<_>>(), "create it");
         let dependents = self.names(DEPENDENTS, &[&taken]).await?;

@@ -112,22 +112,35 @@ impl Listing {
     }
 
     /// The same of some objects, with what belongs to them alone; and the entries that would, but need something else as well.
-    pub(crate) fn of(&self, objects: &BTreeSet<(u32, u32)>, without: Without) -> (String, Vec<&str>) {
-        // Its rights have the number of a table's row security; only its own entry names the object itself.
-        let is_asked_for = |entry: &Entry| ITSELF.contains(&entry.kind) && objects.contains(&entry.object);
+    pub(crate) fn of(&self, wish: &Wish<'_>, without: Without) -> (String, Vec<&str>) {
+        // Row security has its table's number as well; only its own entry names the object itself.
+        let is_asked_for =
+            |entry: &Entry| ITSELF.contains(&entry.kind) && wish.objects.contains(&entry.object);
         let mut taken: BTreeSet<u32> =
             self.0.iter().filter(|entry| is_asked_for(entry)).map(|entry| entry.number).collect();
-        let kinds: BTreeMap<u32, &str> = self.0.iter().map(|entry| (entry.number, entry.kind)).collect();
+        let all: BTreeMap<u32, &Entry> = self.0.iter().map(|entry| (entry.number, entry)).collect();
         // A function or type that it needs must be there already; another table need not.
-        let is_missing = |number: &u32, taken: &BTreeSet<u32>| {
-            let kind = kinds.get(number).copied().unwrap_or_default();
-            !taken.contains(number) && (ITSELF.contains(&kind) || BELONGS.contains(&kind))
+        let is_missing = |entry: &Entry, taken: &BTreeSet<u32>| {
+            let mut others = entry
+                .depends_on
+                .iter()
+                .filter(|number| !taken.contains(number))
+                .filter_map(|number| all.get(number));
+            match entry.kind {
+                // A key to a table that is there comes, the other table's key to this one does not.
+                "FK CONSTRAINT" => {
+                    !wish.names.iter().any(|name| entry.is_on(name))
+                        || others
+                            .any(|other| other.kind == "TABLE" && !wish.present.contains(&other.object.1))
+                }
+                _ => others.any(|other| ITSELF.contains(&other.kind) || BELONGS.contains(&other.kind)),
+            }
         };
         loop {
             let belongs = |entry: &&Entry| {
                 !taken.contains(&entry.number)
                     && entry.belongs_to(&taken, without)
-                    && !entry.depends_on.iter().any(|number| is_missing(number, &taken))
+                    && !is_missing(entry, &taken)
             };
             let more: Vec<u32> = self.0.iter().filter(belongs).map(|entry| entry.number).collect();
             if more.is_empty() {
@@ -143,7 +156,31 @@ impl Listing {
     }
 }
 
+/// What is asked for of an archive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wish<'a> {
+    /// Catalogue and number of each object.
+    pub(crate) objects: BTreeSet<(u32, u32)>,
+    /// Schema and name of each table among them.
+    pub(crate) names: Vec<(&'a str, &'a str)>,
+    /// Numbers of tables of the dump that the target has.
+    pub(crate) present: BTreeSet<u32>,
+}
+
+/// A list without rights, and the rights alone.
+pub(crate) fn rights_apart(list: &str) -> (String, String) {
+    let is_right = |line: &&str| entry(line).is_some_and(|entry| entry.kind == "ACL");
+    let (rights, others): (Vec<&str>, Vec<&str>) = list.split_inclusive('\n').partition(is_right);
+    (others.concat(), rights.concat())
+}
+
 impl Entry {
+    /// Whether it is made on the table of this schema and name, as a list writes them.
+    fn is_on(&self, (schema, name): &(&str, &str)) -> bool {
+        let start = format!("{} {schema} {name} ", self.kind).replace(['\n', '\r'], " ");
+        self.line.splitn(4, ' ').last().is_some_and(|rest| rest.starts_with(&start))
+    }
+
     fn belongs_to(&self, taken: &BTreeSet<u32>, without: Without) -> bool {
         BELONGS.contains(&self.kind)
             && !without.leaves_out(self.kind)
@@ -207,18 +244,31 @@ mod tests {
     #[test]
     fn a_table_takes_along_what_is_made_on_it_alone() {
         let listing = Listing::read(LISTED).unwrap();
-        let of = |tables: &[u32], without| {
+        let mut present = BTreeSet::new();
+        let of = |tables: &[u32], without, present: &BTreeSet<u32>| {
             let objects = tables.iter().map(|oid| (PG_CLASS, *oid)).collect();
-            let (list, left) = listing.of(&objects, without);
+            let names = vec![if tables.contains(&16408) { ("public", "p") } else { ("public", "odd na me") }];
+            let (list, left) = listing.of(&Wish { objects, names, present: present.clone() }, without);
             (numbers(&list), left.len())
         };
         let all = Without::default();
-        assert_eq!(of(&[16385, 16384], all), (vec![215, 3385, 214, 3387, 3214, 3217, 3218], 1));
+        assert_eq!(of(&[16385, 16384], all, &present), (vec![215, 3385, 214, 3387, 3214, 3217, 3218], 1));
         // The key that names the other table comes only with that one.
         let both = vec![215, 3385, 214, 3387, 218, 3214, 3217, 3218, 3223];
-        assert_eq!(of(&[16385, 16384, 16408], all), (both, 0));
+        assert_eq!(of(&[16385, 16384, 16408], all, &present), (both, 0));
+        // A key to a table that the target has comes along.
+        assert_eq!(of(&[16408], all, &present), (vec![218], 1));
+        present.insert(16385);
+        assert_eq!(of(&[16408], all, &present), (vec![218, 3223], 0));
         let bare = Without { indexes: true, constraints: true, triggers: true };
-        assert_eq!(of(&[16385, 16384], bare), (vec![215, 3385, 214, 3387, 3214], 0));
+        assert_eq!(of(&[16385, 16384], bare, &present), (vec![215, 3385, 214, 3387, 3214], 0));
+    }
+
+    #[test]
+    fn rights_are_told_apart() {
+        let list = "1; 0 0 ACL public TABLE t o\n2; 1259 5 TABLE public ACL o\n3; 0 0 ACL - SCHEMA s o\n";
+        let (others, rights) = rights_apart(list);
+        assert_eq!((numbers(&others), numbers(&rights)), (vec![2], vec![1, 3]));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - Nothing is written before `schema.dump` is complete here, and nothing at all if anything is against it.
 //! - Nothing is ever dropped: what fails stays under a name that says what it is, and what is replaced as well.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_engine::{DumpTarget, Dumped, EngineError, LoadPlan, Loaded, PartWriter};
@@ -103,10 +104,13 @@ impl Load {
             Scope::Schema(schema) => Stage::Schemas {
                 aside: choice.aside(&self.options),
                 existing: fit.exists.then(|| (schema.clone(), String::new())).into_iter().collect(),
+                present: BTreeSet::new(),
             },
-            Scope::Tables(_) | Scope::Rows(_) => {
-                Stage::Schemas { aside: choice.aside(&self.options), existing: fit.existing.clone() }
-            }
+            Scope::Tables(_) | Scope::Rows(_) => Stage::Schemas {
+                aside: choice.aside(&self.options),
+                existing: fit.existing.clone(),
+                present: fit.present.clone(),
+            },
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) enum Stage {
         aside: BTreeMap<String, String>,
         /// What is there already by a name that the restore needs for a while, or for good.
         existing: BTreeSet<(String, String)>,
+        /// Numbers of the dump's tables that are there.
+        present: BTreeSet<u32>,
     },
 }
 

@@ -26,6 +26,8 @@ pub struct Server {
     /// The same path here and where the programs run.
     pub scratch: Scratch,
     _folder: tempfile::TempDir,
+    /// Holds the data of a standby.
+    _data: Option<tempfile::TempDir>,
 }
 
 /// A folder that a program in a chroot finds under the same path.
@@ -52,7 +54,7 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         wrap(binaries, folder.path());
         let programs = Programs { folder: Some(folder.path().to_owned()) };
-        Server { cluster, programs, scratch: scratch(binaries), _folder: folder }
+        Server { cluster, programs, scratch: scratch(binaries), _folder: folder, _data: None }
     }
 
     pub fn conninfo(&self, database: &str) -> Conninfo {
@@ -232,5 +234,27 @@ impl Server {
 
     pub fn target(&self, options: LoadOptions) -> Load {
         Load::new(self.conninfo("postgres"), options)
+    }
+}
+
+impl Server {
+    /// A standby of this server that has replayed everything there is.
+    pub fn standby(&self) -> Server {
+        let binaries = self.cluster.binaries();
+        let folder = binaries.folder("strongroom-standby-").unwrap();
+        let data = folder.path().join("data");
+        let mut command = self.cluster.client("pg_basebackup");
+        run(command.args(["-R", "-c", "fast", "-D"]).arg(binaries.inside(&data))).unwrap();
+        let mut cluster = Cluster::adopt(binaries, &data).unwrap();
+        cluster.start().unwrap();
+        let programs = tempfile::tempdir().unwrap();
+        wrap(binaries, programs.path());
+        Server {
+            cluster,
+            programs: Programs { folder: Some(programs.path().to_owned()) },
+            scratch: scratch(binaries),
+            _folder: programs,
+            _data: Some(folder),
+        }
     }
 }
