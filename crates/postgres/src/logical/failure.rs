@@ -67,7 +67,7 @@ pub enum LogicalError {
         object: String,
         /// Why.
         #[source]
-        source: SqlError,
+        source: Box<SqlError>,
     },
     /// A part was not read, or not written, to its end.
     #[error("{doing}: {} came to no end", list(parts))]
@@ -153,11 +153,17 @@ pub enum LogicalError {
 }
 
 impl LogicalError {
+    /// Rows of `object` could not be read or written.
+    pub(crate) fn copy(doing: &'static str, object: &str, source: SqlError) -> LogicalError {
+        LogicalError::Copy { doing, object: object.to_owned(), source: Box::new(source) }
+    }
+
     /// The way out.
     pub fn hint(&self) -> String {
         match self {
             LogicalError::Connect(error) => error.hint(),
-            LogicalError::Sql(error) | LogicalError::Copy { source: error, .. } => error.hint(),
+            LogicalError::Sql(error) => error.hint(),
+            LogicalError::Copy { source, .. } => source.hint(),
             LogicalError::Cancelled(_) => "run the command again".into(),
             LogicalError::NotReadable { role, .. } => {
                 let role = crate::quote::quoted_name(role);
@@ -203,7 +209,6 @@ impl From<LogicalError> for EngineError {
             LogicalError::Copy { source, .. } if source.is_end_of_session() => {
                 EngineError::Unreachable { what, hint, source: None }
             }
-            LogicalError::Copy { source: SqlError::Cancelled(cancelled), .. } => cancelled.into(),
             LogicalError::Changed { .. }
             | LogicalError::Waiting { .. }
             | LogicalError::SnapshotLost { .. } => EngineError::Overtaken { what, hint },
