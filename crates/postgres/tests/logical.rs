@@ -392,6 +392,23 @@ async fn an_ordinary_role_dumps_what_it_may_read_and_is_told_what_it_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_an_extensions_tables_only_its_users_rows_are_dumped() {
+    let Some(server) = small() else { return };
+    server.sql(
+        "shop",
+        "create extension hstore; create table settings (name text, custom bool); create table own (a int); \
+         insert into settings values ('built in', false), ('ours', true); insert into own values (1); \
+         alter extension hstore add table settings; alter extension hstore add table own; \
+         update pg_extension set extconfig = array['settings'::regclass::oid], extcondition = array['WHERE custom'] \
+         where extname = 'hstore'",
+    );
+    let held = dump(&cx(), &server.logical("shop")).await.unwrap();
+    assert_eq!(held.parts["data/public.settings/0000"], b"ours\tt\n");
+    assert!(!held.parts.contains_key("data/public.own/0000"));
+    assert_eq!(held.facts().extensions[0].name, "hstore");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn writes_during_a_dump_are_not_in_it() {
     let Some(server) = small() else { return };
     let (cx, engine) = (cx(), server.logical("shop"));

@@ -298,7 +298,8 @@ impl Loading {
         self.exists(&(relation.schema.clone(), relation.name.clone()))
     }
 
-    fn is_schema_there(&self) -> bool {
+    /// Whether there is a schema by the wanted name already.
+    pub(crate) fn is_schema_there(&self) -> bool {
         matches!(&self.stage, Stage::Schemas { existing, .. } if !existing.is_empty())
     }
 
