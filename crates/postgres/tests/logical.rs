@@ -103,6 +103,14 @@ async fn everything_comes_back() {
         assert_same(&server.text("everything"), &server.text("again"));
         let again = dump(&cx(), &server.logical("again")).await.unwrap();
         assert_same(&content(&facts), &content(&again.facts()));
+        // What `pg_dump` would dump rows or values of, and nothing else.
+        let text = server.text("everything");
+        let count = |kind: &str| {
+            text.lines().filter(|line| line.contains(&format!("; Type: {kind}; Schema"))).count()
+        };
+        let through = facts.tables.iter().filter(|table| table.through.is_some()).count();
+        assert_eq!((through, count("TABLE DATA") + through), (3, facts.tables.len()));
+        assert_eq!(count("SEQUENCE SET"), facts.sequences.len());
         // The same rows are in the same parts, byte for byte, so that the next dump costs nothing.
         let once_more = dump(&cx(), &server.logical("everything")).await.unwrap();
         assert_eq!(once_more.parts.keys().collect::<Vec<_>>(), held.parts.keys().collect::<Vec<_>>());
@@ -520,6 +528,14 @@ async fn a_restore_that_is_stopped_says_what_it_leaves() {
     let databases =
         "select string_agg(datname, ' ' order by datname) from pg_database where datname ~ 'again'";
     assert_eq!(server.sql("postgres", databases), "again__strongroom_t1");
+    // Killed, it cannot say anything, and is named all the same.
+    let mut options = server.options(new("again"));
+    "t2".clone_into(&mut options.id);
+    let error =
+        load_with(&cx(), &server.target(options), &held, async || server.cluster.kill().unwrap()).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, EngineError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("left as database again__strongroom_t2"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

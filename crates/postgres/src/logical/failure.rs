@@ -216,14 +216,16 @@ impl From<LogicalError> for EngineError {
                 EngineError::Damaged { what, hint }
             }
             LogicalError::Io { operation, path, source } => EngineError::io(operation, path, source),
-            LogicalError::Aside { aside, remove, source } => match *source {
-                LogicalError::Cancelled(cancelled) => {
+            LogicalError::Aside { aside, remove, source } => match EngineError::from(*source) {
+                EngineError::Cancelled(cancelled) => {
                     // Whoever asked to stop is not told by an error; what is left must be said all the same.
                     tracing::warn!("what was restored so far is left as {aside}; to remove it: {remove}");
                     cancelled.into()
                 }
-                LogicalError::Differs { .. } => EngineError::Damaged { what, hint },
-                _ => EngineError::Unfit { what, hint },
+                EngineError::Unreachable { source, .. } => EngineError::Unreachable { what, hint, source },
+                EngineError::Overtaken { .. } => EngineError::Overtaken { what, hint },
+                EngineError::Damaged { .. } => EngineError::Damaged { what, hint },
+                EngineError::Unfit { .. } | EngineError::Io { .. } => EngineError::Unfit { what, hint },
             },
             _ => EngineError::Unfit { what, hint },
         }
