@@ -40,7 +40,7 @@ fn small() -> Option<Server> {
          insert into orders (customer, note) select 1 + n % 50, 'o' || n from generate_series(1, 5000) n; \
          create view busy as select customer, count(*) as n from orders group by 1; \
          create function stamp() returns trigger language plpgsql as 'begin new.note := ''stamped''; return new; end'; \
-         create trigger stamp before update on orders for each row execute function stamp(); comment on table orders is 'o'",
+         create extension hstore; create trigger stamp before update on orders for each row execute function stamp(); comment on table orders is 'o'",
     );
     Some(server)
 }
@@ -223,6 +223,9 @@ async fn a_database_is_replaced_by_renaming_and_only_when_asked() {
     let mut options = server.options(Scope::NewDatabase(None));
     options.replace = true;
     options.without = Without { indexes: false, constraints: false, triggers: true };
+    let within = Load::new(server.conninfo("shop"), options.clone());
+    let refused = text_of(&within.plan(&cx(), &held.dumped).await.unwrap_err());
+    assert!(refused.contains("the database connected to cannot be renamed"), "{refused}");
     let loaded = load(&cx(), &server.target(options), &held).await.unwrap();
     assert!(loaded.lines.iter().any(|line| line.contains("shop__replaced_t1")), "{:?}", loaded.lines);
     assert_eq!(server.sql("shop", "select count(*) from orders"), "5000");
@@ -399,6 +402,16 @@ async fn an_ordinary_role_dumps_what_it_may_read_and_is_told_what_it_may_not() {
     let target = server.target(server.options(new("again")));
     load(&cx(), &target, &held).await.unwrap();
     assert_same(&server.text("shop"), &server.text("again"));
+    // Restored by one that may make databases and nothing else.
+    server.sql("postgres", "create role builder login createdb");
+    let mut options = server.options(new("built"));
+    (options.no_owner, options.no_privileges) = (true, true);
+    load(&cx(), &Load::new(server.conninfo_as("postgres", "builder"), options), &held).await.unwrap();
+    let owner = "select pg_get_userbyid(datdba) from pg_database where datname = 'built'";
+    assert_eq!(server.sql("built", &format!("{owner}; select count(*) from orders")), "builder\n5000");
+    let dumper = Load::new(server.conninfo_as("postgres", "dumper"), server.options(new("other")));
+    let refused = text_of(&dumper.plan(&cx(), &held.dumped).await.unwrap_err());
+    assert!(refused.contains("the role dumper may not create databases"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -406,7 +419,7 @@ async fn of_an_extensions_tables_only_its_users_rows_are_dumped() {
     let Some(server) = small() else { return };
     server.sql(
         "shop",
-        "create extension hstore; create table settings (name text, custom bool); create table own (a int); \
+        "create table settings (name text, custom bool); create table own (a int); \
          insert into settings values ('built in', false), ('ours', true); insert into own values (1); \
          alter extension hstore add table settings; alter extension hstore add table own; \
          update pg_extension set extconfig = array['settings'::regclass::oid], extcondition = array['WHERE custom'] \

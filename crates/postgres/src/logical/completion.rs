@@ -145,12 +145,17 @@ async fn publish(loading: &Loading) -> Result<Vec<String>, LogicalError> {
         sql.push_str(&rename(name, replaced));
     }
     sql.push_str(&rename(under_way, name));
+    // Last: who gives it away may not change it any more.
+    if !loading.options.no_owner {
+        let owner = quoted_name(&loading.facts.database.owner);
+        sql.push_str(&format!("ALTER DATABASE {} OWNER TO {owner};", quoted_name(name)));
+    }
     sql.push_str("COMMIT");
     client.run("rename the database", &sql).await?;
     Ok(replaced.iter().map(|name| format!("database {name}")).collect())
 }
 
-/// Owner, rights, settings and comment: `pg_restore` sets them only where it makes the database itself.
+/// Rights, settings and comment: `pg_restore` sets them only where it makes the database itself.
 fn attributes(loading: &Loading, database: &str) -> String {
     let (fact, options) = (&loading.facts.database, &loading.options);
     let mut sql = String::new();
@@ -172,10 +177,6 @@ fn attributes(loading: &Loading, database: &str) -> String {
         for grant in &fact.grants {
             sql.push_str(&grant_statement(grant, &format!("DATABASE {database}")));
         }
-    }
-    // Last: who gives it away may not change it any more.
-    if !options.no_owner {
-        sql.push_str(&format!("ALTER DATABASE {database} OWNER TO {};", quoted_name(&fact.owner)));
     }
     sql
 }

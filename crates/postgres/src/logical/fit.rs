@@ -114,6 +114,11 @@ impl Question<'_> {
         if fit.exists && !self.options.replace {
             fit.against.push(format!("there is a database {name} already: --replace renames it aside"));
         }
+        if fit.exists && self.client.database() == name {
+            fit.against.push(format!(
+                "the database connected to cannot be renamed: connect to another one than {name}, such as postgres"
+            ));
+        }
         for taken in [self.options.under_way(name), self.options.replaced(name)] {
             if self.is_there(sql, &[&taken]).await? {
                 fit.against.push(format!("there is a database {taken} already"));
@@ -127,6 +132,11 @@ impl Question<'_> {
         let sql = "SELECT FROM pg_catalog.pg_database WHERE datname = $1::text AND NOT pg_has_role(datdba, 'USAGE')";
         if fit.exists && self.is_there(sql, &[&name]).await? {
             fit.against.push(format!("the role {} may not rename the database {name}", self.client.role()));
+        }
+        let sql = "SELECT FROM pg_catalog.pg_stat_activity WHERE datname = $1::text AND backend_type = 'client backend' LIMIT 1";
+        if fit.exists && self.is_there(sql, &[&name]).await? {
+            fit.notes
+                .push(format!("sessions are connected to {name}: it is renamed only when they have ended"));
         }
         Ok(())
     }

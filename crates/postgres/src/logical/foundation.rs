@@ -37,17 +37,11 @@ pub(crate) async fn restore_section(
     if section == "post-data" {
         command.arg(format!("--jobs={}", loading.options.jobs.max(1)));
     }
-    if !loading.options.without.is_nothing() {
-        command.arg("--use-list").arg(list(cx, loading).await?);
-    }
+    let list = loading.listing(cx).await?.all_but(loading.options.without);
+    command.arg("--use-list").arg(loading.write_list(&list).await?);
     command.args(loading.options.skipped());
     command.arg(&loading.archive);
     program.run(cx, &mut command, &loading.conninfo.database).await.map(drop)
-}
-
-/// The entries that are wanted, as a file beside the archive.
-async fn list(cx: &Cx, loading: &Loading) -> Result<std::path::PathBuf, LogicalError> {
-    loading.write_list(&loading.listing(cx).await?.all_but(loading.options.without)).await
 }
 
 /// Nothing counts until the end, which is written durably, and with it everything before.

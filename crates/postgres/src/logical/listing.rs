@@ -106,9 +106,13 @@ impl Listing {
         Ok(Listing(entries))
     }
 
-    /// The list of what is taken of the whole, as `pg_restore --use-list` reads it.
+    /// The list of what is taken of the whole, as `pg_restore --use-list` reads it. An extension brings its comment along,
+    /// and on managed servers nobody else may set it.
     pub(crate) fn all_but(&self, without: Without) -> String {
-        self.0.iter().filter(|entry| !without.leaves_out(entry.kind)).map(Entry::with_line_end).collect()
+        let is_taken = |entry: &&Entry| {
+            !without.leaves_out(entry.kind) && !entry.rest().starts_with("COMMENT - EXTENSION ")
+        };
+        self.0.iter().filter(is_taken).map(Entry::with_line_end).collect()
     }
 
     /// The same of some objects, with what belongs to them alone; and the entries that would, but need something else as well.
@@ -150,7 +154,7 @@ impl Listing {
         }
         let left =
             self.0.iter().filter(|entry| !taken.contains(&entry.number) && entry.belongs_to(&taken, without));
-        let left = left.map(|entry| entry.line.splitn(4, ' ').last().unwrap_or_default()).collect();
+        let left = left.map(Entry::rest).collect();
         let list = self.0.iter().filter(|entry| taken.contains(&entry.number)).map(Entry::with_line_end);
         (list.collect(), left)
     }
@@ -175,10 +179,15 @@ pub(crate) fn rights_apart(list: &str) -> (String, String) {
 }
 
 impl Entry {
+    /// Kind, schema, name and owner, as they are listed.
+    fn rest(&self) -> &str {
+        self.line.splitn(4, ' ').last().unwrap_or_default()
+    }
+
     /// Whether it is made on the table of this schema and name, as a list writes them.
     fn is_on(&self, (schema, name): &(&str, &str)) -> bool {
         let start = format!("{} {schema} {name} ", self.kind).replace(['\n', '\r'], " ");
-        self.line.splitn(4, ' ').last().is_some_and(|rest| rest.starts_with(&start))
+        self.rest().starts_with(&start)
     }
 
     fn belongs_to(&self, taken: &BTreeSet<u32>, without: Without) -> bool {
@@ -275,6 +284,8 @@ mod tests {
     fn the_whole_is_taken_but_what_is_not_wanted() {
         let listing = Listing::read(LISTED).unwrap();
         assert_eq!(numbers(&listing.all_but(Without::default())).len(), 13);
+        let extension = "1; 3079 5 EXTENSION - hstore \n2; 0 0 COMMENT - EXTENSION hstore \n3; 0 0 COMMENT - SCHEMA s o\n";
+        assert_eq!(numbers(&Listing::read(extension).unwrap().all_but(Without::default())), [1, 3]);
         let no_indexes = Without { indexes: true, ..Without::default() };
         assert_eq!(numbers(&listing.all_but(no_indexes)).len(), 10);
         assert!(Listing::read("nonsense").is_err() && Listing::read("1; x y TABLE a b").is_err());

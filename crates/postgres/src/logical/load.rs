@@ -217,7 +217,7 @@ impl Loading {
                 matches!(&self.stage, Stage::Schemas { existing, .. } if existing.contains(&place));
             let (schema, name) = &place;
             match (is_added, is_replaced) {
-                (true, _) => format!("add the rows to {schema}.{name}"),
+                (true, _) => format!("add the rows to {schema}.{name}, whose triggers fire"),
                 (false, true) => format!(
                     "move {schema}.{name} to {}.{name}, and the new one into its place",
                     self.options.replaced(schema)
