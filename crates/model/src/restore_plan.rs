@@ -70,13 +70,12 @@ pub struct RestorePlan {
 impl RestorePlan {
     /// Bytes of journal that recovery replays, at most: where a time, transaction or name lies is not known before.
     pub fn replays(&self) -> u64 {
-        let journal = &self.point.journal;
         let end = match self.request.target {
-            RecoveryTarget::Immediate => journal.stop,
+            RecoveryTarget::Immediate => self.range.stop,
             RecoveryTarget::Lsn(lsn) => lsn.min(self.reach.end),
             _ => self.reach.end,
         };
-        end.0.saturating_sub(journal.start.0)
+        end.0.saturating_sub(self.range.start.0)
     }
 }
 

@@ -150,6 +150,7 @@ async fn compare(cluster: &Cluster, sent: &[(Entry, Vec<u8>)], stopped: &Stopped
             EntryKind::File(size) => format!("file of {size}"),
             EntryKind::Folder => "folder".to_owned(),
             EntryKind::Link(target) => format!("link to {}", String::from_utf8_lossy(target)),
+            EntryKind::Stream { .. } => unreachable!("files are not streams"),
         };
         (entry.path.to_string(), (kind, entry.mode, entry.owner.uid, entry.owner.gid))
     };

@@ -88,7 +88,7 @@ fn write_streams(streams: &[Vec<Vec<u8>>], suite: Suite) -> (Vec<u8>, Vec<Vec<Ru
     let (key, prints, vault) = (point_key(suite), FingerprintKey::new(suite, [2; 32]), VaultId::new([3; 16]));
     let header = pack_header(suite, [4; 16]);
     let mut writer =
-        PackWriter::new(scope(&key, &prints, &vault), header, Compression::default(), 7, 1 << 20);
+        PackWriter::new(scope(&key, &prints, &vault), header, Compression::default(), 7, Vec::new());
     let mut maps = Vec::new();
     for (file, stream) in streams.iter().enumerate() {
         let mut map = Vec::new();

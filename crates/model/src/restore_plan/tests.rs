@@ -228,11 +228,11 @@ proptest::proptest! {
 fn a_moment_is_compared_with_the_end_of_its_own_lineage() {
     let (of_first, first) = (point(1, 2, 3), journal(&["--####"], &[]));
     let mut of_second = point(1, 12, 13);
-    of_second.journal = JournalRange { lineage: SystemId(2), ..of_first.journal };
+    of_second.journal = of_first.journal.map(|range| JournalRange { lineage: SystemId(2), ..range });
     let files = (2..6).map(|n| WalSegment::numbered(Timeline::FIRST, n, SegmentSize::DEFAULT));
     let second = Journal::new(SystemId(2), SegmentSize::DEFAULT, files.map(WalFile::Segment), []);
-    let candidates =
-        [(&of_first, &first), (&of_second, &second)].map(|(summary, journal)| Candidate { summary, journal });
+    let candidates = [(&of_first, &first), (&of_second, &second)]
+        .map(|(summary, journal)| Candidate::new(summary, journal).unwrap());
     let ended = |lineage: SystemId, _: &Reach| Some(at(lineage.0 as i64 * 10));
     let plan = |only: &Summary| {
         plan_restore(&candidates, &to(RecoveryTarget::Time(at(15))), Some(&only.point), &ended)

@@ -253,7 +253,7 @@ fn of_loss(error: OpsError) -> Failure {
 /// The journal that recovery replayed, and how long that took.
 fn replayed(plan: &RestorePlan, launched: &Launched) -> Option<Stretch> {
     let end = launched.ended.as_ref().map_or(launched.checkpoint, |ended| ended.at);
-    let bytes = end.0.checked_sub(plan.point.journal.start.0)?;
+    let bytes = end.0.checked_sub(plan.range.start.0)?;
     Some(Stretch { bytes, seconds: launched.seconds })
 }
 
