@@ -3,7 +3,7 @@
 //! ```text
 //! schema.dump                         pg_dump's archive of everything but rows
 //! globals.sql                         roles and tablespaces
-//! data/<schema>.<table>/<nnnn>        rows of so many blocks of the table, from block nnnn × 65,536 on
+//! data/<schema>.<table>/<nnnn>        rows of so many blocks of the table, from block nnnn × 16,384 on
 //! largeobjects/<nnnn>                 large objects whose number divided by 1,048,576 is nnnn
 //! ```
 //!
@@ -14,8 +14,9 @@ use std::fmt::Write;
 
 use strongroom_model::entry::EntryPath;
 
-/// Blocks of a table in one part: 512 MiB of 8 KiB. Fixed, so that the next dump has the same rows in the same part.
-pub const BLOCKS: u64 = 65_536;
+/// Blocks of a table in one part: 128 MiB of 8 KiB, so that workers end at about the same time. Fixed, so that the next dump
+/// has the same rows in the same part.
+pub const BLOCKS: u64 = 16_384;
 
 /// How many large objects' numbers share a part.
 pub const LARGE_OBJECTS: u32 = 1 << 20;

@@ -76,10 +76,10 @@ mod tests {
                 "COPY (SELECT \"a\", \"b\" FROM ONLY \"s\".\"t\" WHERE {only}) TO STDOUT WITH (ENCODING 'UTF8')"
             )
         };
-        assert_eq!(read(0), statement("ctid < '(65536,0)'::pg_catalog.tid"));
-        let middle = "ctid >= '(65536,0)'::pg_catalog.tid AND ctid < '(131072,0)'::pg_catalog.tid";
+        assert_eq!(read(0), statement("ctid < '(16384,0)'::pg_catalog.tid"));
+        let middle = "ctid >= '(16384,0)'::pg_catalog.tid AND ctid < '(32768,0)'::pg_catalog.tid";
         assert_eq!(read(1), statement(middle));
-        assert_eq!(read(2), statement("ctid >= '(131072,0)'::pg_catalog.tid"));
+        assert_eq!(read(2), statement("ctid >= '(32768,0)'::pg_catalog.tid"));
     }
 
     #[test]
