@@ -537,10 +537,10 @@ fn chaos(bucket: bool, fixed_seed: u64) {
 
 #[test]
 fn whatever_dies_what_was_durable_is_restored_from_a_folder() {
-    chaos(false, 23);
+    chaos(false, 36);
 }
 
 #[test]
 fn whatever_dies_what_was_durable_is_restored_from_a_bucket() {
-    chaos(true, 24);
+    chaos(true, 31);
 }
