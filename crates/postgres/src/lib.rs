@@ -8,6 +8,7 @@
 //! ship     archive_command ▶ archive ▶ wal (whose segment? what happened in it, when?) ▶ vault
 //! receive  conninfo ▶ connect ▶ sender (may it? its slot) ▶ replication (WAL as it is written) ▶ receiving ▶ vault
 //! restore  vault ▶ selection (whose files stay zeros) ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
+//! dump     conninfo ▶ connect ▶ logical (schema, rows and facts of one moment, and back)
 //! export   vault ▶ target (a folder, or archives) ▶ backup_manifest ▶ pg_verifybackup, and a server without us
 //! ```
 //!
@@ -55,3 +56,4 @@ pub mod facts;
 pub mod stream;
 pub mod standby;
 pub mod session;
+pub mod logical;

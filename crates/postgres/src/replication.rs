@@ -163,7 +163,7 @@ pub enum Start {
 impl Replication {
     /// Connects to the first host that lets us in.
     pub async fn connect(conninfo: &Conninfo) -> Result<Replication, ReplicationError> {
-        let (wire, place) = enter::enter(conninfo).await?;
+        let (wire, place) = enter::enter(conninfo, enter::Purpose::Replication).await?;
         Ok(Replication { wire, place })
     }
 

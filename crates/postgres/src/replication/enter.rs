@@ -1,7 +1,7 @@
-//! From a connection string to a connection that takes replication commands.
+//! From a connection string to a connection that takes replication commands, or statements whose rows are read in pieces.
 //!
 //! ```text
-//! each host   socket ▶ TLS, as sslmode says ▶ startup (replication=true) ▶ password ▶ ready
+//! each host   socket ▶ TLS, as sslmode says ▶ startup (replication=true, or not) ▶ password ▶ ready
 //! ```
 //!
 //! **Invariants**
@@ -11,12 +11,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
+use rustix::net::sockopt;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,14 +33,23 @@ use crate::refusal::ConnectError;
 use crate::replication::wire::{Incoming, Said, Stream, Wire};
 use crate::tls;
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Commands of physical replication.
+    Replication,
+    /// Statements, in the database that the connection string names.
+    Statements,
+}
+
 /// Connects to the first host that lets us in; where that is.
-pub(crate) async fn enter(conninfo: &Conninfo) -> Result<(Wire, String), ConnectError> {
+pub(crate) async fn enter(conninfo: &Conninfo, purpose: Purpose) -> Result<(Wire, String), ConnectError> {
     let first = conninfo.hosts.first().map(Host::to_string).unwrap_or_default();
     let config = tls::client_config(conninfo).map_err(|source| ConnectError::Tls { place: first, source })?;
     let config = Arc::new(config);
     let mut hosts = conninfo.hosts.iter().peekable();
     while let Some(host) = hosts.next() {
-        match enter_at(&Entrance { host, conninfo, config: &config }).await {
+        match enter_at(&Entrance { host, conninfo, config: &config, purpose }).await {
             Err(error) if error.is_of_this_host_only() && hosts.peek().is_some() => continue,
             done => return done.map(|wire| (wire, host.to_string())),
         }
@@ -51,6 +62,7 @@ struct Entrance<'a> {
     host: &'a Host,
     conninfo: &'a Conninfo,
     config: &'a Arc<ClientConfig>,
+    purpose: Purpose,
 }
 
 /// Whether to ask for TLS, and what if there is none.
@@ -106,6 +118,7 @@ impl Entrance<'_> {
         let stream = stream.map_err(|source| self.unreachable(source))?;
         // Reports are small and waited for.
         stream.set_nodelay(true).map_err(|source| self.unreachable(source))?;
+        keep_alive(&stream).map_err(|source| self.unreachable(source))?;
         match encryption {
             Encryption::None => self.start(Wire::new(Box::new(stream)), None).await,
             _ => self.encrypt(stream, encryption).await,
@@ -154,10 +167,12 @@ impl Entrance<'_> {
         let mut parameters = vec![
             ("user", self.conninfo.user.as_str()),
             ("database", &self.conninfo.database),
-            ("replication", "true"),
             ("application_name", &self.conninfo.application_name),
             ("client_encoding", "UTF8"),
         ];
+        if self.purpose == Purpose::Replication {
+            parameters.push(("replication", "true"));
+        }
         parameters.extend(self.conninfo.options.as_deref().map(|options| ("options", options)));
         frontend::startup_message(parameters, &mut wire.outgoing).map_err(|source| self.unfit(source))?;
         let mut proof = Proof { end_point, scram: None, is_bound: false, is_mutual: true };
@@ -252,17 +267,20 @@ impl Entrance<'_> {
         self.conninfo.password_for(self.host).ok_or_else(missing)
     }
 
-    /// Only replication has these two; everything else is as for any connection.
+    /// Only replication has the first two; everything else is as for any connection.
     fn refusal(&self, said: Said) -> ConnectError {
         let (place, user) = (self.place(), self.conninfo.user.clone());
-        match (said.code.as_str(), said.routine.as_str()) {
+        let (code, routine) = (said.code.clone(), said.routine.clone());
+        if self.purpose == Purpose::Statements {
+            return refused(place, self.conninfo, (&code, &routine), said.into());
+        }
+        match (code.as_str(), routine.as_str()) {
             ("42501", _) => ConnectError::NotAReplicator { place, user, source: said.into() },
             // `InitProcess`, of a walsender: all its slots for one are taken.
             ("53300", "InitProcess") => ConnectError::NoSender { place, source: said.into() },
             _ => {
                 let mut conninfo = self.conninfo.clone();
                 "replication".clone_into(&mut conninfo.database);
-                let (code, routine) = (said.code.clone(), said.routine.clone());
                 refused(place, &conninfo, (&code, &routine), said.into())
             }
         }
@@ -279,6 +297,14 @@ impl Entrance<'_> {
     fn unfit(&self, source: io::Error) -> ConnectError {
         ConnectError::Refused { place: self.place(), user: self.conninfo.user.clone(), source: source.into() }
     }
+}
+
+/// A server or network that vanished is noticed within two minutes, as on other connections.
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
+    Ok(sockopt::set_tcp_keepcnt(stream, 4)?)
 }
 
 /// How far the two sides have proved who they are.

@@ -1,16 +1,18 @@
 //! Messages on a connection, one at a time.
 //!
 //! `postgres-protocol` reads and writes messages; it has no word for `CopyBothResponse`, the one by which a stream of WAL
-//! begins, and takes any length for possible. Both are added here.
+//! begins, and takes any length for possible. Both are added here. A row of a COPY is one message, and may have a gigabyte:
+//! [`Wire::receive_copy`] hands it on in pieces, as they arrive.
 //!
 //! **Invariants**: no bytes make this module panic; a message longer than [`LONGEST`] ends the connection before it is
-//! read. [`Wire::receive`] may be dropped at any moment: what had arrived is kept for the next call.
+//! read, unless it is a row that is read in pieces. [`Wire::receive`] and [`Wire::receive_copy`] may be dropped at any moment:
+//! what had arrived is kept for the next call.
 
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use postgres_protocol::message::backend::{ErrorFields, Header, Message};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_postgres::fallible_iterator::FallibleIterator;
@@ -25,6 +27,15 @@ const SENT_WITHIN: Duration = Duration::from_secs(60);
 /// `CopyBothResponse`.
 const COPY_BOTH: u8 = b'W';
 
+/// `CopyData`.
+const COPY_DATA: u8 = b'd';
+
+/// A message's tag and length.
+const HEADER: usize = 5;
+
+/// Room for what a COPY sends between two looks at it.
+const COPY_ROOM: usize = 256 << 10;
+
 /// What a connection runs over: a socket, plain or with TLS around it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -34,6 +45,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub(crate) struct Wire {
     stream: Box<dyn Stream>,
     incoming: BytesMut,
+    /// Bytes that are still to come of the row that [`Wire::receive_copy`] is handing on.
+    row_left: usize,
     /// What is to be sent next.
     pub(crate) outgoing: BytesMut,
 }
@@ -48,7 +61,7 @@ pub(crate) enum Incoming {
 
 impl Wire {
     pub(crate) fn new(stream: Box<dyn Stream>) -> Wire {
-        Wire { stream, incoming: BytesMut::new(), outgoing: BytesMut::new() }
+        Wire { stream, incoming: BytesMut::new(), row_left: 0, outgoing: BytesMut::new() }
     }
 
     /// The next message.
@@ -80,6 +93,70 @@ impl Wire {
         }
         self.incoming.advance(total);
         Ok(Some(Incoming::CopyBoth))
+    }
+
+    /// Waits for bytes of a COPY's rows and hands on what there is of them, each piece with whether its row ends with it.
+    /// Comes back with the message if something else follows.
+    pub(crate) async fn receive_copy(
+        &mut self,
+        take: &mut (impl FnMut(&[u8], bool) + Send),
+    ) -> io::Result<Option<Message>> {
+        loop {
+            if self.take_rows(take)? {
+                return Ok(None);
+            }
+            if self.row_left == 0
+                && let Some(Incoming::Message(message)) = self.buffered()?
+            {
+                return Ok(Some(message));
+            }
+            self.incoming.reserve(COPY_ROOM);
+            if self.stream.read_buf(&mut self.incoming).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Hands on what has arrived of rows; whether that was anything.
+    fn take_rows(&mut self, take: &mut impl FnMut(&[u8], bool)) -> io::Result<bool> {
+        let mut at = 0;
+        loop {
+            let arrived = &self.incoming[at..];
+            if self.row_left == 0 {
+                match Header::parse(arrived)? {
+                    Some(header) if header.tag() == COPY_DATA => {
+                        // The length counts itself.
+                        self.row_left = (header.len().unsigned_abs() as usize).saturating_sub(4);
+                        at += HEADER;
+                        if self.row_left == 0 {
+                            take(&[], true);
+                        }
+                        continue;
+                    }
+                    _ => break,
+                }
+            }
+            let piece = &arrived[..arrived.len().min(self.row_left)];
+            if piece.is_empty() {
+                break;
+            }
+            self.row_left -= piece.len();
+            at += piece.len();
+            take(piece, self.row_left == 0);
+        }
+        self.incoming.advance(at);
+        Ok(at > 0)
+    }
+
+    /// Sends bytes of rows, cut anywhere. However long the server takes: it may be writing a checkpoint.
+    pub(crate) async fn send_copy(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(bytes.len() + 4).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.outgoing.put_u8(COPY_DATA);
+        self.outgoing.put_u32(length);
+        self.outgoing.put_slice(bytes);
+        self.stream.write_all(&self.outgoing).await?;
+        self.outgoing.clear();
+        Ok(())
     }
 
     /// Sends what was put into [`Wire::outgoing`].
@@ -154,6 +231,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rows_come_in_pieces_and_end_where_they_end() {
+        let mut bytes = b"d\0\0\0\x07a\tb".to_vec();
+        bytes.extend(b"d\0\0\0\x04d\0\x0f\x42\x44");
+        bytes.extend(vec![b'x'; 1_000_000]);
+        bytes.extend(b"c\0\0\0\x04");
+        let mut wire = wire(&bytes);
+        let (mut rows, mut pieces) = (vec![Vec::new()], 0);
+        let mut take = |piece: &[u8], ends: bool| {
+            pieces += 1;
+            rows.last_mut().unwrap().extend_from_slice(piece);
+            if ends {
+                rows.push(Vec::new());
+            }
+        };
+        let done = loop {
+            if let Some(message) = wire.receive_copy(&mut take).await.unwrap() {
+                break message;
+            }
+        };
+        assert!(matches!(done, Message::CopyDone));
+        assert_eq!(rows, [b"a\tb".to_vec(), Vec::new(), vec![b'x'; 1_000_000], Vec::new()]);
+        assert!(pieces > 4, "{pieces}");
+        // One that ends in the middle of a row.
+        let mut short = Wire::new(Box::new(io::Cursor::new(bytes[..500].to_vec())));
+        while let Ok(nothing) = short.receive_copy(&mut |_, _| ()).await {
+            assert!(nothing.is_none());
+        }
+    }
+
+    #[tokio::test]
     async fn nonsense_ends_the_connection_and_never_panics() {
         for bytes in [
             &b"HTTP/1.1 400 Bad Request"[..],
@@ -166,6 +273,8 @@ mod tests {
             b"",
         ] {
             let mut wire = wire(bytes);
+            let mut copying = self::wire(bytes);
+            while copying.receive_copy(&mut |_, _| ()).await.is_ok() {}
             // The one message that is whole has fields that are not.
             if let Ok(Incoming::Message(Message::ErrorResponse(body))) = wire.receive().await {
                 assert_eq!(Said::read(body.fields()).to_string(), "");

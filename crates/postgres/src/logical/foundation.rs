@@ -1,0 +1,58 @@
+//! What rows are put into: a database, and in it everything that `pg_restore` makes before rows.
+
+use strongroom_model::Cx;
+
+use crate::connect;
+use crate::conninfo::Conninfo;
+use crate::logical::aside;
+use crate::logical::failure::LogicalError;
+use crate::logical::fit::create_database;
+use crate::logical::loading::{Loading, Stage};
+
+/// Makes it, once the schema's archive is on disk.
+pub(crate) async fn lay(cx: &Cx, loading: &Loading) -> Result<(), LogicalError> {
+    match &loading.stage {
+        Stage::Database { under_way, .. } => {
+            let client = connect::connect(&loading.server).await?;
+            let sql = create_database(under_way, &loading.facts.database, loading.version_num);
+            client.run("create the database", &sql).await?;
+            loading.made();
+        }
+        Stage::Empty => loading.made(),
+        Stage::Schemas { .. } => return aside::lay(cx, loading).await,
+    }
+    restore_section(cx, loading, "pre-data").await
+}
+
+/// Has `pg_restore` make what comes before the rows, or after them.
+pub(crate) async fn restore_section(
+    cx: &Cx,
+    loading: &Loading,
+    section: &'static str,
+) -> Result<(), LogicalError> {
+    let program = &loading.pg_restore;
+    let mut command = program.command(&hurried(&loading.conninfo), &loading.place);
+    command.args(["--exit-on-error", "--no-password", &format!("--section={section}")]);
+    if section == "post-data" {
+        command.arg(format!("--jobs={}", loading.options.jobs.max(1)));
+    }
+    if !loading.options.without.is_nothing() {
+        command.arg("--use-list").arg(list(cx, loading).await?);
+    }
+    command.args(loading.options.skipped());
+    command.arg(&loading.archive);
+    program.run(cx, &mut command, &loading.conninfo.database).await.map(drop)
+}
+
+/// The entries that are wanted, as a file beside the archive.
+async fn list(cx: &Cx, loading: &Loading) -> Result<std::path::PathBuf, LogicalError> {
+    loading.write_list(&loading.listing(cx).await?.all_but(loading.options.without)).await
+}
+
+/// Nothing counts until the end, which is written durably, and with it everything before.
+fn hurried(conninfo: &Conninfo) -> Conninfo {
+    let mut hurried = conninfo.clone();
+    let before = hurried.options.take().unwrap_or_default();
+    hurried.options = Some(format!("{before} -c synchronous_commit=off"));
+    hurried
+}
