@@ -66,7 +66,7 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let source = context.source(arguments.source.as_ref())?;
+    let source = context.source_with_wal(arguments.source.as_ref())?;
     context.check_places()?;
     let mut server = context.engine(&source)?.conninfo().clone();
     if let Some(name) = &arguments.name {
