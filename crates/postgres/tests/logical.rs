@@ -58,12 +58,14 @@ fn text_of(error: &EngineError) -> String {
     format!("{error} / {}", error.hint().unwrap_or_default())
 }
 
-/// Lines of two texts that are not in the other.
+/// Two texts of the same lines; in which order rows lie in a table is the server's business.
 fn assert_same(before: &str, after: &str) {
     let (mut left, mut right): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    left.sort();
+    right.sort();
     if left != right {
-        left.retain(|line| !after.contains(line));
-        right.retain(|line| !before.contains(line));
+        left.retain(|line| !after.lines().any(|other| other == *line));
+        right.retain(|line| !before.lines().any(|other| other == *line));
         panic!("only before: {left:#?}\nonly after: {right:#?}");
     }
 }
@@ -101,6 +103,14 @@ async fn everything_comes_back() {
         assert_same(&server.text("everything"), &server.text("again"));
         let again = dump(&cx(), &server.logical("again")).await.unwrap();
         assert_same(&content(&facts), &content(&again.facts()));
+        // What `pg_dump` would dump rows or values of, and nothing else.
+        let text = server.text("everything");
+        let count = |kind: &str| {
+            text.lines().filter(|line| line.contains(&format!("; Type: {kind}; Schema"))).count()
+        };
+        let through = facts.tables.iter().filter(|table| table.through.is_some()).count();
+        assert_eq!((through, count("TABLE DATA") + through), (3, facts.tables.len()));
+        assert_eq!(count("SEQUENCE SET"), facts.sequences.len());
         // The same rows are in the same parts, byte for byte, so that the next dump costs nothing.
         let once_more = dump(&cx(), &server.logical("everything")).await.unwrap();
         assert_eq!(once_more.parts.keys().collect::<Vec<_>>(), held.parts.keys().collect::<Vec<_>>());
@@ -266,6 +276,11 @@ async fn a_difference_is_found_and_the_database_stays_aside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_come_back_one_by_one() {
     let Some(server) = small() else { return };
+    server.sql(
+        "shop",
+        "create role viewer; grant select on orders to viewer; create role other; \
+        alter default privileges grant all on tables to other",
+    );
     let before = server.text("shop");
     let held = dump(&cx(), &server.logical("shop")).await.unwrap();
     let restore = async |scope: Scope, replace: bool| {
@@ -283,7 +298,8 @@ async fn tables_come_back_one_by_one() {
     // Dropped, and brought back with everything on it.
     server.sql("shop", "drop view busy; drop table orders");
     restore(Scope::Tables(vec![wanted("orders", None)]), false).await.unwrap();
-    server.sql("shop", "create view busy as select customer, count(*) as n from orders group by 1");
+    let view = "create view busy as select customer, count(*) as n from orders group by 1; revoke all on busy from other";
+    server.sql("shop", view);
     assert_same(&before, &server.text("shop"));
     // Under another name, beside it.
     restore(Scope::Tables(vec![wanted("orders", Some(("public", "orders_then")))]), false).await.unwrap();
@@ -292,6 +308,7 @@ async fn tables_come_back_one_by_one() {
         "5000"
     );
     server.sql("shop", "drop table orders_then");
+    assert_same(&before, &server.text("shop"));
     // Replaced.
     server.sql("shop", "drop view busy; update orders set customer = 2");
     restore(Scope::Tables(vec![wanted("orders", None)]), true).await.unwrap();
@@ -385,6 +402,23 @@ async fn an_ordinary_role_dumps_what_it_may_read_and_is_told_what_it_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_an_extensions_tables_only_its_users_rows_are_dumped() {
+    let Some(server) = small() else { return };
+    server.sql(
+        "shop",
+        "create extension hstore; create table settings (name text, custom bool); create table own (a int); \
+         insert into settings values ('built in', false), ('ours', true); insert into own values (1); \
+         alter extension hstore add table settings; alter extension hstore add table own; \
+         update pg_extension set extconfig = array['settings'::regclass::oid], extcondition = array['WHERE custom'] \
+         where extname = 'hstore'",
+    );
+    let held = dump(&cx(), &server.logical("shop")).await.unwrap();
+    assert_eq!(held.parts["data/public.settings/0000"], b"ours\tt\n");
+    assert!(!held.parts.contains_key("data/public.own/0000"));
+    assert_eq!(held.facts().extensions[0].name, "hstore");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn writes_during_a_dump_are_not_in_it() {
     let Some(server) = small() else { return };
     let (cx, engine) = (cx(), server.logical("shop"));
@@ -447,6 +481,14 @@ async fn a_lost_session_ends_the_dump() {
     });
     let error = lost.await.err().unwrap();
     assert!(matches!(error, EngineError::Overtaken { .. }), "{error:?}");
+    // The whole server.
+    let mut server = server;
+    let session = engine.start(&cx).await.unwrap();
+    let mut reader = session.open(&cx, 1).await.unwrap();
+    server.cluster.kill().unwrap();
+    while let Ok(Some(_)) = reader.next(&cx).await {}
+    assert!(session.open(&cx, 2).await.is_err() && session.stop(&cx).await.is_err());
+    server.cluster.start_at(server.cluster.port()).unwrap();
     // A dump whose parts were not all read is none.
     let session = engine.start(&cx).await.unwrap();
     let error = session.stop(&cx).await.unwrap_err();
@@ -486,6 +528,62 @@ async fn a_restore_that_is_stopped_says_what_it_leaves() {
     let databases =
         "select string_agg(datname, ' ' order by datname) from pg_database where datname ~ 'again'";
     assert_eq!(server.sql("postgres", databases), "again__strongroom_t1");
+    // Killed, it cannot say anything, and is named all the same.
+    let mut options = server.options(new("again"));
+    "t2".clone_into(&mut options.id);
+    let error =
+        load_with(&cx(), &server.target(options), &held, async || server.cluster.kill().unwrap()).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, EngineError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("left as database again__strongroom_t2"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_encoding_comes_back() {
+    let Some(binaries) = servers().into_iter().next() else { return };
+    let server = Server::start(&binaries, "");
+    for (encoding, rows) in [
+        ("LATIN1", "select chr(n) from generate_series(160, 255) n"),
+        ("LATIN2", "select chr(n) from generate_series(160, 255) n"),
+        ("WIN1252", "select 'Größe €'"),
+        ("KOI8R", "select 'Привет'"),
+        ("EUC_JP", "select 'あいうえお表'"),
+        ("EUC_KR", "select '안녕'"),
+        ("EUC_CN", "select '中文'"),
+        ("SQL_ASCII", "select convert_from('\\xff80e4'::bytea, 'SQL_ASCII')"),
+    ] {
+        let (name, again) = (encoding.to_lowercase(), format!("{}_again", encoding.to_lowercase()));
+        let create = format!("create database {name} encoding '{encoding}' locale 'C' template template0");
+        server.sql("postgres", &create);
+        let ascii = encoding == "SQL_ASCII";
+        let client = if ascii { "SQL_ASCII" } else { "UTF8" };
+        let column = if encoding.starts_with("LATIN") || encoding == "WIN1252" { "größe" } else { "v" };
+        let fill = format!(
+            "set client_encoding = '{client}'; create table t (\"{column}\" text); insert into t {rows}"
+        );
+        server.sql(&name, &fill);
+        let held = dump(&cx(), &server.logical(&name)).await.unwrap();
+        load(&cx(), &server.target(server.options(new(&again))), &held).await.unwrap();
+        let sum = format!(
+            "set client_encoding = '{client}'; select md5(string_agg(\"{column}\", ',' order by 1)) from t"
+        );
+        let sum = sum.replace("order by 1", &format!("order by \"{column}\""));
+        assert_eq!(server.sql(&name, &sum), server.sql(&again, &sum), "{encoding}");
+        let encoding_of = "select getdatabaseencoding()";
+        assert_eq!(server.sql(&again, encoding_of), encoding);
+        if !ascii {
+            server.sql(
+                &again,
+                &format!(
+                    "set client_encoding = 'UTF8'; alter table t rename \"{column}\" to gone; drop table t"
+                ),
+            );
+            let target =
+                Load::new(server.conninfo(&again), server.options(Scope::Tables(vec![wanted("t", None)])));
+            load(&cx(), &target, &held).await.unwrap();
+            assert_eq!(server.sql(&name, &sum), server.sql(&again, &sum), "{encoding}");
+        }
+    }
 }
 
 /// Waits until this is true, on the server.

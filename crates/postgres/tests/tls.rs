@@ -6,9 +6,11 @@
 mod harness;
 
 use harness::{Server, openssl};
-use strongroom_engine::EngineError;
+use strongroom_engine::{DumpEngine, EngineError};
 use strongroom_postgres::connect::{self, Client};
 use strongroom_postgres::conninfo::Conninfo;
+use strongroom_postgres::logical::dump::Logical;
+use strongroom_postgres::logical::program::Programs;
 use strongroom_postgres::refusal::ConnectError;
 
 /// A server on 127.0.0.1 whose certificate, for `localhost`, is signed by `ca.crt`; `self.crt` is a stranger's. Every
@@ -128,5 +130,36 @@ async fn files_and_servers_without_tls_are_named() {
         assert!(matches!(&error, ConnectError::Tls { .. }), "{error:?}");
         let EngineError::Unfit { what, .. } = EngineError::from(error) else { panic!("{missing}") };
         assert!(what.contains("/nowhere/"), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_is_dumped_over_tls_with_a_password_and_by_nobody_else() {
+    let server = encrypted().await;
+    server.sql(&["CREATE TABLE public.t AS SELECT 1 AS a", "GRANT SELECT ON public.t TO backup"]).await;
+    let text = |password: &str, root: &str| {
+        format!(
+            "host=localhost port={} user=backup password={password} dbname=postgres sslmode=verify-full sslrootcert={}/{root} \
+             channel_binding=require",
+            server.cluster.port(),
+            server.socket()
+        )
+    };
+    let engine = |text: &str| Logical::new(Conninfo::read(text, &|_| None).unwrap(), Programs::default());
+    let cx = harness::cx();
+    let session = engine(&text("s3cret", "ca.crt")).start(&cx).await.unwrap();
+    for part in 0..session.parts().len() {
+        let (mut reader, mut bytes) = (session.open(&cx, part).await.unwrap(), 0);
+        while let Some(piece) = reader.next(&cx).await.unwrap() {
+            bytes += piece.len();
+        }
+        assert!(bytes > 0, "{:?}", session.parts()[part]);
+    }
+    let dumped = session.stop(&cx).await.unwrap();
+    assert!(!dumped.facts.to_string().contains("s3cret"));
+    for (password, root) in [("wr0ng", "ca.crt"), ("s3cret", "self.crt")] {
+        let error = engine(&text(password, root)).start(&cx).await.err().unwrap();
+        let said = format!("{error:?}");
+        assert!(!said.contains(password) && error.hint().is_some(), "{said}");
     }
 }

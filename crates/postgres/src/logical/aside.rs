@@ -19,8 +19,9 @@ use crate::logical::failure::LogicalError;
 use crate::logical::listing::{PG_CLASS, PG_NAMESPACE, Wish, rights_apart};
 use crate::logical::loading::{Loading, Stage};
 use crate::logical::options::Scope;
+use crate::logical::part::Part;
 use crate::logical::program::plain_sql;
-use crate::quote::quoted_name;
+use crate::quote::{quoted_name, quoted_string};
 
 /// A lock on a table that an application uses is waited for no longer than this: others wait behind us.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '30s';\n";
@@ -67,7 +68,7 @@ async fn lay_schema(cx: &Cx, loading: &Loading, schema: &str) -> Result<String, 
     let oids = loading.facts.schemas.iter().filter(|known| known.name == schema);
     let itself = oids.map(|known| (PG_NAMESPACE, known.oid)).collect();
     let (list, _) = loading.list_of(cx, &itself).await?;
-    let made = script(cx, loading, "pre-data", (&list, None)).await?;
+    let made = script(cx, loading, Some("pre-data"), (&list, None)).await?;
     // `public` is there in every database, and in none of these entries.
     if !made.contains("CREATE SCHEMA") {
         sql.push_str(&format!("CREATE SCHEMA {own};\n"));
@@ -92,7 +93,7 @@ async fn put_schema(cx: &Cx, loading: &Loading, schema: &str) -> Result<(String,
     }
     sql.push_str(&format!("ALTER SCHEMA {aside} RENAME TO {own};\n"));
     let all = loading.listing(cx).await?.all_but(loading.options.without);
-    sql.push_str(&script(cx, loading, "post-data", (&all, Some(schema))).await?);
+    sql.push_str(&script(cx, loading, Some("post-data"), (&all, Some(schema))).await?);
     Ok((sql + "COMMIT", replaced))
 }
 
@@ -157,7 +158,7 @@ async fn put_tables(cx: &Cx, loading: &Loading) -> Result<(String, Vec<String>),
     }
     let (list, _) = loading.list_of(cx, &objects).await?;
     if !list.is_empty() {
-        sql.push_str(&script(cx, loading, "post-data", (&list, None)).await?);
+        sql.push_str(&script(cx, loading, Some("post-data"), (&list, None)).await?);
     }
     // Empty by now.
     sql.extend(loading.asides().map(|schema| format!("DROP SCHEMA {};\n", quoted_name(schema))));
@@ -209,14 +210,23 @@ fn target_of(loading: &Loading, table: &TableFact) -> String {
     qualified(&schema, &name)
 }
 
-/// Takes back what default privileges of the database gave to others: rights are as they were in the dump.
-const NO_DEFAULT_RIGHTS: &str = "DO $$ DECLARE r record; BEGIN \
-    FOR r IN SELECT DISTINCT c.oid::regclass AS name, CASE WHEN a.grantee = 0 THEN 'PUBLIC' \
-    ELSE quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee, c.relkind = 'S' AS is_sequence \
-    FROM pg_catalog.pg_class c, LATERAL pg_catalog.aclexplode(c.relacl) a \
-    WHERE c.xmin = pg_catalog.pg_current_xact_id()::xid AND c.relkind IN ('r', 'p', 'S') AND a.grantee <> c.relowner \
-    LOOP EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', \
-    CASE WHEN r.is_sequence THEN 'SEQUENCE' ELSE 'TABLE' END, r.name, r.grantee); END LOOP; END $$;\n";
+/// Takes back what default privileges of the database gave to others on what this transaction has made in these schemas: rights
+/// are as they were in the dump. What stepped aside is in other schemas at this moment.
+fn no_default_rights(schemas: impl Iterator<Item = String>) -> String {
+    let schemas: Vec<String> =
+        schemas.map(|schema| format!("{}::regnamespace", quoted_string(&quoted_name(&schema)))).collect();
+    format!(
+        "DO $strongroom$ DECLARE r record; BEGIN \
+         FOR r IN SELECT DISTINCT c.oid::regclass AS name, CASE WHEN a.grantee = 0 THEN 'PUBLIC' \
+         ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END AS grantee, c.relkind = 'S' AS is_sequence \
+         FROM pg_catalog.pg_class c, LATERAL pg_catalog.aclexplode(c.relacl) a \
+         WHERE c.xmin = pg_catalog.pg_current_xact_id()::xid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') \
+         AND c.relnamespace IN ({}) AND a.grantee <> c.relowner \
+         LOOP EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', \
+         CASE WHEN r.is_sequence THEN 'SEQUENCE' ELSE 'TABLE' END, r.name, r.grantee); END LOOP; END $strongroom$;\n",
+        schemas.join(", ")
+    )
+}
 
 /// Entries, as a list, and the schema that alone is taken of it.
 type Entries<'a> = (&'a str, Option<&'a str>);
@@ -228,13 +238,18 @@ async fn tables_with_rights(
     (list, schema): Entries<'_>,
 ) -> Result<String, LogicalError> {
     if loading.options.no_privileges {
-        return script(cx, loading, "pre-data", (list, schema)).await;
+        return script(cx, loading, Some("pre-data"), (list, schema)).await;
     }
     let (others, rights) = rights_apart(list);
-    let mut sql = script(cx, loading, "pre-data", (&others, schema)).await?;
-    sql.push_str(NO_DEFAULT_RIGHTS);
+    let mut sql = script(cx, loading, Some("pre-data"), (&others, schema)).await?;
+    let schemas: BTreeSet<&String> = match &loading.stage {
+        Stage::Schemas { aside, .. } => aside.keys().collect(),
+        _ => BTreeSet::new(),
+    };
+    sql.push_str(&no_default_rights(schemas.into_iter().cloned()));
     if !rights.is_empty() {
-        sql.push_str(&script(cx, loading, "pre-data", (&rights, schema)).await?);
+        // Rights are of no section: they count to that of the entry before, and there is none in this list.
+        sql.push_str(&script(cx, loading, None, (&rights, schema)).await?);
     }
     Ok(sql)
 }
@@ -243,16 +258,20 @@ async fn tables_with_rights(
 async fn script(
     cx: &Cx,
     loading: &Loading,
-    section: &str,
+    section: Option<&str>,
     (list, schema): Entries<'_>,
 ) -> Result<String, LogicalError> {
     let mut command = loading.pg_restore.on_files();
-    command.args(["--file=-", &format!("--section={section}")]).args(loading.options.skipped());
+    command.arg("--file=-").args(loading.options.skipped());
+    command.args(section.map(|section| format!("--section={section}")));
     command.arg("--use-list").arg(loading.write_list(list).await?);
     command.args(schema.map(|schema| format!("--schema={schema}")));
     command.arg(&loading.archive);
     let printed = loading.pg_restore.run(cx, &mut command, &loading.conninfo.database).await?;
-    Ok(String::from_utf8_lossy(&plain_sql(&printed)).into_owned())
+    String::from_utf8(plain_sql(&printed)).map_err(|_| LogicalError::Malformed {
+        what: Part::Schema.name(),
+        why: "it has names that are not UTF-8: restore the whole database".to_owned(),
+    })
 }
 
 impl Loading {
@@ -279,7 +298,8 @@ impl Loading {
         self.exists(&(relation.schema.clone(), relation.name.clone()))
     }
 
-    fn is_schema_there(&self) -> bool {
+    /// Whether there is a schema by the wanted name already.
+    pub(crate) fn is_schema_there(&self) -> bool {
         matches!(&self.stage, Stage::Schemas { existing, .. } if !existing.is_empty())
     }
 

@@ -407,7 +407,8 @@ const CONFIGURATION: &str = "LEFT JOIN (SELECT unnest(extconfig) AS oid, unnest(
 pub(crate) fn grants(acl: &str) -> String {
     format!(
         "coalesce((SELECT json_agg(json_build_object('to', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee)::text END, \
-         'privilege', privilege_type, 'with_grant_option', is_grantable))::text FROM aclexplode({acl})), '[]')"
+         'privilege', privilege_type, 'with_grant_option', is_grantable) \
+         ORDER BY grantee = 0 DESC, pg_get_userbyid(grantee), privilege_type)::text FROM aclexplode({acl})), '[]')"
     )
 }
 

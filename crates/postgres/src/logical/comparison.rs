@@ -135,11 +135,8 @@ async fn count(
 ) -> Result<Counted, LogicalError> {
     let mut table = loading.staged[at].clone();
     table.parts = parts(&table, loading.version_num);
-    let failed = |source| LogicalError::Copy {
-        doing: "read back",
-        object: loading.choice.tables[at].to_string(),
-        source,
-    };
+    let name = loading.choice.tables[at].to_string();
+    let failed = |error| LogicalError::copy("read back", &name, error);
     let sql = read_rows(&table, number, &loading.facts.database.encoding);
     unless_cancelled(cx, copying.copy_out(OPERATION, &sql)).await?.map_err(failed)?;
     let (mut tally, mut buffer) = (table.tally(), BytesMut::new());

@@ -127,8 +127,13 @@ async fn set_sequences(cx: &Cx, client: &Client, loading: &Loading) -> Result<()
 
 /// Gives the database its name, and what belongs to the database itself. What the other one is called now.
 async fn publish(loading: &Loading) -> Result<Vec<String>, LogicalError> {
-    let Stage::Database { under_way, name, replaced } = &loading.stage else { return Ok(Vec::new()) };
     let client = connect::connect(&loading.server).await?;
+    let Stage::Database { under_way, name, replaced } = &loading.stage else {
+        // A commit that is waited for makes durable what came before and was not.
+        let sql = "SELECT pg_catalog.pg_logical_emit_message(true, 'strongroom', 'restored')";
+        client.run("make the restore durable", sql).await?;
+        return Ok(Vec::new());
+    };
     let attributes = attributes(loading, &quoted_name(under_way));
     if !attributes.is_empty() {
         client.run("set what belongs to the database", &attributes).await?;

@@ -116,10 +116,17 @@ impl Copying {
         Ok(true)
     }
 
-    /// Writes rows, cut anywhere. What the server has against them it says at the end.
+    /// Writes rows, cut anywhere. What the server has against them it may say now or at the end.
     pub(crate) async fn write_rows(&mut self, operation: &'static str, bytes: &[u8]) -> Result<(), SqlError> {
         let sent = self.wire.send_copy(bytes).await;
-        sent.map_err(|source| self.lost(operation, &source))
+        // One that ends the session says so first, and what is sent then finds nobody.
+        match self.wire.glance().await {
+            Ok(Some(Incoming::Message(Message::ErrorResponse(body)))) => {
+                Err(self.refusal(operation, Said::read(body.fields())))
+            }
+            Ok(_) => sent.map_err(|source| self.lost(operation, &source)),
+            Err(source) => Err(self.lost(operation, &source)),
+        }
     }
 
     /// Ends the rows that are written; how many the server has taken.

@@ -236,6 +236,8 @@ impl Dumping {
         command.args(["--format=custom", "--compress=0", "-B", "--section=pre-data", "--section=post-data"]);
         command.args(["--quote-all-identifiers", "--no-password", LOCK_WITHIN]);
         command.arg(format!("--snapshot={}", self.snapshot.id));
+        // What has no encoding is not converted.
+        command.args(Some("--encoding=UTF8").filter(|_| self.catalog.database.encoding != "SQL_ASCII"));
         Ok(Box::new(Schema::begin(program, &mut command, &conninfo.database, what)?))
     }
 

@@ -67,7 +67,7 @@ pub enum LogicalError {
         object: String,
         /// Why.
         #[source]
-        source: SqlError,
+        source: Box<SqlError>,
     },
     /// A part was not read, or not written, to its end.
     #[error("{doing}: {} came to no end", list(parts))]
@@ -153,11 +153,17 @@ pub enum LogicalError {
 }
 
 impl LogicalError {
+    /// Rows of `object` could not be read or written.
+    pub(crate) fn copy(doing: &'static str, object: &str, source: SqlError) -> LogicalError {
+        LogicalError::Copy { doing, object: object.to_owned(), source: Box::new(source) }
+    }
+
     /// The way out.
     pub fn hint(&self) -> String {
         match self {
             LogicalError::Connect(error) => error.hint(),
-            LogicalError::Sql(error) | LogicalError::Copy { source: error, .. } => error.hint(),
+            LogicalError::Sql(error) => error.hint(),
+            LogicalError::Copy { source, .. } => source.hint(),
             LogicalError::Cancelled(_) => "run the command again".into(),
             LogicalError::NotReadable { role, .. } => {
                 let role = crate::quote::quoted_name(role);
@@ -203,7 +209,6 @@ impl From<LogicalError> for EngineError {
             LogicalError::Copy { source, .. } if source.is_end_of_session() => {
                 EngineError::Unreachable { what, hint, source: None }
             }
-            LogicalError::Copy { source: SqlError::Cancelled(cancelled), .. } => cancelled.into(),
             LogicalError::Changed { .. }
             | LogicalError::Waiting { .. }
             | LogicalError::SnapshotLost { .. } => EngineError::Overtaken { what, hint },
@@ -211,14 +216,16 @@ impl From<LogicalError> for EngineError {
                 EngineError::Damaged { what, hint }
             }
             LogicalError::Io { operation, path, source } => EngineError::io(operation, path, source),
-            LogicalError::Aside { aside, remove, source } => match *source {
-                LogicalError::Cancelled(cancelled) => {
+            LogicalError::Aside { aside, remove, source } => match EngineError::from(*source) {
+                EngineError::Cancelled(cancelled) => {
                     // Whoever asked to stop is not told by an error; what is left must be said all the same.
                     tracing::warn!("what was restored so far is left as {aside}; to remove it: {remove}");
                     cancelled.into()
                 }
-                LogicalError::Differs { .. } => EngineError::Damaged { what, hint },
-                _ => EngineError::Unfit { what, hint },
+                EngineError::Unreachable { source, .. } => EngineError::Unreachable { what, hint, source },
+                EngineError::Overtaken { .. } => EngineError::Overtaken { what, hint },
+                EngineError::Damaged { .. } => EngineError::Damaged { what, hint },
+                EngineError::Unfit { .. } | EngineError::Io { .. } => EngineError::Unfit { what, hint },
             },
             _ => EngineError::Unfit { what, hint },
         }

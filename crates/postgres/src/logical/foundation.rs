@@ -2,9 +2,9 @@
 
 use strongroom_model::Cx;
 
-use crate::connect;
 use crate::conninfo::Conninfo;
 use crate::logical::aside;
+use crate::logical::copying::{Copying, unless_cancelled};
 use crate::logical::failure::LogicalError;
 use crate::logical::fit::create_database;
 use crate::logical::loading::{Loading, Stage};
@@ -13,9 +13,10 @@ use crate::logical::loading::{Loading, Stage};
 pub(crate) async fn lay(cx: &Cx, loading: &Loading) -> Result<(), LogicalError> {
     match &loading.stage {
         Stage::Database { under_way, .. } => {
-            let client = connect::connect(&loading.server).await?;
+            let mut copying = Copying::connect(&loading.server).await?;
             let sql = create_database(under_way, &loading.facts.database, loading.version_num);
-            client.run("create the database", &sql).await?;
+            // Before 15 it waits for a checkpoint, and that for the disk.
+            unless_cancelled(cx, copying.run("create the database", &sql)).await??;
             loading.made();
         }
         Stage::Empty => loading.made(),

@@ -206,7 +206,7 @@ impl Loading {
     /// What is put where at the end.
     fn placed(&self) -> Vec<String> {
         if let Scope::Schema(schema) = &self.options.scope {
-            let replaced = fit_name(&self.stage).then(|| self.options.replaced(schema));
+            let replaced = self.is_schema_there().then(|| self.options.replaced(schema));
             let replaced = replaced.map(|replaced| format!("rename schema {schema} to {replaced}"));
             return replaced.into_iter().chain([format!("rename the new schema to {schema}")]).collect();
         }
@@ -227,9 +227,4 @@ impl Loading {
         };
         self.choice.relations.iter().map(place).collect()
     }
-}
-
-/// Whether there is something by a wanted name already.
-fn fit_name(stage: &Stage) -> bool {
-    matches!(stage, Stage::Schemas { existing, .. } if !existing.is_empty())
 }

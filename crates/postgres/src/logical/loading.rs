@@ -1,5 +1,10 @@
 //! A restore under way: what its writers share.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "keeps files beside the schema's archive, which pg_restore reads"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

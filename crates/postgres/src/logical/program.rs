@@ -222,7 +222,6 @@ fn environment(conninfo: &Conninfo, place: &str) -> Vec<(&'static str, String)> 
     let mut variables = vec![
         ("PGUSER", conninfo.user.clone()),
         ("PGAPPNAME", conninfo.application_name.clone()),
-        ("PGCLIENTENCODING", "UTF8".to_owned()),
         // The password is the one that we connect with, or there is none.
         ("PGPASSFILE", "/nonexistent".to_owned()),
     ];

@@ -92,7 +92,7 @@ impl Rows {
         let sql = read_rows(table, number, encoding);
         let begun = copying.copy_out(OPERATION, &sql).await;
         let object = table.to_string();
-        begun.map_err(|source| LogicalError::Copy { doing: "read", object: object.clone(), source })?;
+        begun.map_err(|error| LogicalError::copy("read", &object, error))?;
         let (buffer, tally) = (BytesMut::with_capacity(2 * ENOUGH), Some(table.tally()));
         Ok(Rows { copying: Some(copying), table: object, buffer, tally, told })
     }
@@ -102,9 +102,7 @@ impl Rows {
         let mut count = |piece: &[u8], ends: bool| tally.take(piece, ends);
         let reading = copying.read_rows(OPERATION, (&mut self.buffer, ENOUGH), &mut count);
         let read = unless_cancelled(cx, reading).await?;
-        let object = &self.table;
-        let goes_on =
-            read.map_err(|source| LogicalError::Copy { doing: "read", object: object.clone(), source })?;
+        let goes_on = read.map_err(|error| LogicalError::copy("read", &self.table, error))?;
         if !goes_on {
             let (part, progress) = &self.told;
             progress.end(*part, self.tally.take().map(Tally::finish), Vec::new());

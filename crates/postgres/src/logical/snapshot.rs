@@ -176,7 +176,7 @@ impl Snapshot {
             SqlError::Refused { code, .. } if code == LOCKED => {
                 LogicalError::Waiting { table: table.to_owned(), place: self.client.place().to_owned() }
             }
-            error => LogicalError::Copy { doing: "read", object: table.to_owned(), source: error },
+            error => LogicalError::copy("read", table, error),
         })
     }
 

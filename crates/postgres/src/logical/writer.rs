@@ -44,14 +44,13 @@ impl Rows {
         let mut copying = loading.copying().await?;
         let sql = write_rows(table, &loading.facts.database.encoding);
         let (begun, table) = (copying.copy_in(OPERATION, &sql).await, table.to_string());
-        begun.map_err(|source| LogicalError::Copy { doing: "write", object: table.clone(), source })?;
+        begun.map_err(|error| LogicalError::copy("write", &table, error))?;
         Ok(Rows { copying, table, part, loading })
     }
 
     async fn end(mut self, cx: &Cx) -> Result<(), LogicalError> {
         let ended = unless_cancelled(cx, self.copying.end_rows(OPERATION)).await?;
-        let object = self.table;
-        ended.map_err(|source| LogicalError::Copy { doing: "write", object, source })?;
+        ended.map_err(|error| LogicalError::copy("write", &self.table, error))?;
         self.loading.written(self.part);
         self.loading.give_back(self.copying);
         Ok(())
@@ -63,7 +62,7 @@ impl PartWriter for Rows {
     async fn write(&mut self, cx: &Cx, bytes: Bytes) -> Result<(), EngineError> {
         let written = match unless_cancelled(cx, self.copying.write_rows(OPERATION, &bytes)).await {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(source)) => LogicalError::Copy { doing: "write", object: self.table.clone(), source },
+            Ok(Err(error)) => LogicalError::copy("write", &self.table, error),
             Err(cancelled) => cancelled.into(),
         };
         Err(self.loading.aside(written).into())

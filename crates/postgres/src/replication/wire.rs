@@ -159,6 +159,14 @@ impl Wire {
         Ok(())
     }
 
+    /// What has arrived meanwhile, without waiting for it.
+    pub(crate) async fn glance(&mut self) -> io::Result<Option<Incoming>> {
+        match tokio::time::timeout(Duration::ZERO, self.receive()).await {
+            Ok(received) => received.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Sends what was put into [`Wire::outgoing`].
     pub(crate) async fn send(&mut self) -> io::Result<()> {
         let sending = async {

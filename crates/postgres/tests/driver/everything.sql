@@ -4,6 +4,9 @@ create extension if not exists plpgsql;
 create schema app authorization keeper;
 create schema "Odd Schema.with ""quotes""";
 comment on schema app is 'it''s ours';
+create extension hstore schema app; create extension btree_gist;
+create table app.extended (h app.hstore, during tstzrange, room int, exclude using gist (room with =, during with &&));
+insert into app.extended values ('a=>1, "b c"=>NULL', '[2026-01-01,2026-01-02)', 1);
 
 create type app.mood as enum ('sad', 'it''s ok', 'happy');
 create domain app.positive as int check (value > 0);
