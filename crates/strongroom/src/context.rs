@@ -633,13 +633,20 @@ impl Context {
 
     /// The engine of a configured source that is dumped; `None` if its files are backed up.
     pub fn dump_engine(&self, source: &SourceName) -> Result<Option<Box<dyn DumpEngine>>, Failure> {
-        match self.settings.sources.get(source).map(|settings| settings.kind) {
-            None | Some(SourceKind::Postgres) => Ok(None),
-            Some(SourceKind::PostgresLogical) => {
-                let engine = Logical::new(self.conninfo_of(source)?, Programs::default());
-                Ok(Some(Box::new(engine)))
-            }
+        let Some(settings) = self.settings.sources.get(source) else { return Ok(None) };
+        if settings.kind == SourceKind::Postgres {
+            return Ok(None);
         }
+        let of_files = [
+            ("data_directory", settings.data_directory.is_some()),
+            ("primary", settings.primary.is_some()),
+            ("access", settings.access != SourceAccess::Auto),
+        ];
+        if let Some((key, _)) = of_files.iter().find(|(_, is_set)| *is_set) {
+            let what = format!("{key} of source {source} concerns files, and this source is dumped");
+            return Err(Failure::new(Code::Settings, what).hint("leave it out"));
+        }
+        Ok(Some(Box::new(Logical::new(self.conninfo_of(source)?, Programs::default()))))
     }
 
     /// The engine of a configured source.

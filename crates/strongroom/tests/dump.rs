@@ -130,6 +130,10 @@ fn what_a_dump_cannot_do_is_refused_and_nothing_is_touched() {
                 said(&output)
             );
         }
+        let text = std::fs::read_to_string(shop.0.path("shop.toml")).unwrap();
+        std::fs::write(shop.0.path("shop.toml"), text.clone() + "access = \"stream\"\n").unwrap();
+        assert!(shop.run(3, &["backup"]).contains("access of source shop concerns files"));
+        std::fs::write(shop.0.path("shop.toml"), text).unwrap();
         // Absent is an answer that recovery believes: this is none.
         let fetched = shop
             .0
