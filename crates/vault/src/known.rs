@@ -103,8 +103,8 @@ mod tests {
 
     #[test]
     fn the_window_goes_forward_with_the_stream() {
-        assert_eq!(windows(3), [0..3]);
-        assert_eq!(windows(8), [0..8]);
+        assert_eq!(windows(3), vec![Range { start: 0, end: 3 }]);
+        assert_eq!(windows(8), vec![Range { start: 0, end: 8 }]);
         assert_eq!(windows(21), [0..8, 4..12, 8..16, 12..20, 16..21]);
         assert_eq!(windows(0), []);
         // Far beyond what the parent has, there is nothing more to know.
