@@ -5,7 +5,7 @@
 //! each part:      fetch, open, check ▶ queue ▶ write
 //! ```
 //!
-//! Memory: for each worker what reading a stream takes (20 MiB), a queue of 1 MiB, and one row.
+//! Memory: for each worker what reading a stream takes (28 MiB), a queue of 1 MiB, and one row.
 //!
 //! A part that the point lacks, or that no vault has whole, ends the restore with its name. What the target makes of a restore
 //! that failed is its own promise: nothing of it stands under the name that was asked for.

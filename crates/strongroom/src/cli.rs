@@ -66,7 +66,7 @@ enum Verb {
     Show(show::Arguments),
     Status(status::Arguments),
     Copy(copy::Arguments),
-    Restore(restore::Arguments),
+    Restore(Box<restore::Arguments>),
     Export(export::Arguments),
     Verify(verify::Arguments),
     #[command(subcommand)]

@@ -20,6 +20,8 @@ use strongroom_kms::{AwsKms, Transit, TransitAddress};
 use strongroom_model::retention::Retention;
 use strongroom_model::{Cx, SourceName, Timestamp};
 use strongroom_postgres::conninfo::Conninfo;
+use strongroom_postgres::logical::dump::Logical;
+use strongroom_postgres::logical::program::Programs;
 use strongroom_postgres::recovery::command;
 use strongroom_postgres::session::Physical;
 use strongroom_store::address::{StoreAddress, StoreOptions, custody, open, open_as_of};
@@ -30,7 +32,9 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
-use crate::settings::{Settings, SettingsError, SourceAccess, SourceKind, VaultSettings, parse_time};
+use crate::settings::{
+    Settings, SettingsError, SourceAccess, SourceKind, SourceSettings, VaultSettings, parse_time,
+};
 
 /// What the first vault is called that has no name.
 const MAIN: &str = "vault";
@@ -600,12 +604,49 @@ impl Context {
         Ok(self.settings.source(named)?)
     }
 
+    /// The same, for what concerns WAL: a source that is dumped has none.
+    pub fn source_with_wal(&self, named: Option<&SourceName>) -> Result<SourceName, Failure> {
+        let source = self.source(named)?;
+        let kind = self.settings.sources.get(&source).map(|settings| settings.kind);
+        if kind == Some(SourceKind::PostgresLogical) { Err(dumped(&source)) } else { Ok(source) }
+    }
+
+    fn source_settings(&self, source: &SourceName) -> Result<&SourceSettings, Failure> {
+        let missing =
+            || SettingsError::Missing(format!("source {source} is not configured: add [source.{source}]"));
+        Ok(self.settings.sources.get(source).ok_or_else(missing)?)
+    }
+
+    /// A connection string, filled up from libpq's environment; `key` is where it was written.
+    pub fn conninfo(&self, key: &str, text: &str) -> Result<Conninfo, Failure> {
+        Conninfo::read(text, &|name| std::env::var(name).ok()).map_err(|error| {
+            let failure = Failure::new(Code::Settings, format!("{key}: {error}"));
+            failure.hint(error.hint())
+        })
+    }
+
+    /// How to connect to a configured source.
+    pub fn conninfo_of(&self, source: &SourceName) -> Result<Conninfo, Failure> {
+        let settings = self.source_settings(source)?;
+        self.conninfo(&format!("connection of source {source}"), &settings.connection)
+    }
+
     /// The engine of a configured source that is dumped; `None` if its files are backed up.
     pub fn dump_engine(&self, source: &SourceName) -> Result<Option<Box<dyn DumpEngine>>, Failure> {
         let Some(settings) = self.settings.sources.get(source) else { return Ok(None) };
-        match settings.kind {
-            SourceKind::Postgres => Ok(None),
+        if settings.kind == SourceKind::Postgres {
+            return Ok(None);
         }
+        let of_files = [
+            ("data_directory", settings.data_directory.is_some()),
+            ("primary", settings.primary.is_some()),
+            ("access", settings.access != SourceAccess::Auto),
+        ];
+        if let Some((key, _)) = of_files.iter().find(|(_, is_set)| *is_set) {
+            let what = format!("{key} of source {source} concerns files, and this source is dumped");
+            return Err(Failure::new(Code::Settings, what).hint("leave it out"));
+        }
+        Ok(Some(Box::new(Logical::new(self.conninfo_of(source)?, Programs::default()))))
     }
 
     /// The engine of a configured source.
@@ -619,23 +660,18 @@ impl Context {
         source: &SourceName,
         access: Option<SourceAccess>,
     ) -> Result<Physical, Failure> {
-        let missing =
-            || SettingsError::Missing(format!("source {source} is not configured: add [source.{source}]"));
-        let settings = self.settings.sources.get(source).ok_or_else(missing)?;
-        let read = |key: &str, text: &str| {
-            Conninfo::read(text, &|name| std::env::var(name).ok()).map_err(|error| {
-                let failure = Failure::new(Code::Settings, format!("{key} of source {source}: {error}"));
-                failure.hint(error.hint())
-            })
-        };
-        let conninfo = read("connection", &settings.connection)?;
-        let primary = settings.primary.as_deref().map(|text| read("primary", text)).transpose()?;
+        let settings = self.source_settings(source)?;
+        let conninfo = self.conninfo_of(source)?;
+        let primary = settings.primary.as_deref();
+        let primary =
+            primary.map(|text| self.conninfo(&format!("primary of source {source}"), text)).transpose()?;
         match settings.kind {
             SourceKind::Postgres => {
                 let access = access.unwrap_or(settings.access).into();
                 let directory = settings.data_directory.clone();
                 Ok(Physical::new(conninfo, directory, access).with_primary(primary))
             }
+            SourceKind::PostgresLogical => Err(dumped(source)),
         }
     }
 
@@ -686,6 +722,13 @@ impl Context {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         Ok(command(&binary, &words, placeholders))
     }
+}
+
+/// A source that has neither files nor WAL.
+fn dumped(source: &SourceName) -> Failure {
+    let what = format!("source {source} is dumped: a dump shows one moment, and no WAL leads on from it");
+    let hint = "back up the server's files and WAL as a source of another name, with kind = \"postgres\"";
+    Failure::new(Code::Settings, what).hint(hint)
 }
 
 /// What a person calls a configured vault.

@@ -250,7 +250,7 @@ const DAY: u64 = 24 * 3600;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSettings {
-    /// `postgres`.
+    /// `postgres` or `postgres-logical`.
     pub kind: SourceKind,
     /// libpq connection string or URI; empty: what PG… environment variables say.
     #[serde(default)]
@@ -331,8 +331,10 @@ impl From<SourceAccess> for Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceKind {
-    /// A PostgreSQL cluster.
+    /// A PostgreSQL cluster: its files and WAL.
     Postgres,
+    /// A PostgreSQL database that is dumped.
+    PostgresLogical,
 }
 
 fn from_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -8,7 +8,7 @@
 //! A stream that shares pages with earlier points goes to and fro between packs. So the last frames are kept, and which are
 //! kept follows from the order of the steps alone: it is known before anything is fetched what need not be fetched again.
 //!
-//! Memory: 12 MiB of spans under way, 64 frames of 128 KiB, and the row's own runs.
+//! Memory: up to 16 MiB of spans under way and 4 being decoded, 64 frames of 128 KiB, and the row's own runs.
 //!
 //! What no vault has whole is an error that names the stream: half a stream is of no use.
 

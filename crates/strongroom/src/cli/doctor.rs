@@ -57,6 +57,16 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let mut last = None;
     if !arguments.storage {
         let source = context.source(arguments.source.as_ref())?;
+        if let Some(engine) = context.dump_engine(&source)? {
+            match engine.inspect(&context.cx).await {
+                Ok(found) => {
+                    let what = format!("{} ({}) can be dumped", found.what, found.product);
+                    examination.note("server", Verdict::Ok, what, None);
+                }
+                Err(error) => note(&mut examination, "server", error.into()),
+            }
+            return Ok(told(&examination));
+        }
         let engine = context.engine(&source)?;
         let wanted = Wanted { archive_command: context.command(&["wal", "push"], &source, "\"%p\"")? };
         let treatment = if arguments.fix { Treatment::Fix } else { Treatment::Look };
@@ -72,6 +82,11 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     if let Some(folder) = context.vault_folder() {
         examine_space(&folder, last.as_ref(), &mut examination);
     }
+    Ok(told(&examination))
+}
+
+/// What was found and mended.
+fn told(examination: &Examination) -> Outcome {
     let mut lines: Vec<String> = examination.findings.iter().map(line).collect();
     for fixed in &examination.fixed {
         let restart = if fixed.restart { "; takes effect when the server restarts" } else { "" };
@@ -83,7 +98,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         ));
     }
     let code = if examination.worst() == Verdict::Wrong { Code::Problems } else { Code::Ok };
-    Ok(Outcome::new(&examination, lines.join("\n")).with_code(code))
+    Outcome::new(examination, lines.join("\n")).with_code(code)
 }
 
 /// The store's promises, and what it does by itself.

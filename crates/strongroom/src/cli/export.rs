@@ -83,7 +83,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     };
     let vaults: Vec<_> = [vec![vault.clone()], context.replicas_of(&vault).await].concat();
     let facts = facts_of(&open_point(&vaults, &plan.point).await?)?;
-    thawed(context, &vault, &plan.restore, Frozen::of(arguments.dry_run, arguments.thaw)).await?;
+    thawed(context, &vault, &plan.point, Frozen::of(arguments.dry_run, arguments.thaw)).await?;
     let map = tablespaces(&facts, &arguments.tablespace_map)?;
     let text = describe(&plan, &facts, &map, arguments);
     if arguments.dry_run {

@@ -7,6 +7,7 @@ use anstyle::AnsiColor;
 use serde_json::json;
 use strongroom_engine::{Engine, EngineError};
 use strongroom_model::estimate::{Estimate, Stretch};
+use strongroom_model::point::Summary;
 use strongroom_model::restore_plan::{PlanError, RestorePlan};
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
 use strongroom_model::tier::ThawSpeed;
@@ -37,8 +38,10 @@ use crate::output::{Outcome, tinted};
 use crate::progress::ProgressLine;
 use crate::settings::parse_rate;
 use crate::surroundings::hand;
+use loading::LoadingArguments;
 use placing::{Placed, Placing};
 
+pub mod loading;
 pub mod placing;
 mod estimate;
 
@@ -58,13 +61,26 @@ Examples:
   strongroom restore orders --to /srv/pg --db sales --db stock --rate-limit 100MiB/s
   strongroom restore orders --to /srv/pg --pg-wal-dir /fast/wal --link-map log=/var/log/pg
   strongroom restore orders --to /srv/pg --standby --primary 'host=db1 user=replicator'
-  strongroom restore orders --to /srv/pg --tablespace-map fast=/srv/fast --dry-run")]
+  strongroom restore orders --to /srv/pg --tablespace-map fast=/srv/fast --dry-run
+
+A dump restores into a database: everything into a new or an empty one, or a schema or tables into one that is there.
+Nothing is dropped. Every row is read back and compared with what was dumped before anything gets its name.
+
+Examples:
+  strongroom restore shop --to-database shop_again
+  strongroom restore shop --at '2026-11-20 12:00:00+00' --table public.orders=public.orders_then
+  strongroom restore shop --table public.orders --data-only --target 'host=db2 dbname=shop' --yes")]
 pub struct Arguments {
     /// The source; may be left out if there is only one
     source: Option<SourceName>,
-    /// The folder to restore into
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    /// The folder to restore a server's files into
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present_any = ["to_database", "into_database", "schema", "table"],
+        conflicts_with_all = ["to_database", "into_database", "schema", "table"]
+    )]
+    to: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
     /// Stop just before the target instead of just after it
@@ -78,6 +94,8 @@ pub struct Arguments {
     point: Option<PointId>,
     #[command(flatten)]
     placing: Placing,
+    #[command(flatten)]
+    loading: LoadingArguments,
     /// When the target is reached: pause, promote or shutdown
     #[arg(long, value_name = "ACTION", default_value = "promote", value_parser = action)]
     target_action: TargetAction,
@@ -180,6 +198,9 @@ pub async fn run(
         return Err(failure.hint("leave out --start, or choose --target-action promote or shutdown"));
     }
     let source = context.source(arguments.source.as_ref())?;
+    let Some(to) = arguments.to.as_deref() else {
+        return loading::run(context, arguments, &source, progress).await;
+    };
     let vault = context.answering().await?;
     let request = request(context, &source, arguments).await?;
     let plan = match plan(&vault, &source, &request, arguments.point.as_ref()).await {
@@ -190,12 +211,12 @@ pub async fn run(
     let vaults: Vec<_> = [vec![vault.clone()], context.replicas_of(&vault).await].concat();
     let point = open_point(&vaults, &plan.point).await?;
     let frozen = Frozen::of(arguments.dry_run, arguments.thaw);
-    thawed(context, &vault, &plan, frozen).await?;
+    thawed(context, &vault, &plan.point, frozen).await?;
     let facts = facts_of(&point)?;
-    let placed = arguments.placing.place(&arguments.to, &plan, (point, &facts)).await?;
+    let placed = arguments.placing.place(to, &plan, (point, &facts)).await?;
     let (hand, compared) = (hand(), placed.survey.is_some());
     let estimate = measure::expected(&vault, &plan, &hand.host, compared).await;
-    let mut text = describe(&plan, &placed, (&facts, estimate.as_ref()), arguments);
+    let mut text = describe(&plan, &placed, (&facts, to, estimate.as_ref()), arguments);
     text.push_str(&notes(context, &vault));
     if arguments.dry_run {
         return Ok(Outcome::new(&shown(&plan, &placed, estimate), text));
@@ -205,7 +226,7 @@ pub async fn run(
     let planned = serde_json::to_value(shown(&plan, &placed, estimate))
         .map_err(|error| Failure::new(Code::Bug, format!("a plan is not JSON: {error}")))?;
     let selection = placed.selection.clone();
-    let folder = placed.take(&arguments.to)?;
+    let folder = placed.take(to)?;
     let restore_command = context.command(&["wal", "fetch"], &source, "%f \"%p\"")?;
     let archiving = if arguments.no_archiving { Archiving::Off } else { Archiving::Keep };
     let role = match arguments.standby {
@@ -220,8 +241,8 @@ pub async fn run(
     let began_at = context.cx.now();
     let restored = restore(&context.cx, &vaults, &plan, target.clone(), options).await;
     let restored = restored.map_err(of_loss)?;
-    let mut text = tell(&restored, &vault.place(), (&source, &arguments.to), (&target.notes(), &facts));
-    let launched = launched(context, arguments, (&facts, &plan), (&mut text, restored.seconds)).await;
+    let mut text = tell(&restored, &vault.place(), (&source, to), (&target.notes(), &facts));
+    let launched = launched(context, (arguments, to), (&facts, &plan), (&mut text, restored.seconds)).await;
     let replay = launched.as_ref().ok().and_then(|launched| replayed(&plan, &launched.as_ref()?.0));
     let took = Took { restored: &restored, compared, held_up: rate_limit.is_some(), replay };
     let measured = measure::keep(&context.cx, &vault, &plan, took, (&hand, began_at)).await;
@@ -237,6 +258,13 @@ pub async fn run(
     Ok(Outcome::new(&json, text).with_code(code))
 }
 
+/// The journal that recovery replayed, and how long that took.
+fn replayed(plan: &RestorePlan, launched: &Launched) -> Option<Stretch> {
+    let end = launched.ended.as_ref().map_or(launched.checkpoint, |ended| ended.at);
+    let bytes = end.0.checked_sub(plan.range.start.0)?;
+    Some(Stretch { bytes, seconds: launched.seconds })
+}
+
 /// What no vault has whole need not keep the rest from being restored.
 fn of_loss(error: OpsError) -> Failure {
     match error {
@@ -248,13 +276,6 @@ fn of_loss(error: OpsError) -> Failure {
         }
         other => of_target(other),
     }
-}
-
-/// The journal that recovery replayed, and how long that took.
-fn replayed(plan: &RestorePlan, launched: &Launched) -> Option<Stretch> {
-    let end = launched.ended.as_ref().map_or(launched.checkpoint, |ended| ended.at);
-    let bytes = end.0.checked_sub(plan.range.start.0)?;
-    Some(Stretch { bytes, seconds: launched.seconds })
 }
 
 /// The failure of a verb whose only engine is the folder it writes into: what that refuses is not the source's fault.
@@ -283,7 +304,7 @@ pub fn major_of(facts: &PostgresFacts) -> Result<Major, Failure> {
 /// Starts the restored server, if that was asked for. Also what its recovery had of this process.
 async fn launched(
     context: &Arc<Context>,
-    arguments: &Arguments,
+    (arguments, to): (&Arguments, &Path),
     (facts, plan): (&PostgresFacts, &RestorePlan),
     (text, restored): (&mut String, f64),
 ) -> Result<Option<(Launched, serde_json::Value)>, Failure> {
@@ -293,7 +314,7 @@ async fn launched(
     // Said before recovery, which may end otherwise than one hopes.
     context.printer.note(text);
     let major = major_of(facts)?;
-    let (cx, to, port) = (context.cx.clone(), arguments.to.clone(), arguments.port);
+    let (cx, folder, port) = (context.cx.clone(), to.to_owned(), arguments.port);
     let course = Course {
         begins: plan.range.start,
         ends: plan.reach.end,
@@ -311,14 +332,14 @@ async fn launched(
         let agent = Arc::clone(&agent);
         tokio::spawn(async move { agent.serve(&listener, async { drop(recovered.await) }).await })
     });
-    let server = move || launch(&cx, &to, (major, port), &course, &environment);
+    let server = move || launch(&cx, &folder, (major, port), &course, &environment);
     let launched = tokio::task::spawn_blocking(server).await;
     drop(over);
     if let Some(serving) = serving {
         serving.await.map_err(|why| Failure::new(Code::Bug, why.to_string()))?;
     }
     let launched = launched.map_err(|why| Failure::new(Code::Bug, why.to_string()))??;
-    *text = describe_launch(&launched, restored, &arguments.to);
+    *text = describe_launch(&launched, restored, to);
     Ok(Some((launched, json!(agent.done))))
 }
 
@@ -367,19 +388,19 @@ impl Frozen {
 pub async fn thawed(
     context: &Context,
     vault: &Arc<Vault>,
-    plan: &RestorePlan,
+    point: &Summary,
     frozen: Frozen,
 ) -> Result<(), Failure> {
     if !context.settings.vault.lifecycle.freezes() {
         return Ok(());
     }
     let Some(custody) = context.custody_of(vault)? else { return Ok(()) };
-    let of = (&plan.point.source, &plan.point.point);
+    let of = (&point.source, &point.point);
     let needed = match thaw::plan(&context.cx, vault, &*custody, of, ThawSpeed::Standard).await {
         Ok(needed) => needed,
         // A lost object may be had from a replica, or be done without.
         Err(error) => {
-            tracing::warn!("whether {} is frozen is not known: {error}", plan.point.point);
+            tracing::warn!("whether {} is frozen is not known: {error}", point.point);
             return Ok(());
         }
     };
@@ -389,8 +410,7 @@ pub async fn thawed(
     let what = describe_thaw(&needed);
     match frozen {
         Frozen::Refuse => {
-            let hint =
-                format!("strongroom thaw {} --wait, then once more; --thaw does both", plan.point.point);
+            let hint = format!("strongroom thaw {} --wait, then once more; --thaw does both", point.point);
             Err(Failure::new(Code::NoRestore, what).hint(hint))
         }
         Frozen::Show => {
@@ -473,8 +493,26 @@ async fn request(
     source: &SourceName,
     arguments: &Arguments,
 ) -> Result<RestoreRequest, Failure> {
-    let target = match &arguments.target {
+    Ok(RestoreRequest {
+        target: target_of(context, source, arguments).await?,
+        inclusive: !arguments.exclusive,
+        timeline: arguments.timeline,
+        action: arguments.target_action,
+    })
+}
+
+/// What to restore to. A time without a zone is the server's.
+async fn target_of(
+    context: &Context,
+    source: &SourceName,
+    arguments: &Arguments,
+) -> Result<RecoveryTarget, Failure> {
+    Ok(match &arguments.target {
         Target { at: Some(TypedTime::Zoned(time)), .. } => RecoveryTarget::Time(*time),
+        Target { at: Some(local), .. } if context.dump_engine(source)?.is_some() => {
+            let what = format!("read {} without a zone: a dump is not asked for one", show(local));
+            return Err(Failure::new(Code::Usage, what).hint("add an offset, such as +00"));
+        }
         Target { at: Some(local), .. } => {
             let engine = context.engine(source)?;
             let inspection = engine.inspect(&context.cx).await.map_err(|error| {
@@ -497,12 +535,6 @@ async fn request(
         Target { name: Some(name), .. } => RecoveryTarget::Name(name.clone()),
         Target { immediate: true, .. } => RecoveryTarget::Immediate,
         _ => RecoveryTarget::Latest,
-    };
-    Ok(RestoreRequest {
-        target,
-        inclusive: !arguments.exclusive,
-        timeline: arguments.timeline,
-        action: arguments.target_action,
     })
 }
 
@@ -538,7 +570,7 @@ fn shown<'a>(plan: &'a RestorePlan, placed: &'a Placed, estimate: Option<Estimat
 fn describe(
     plan: &RestorePlan,
     placed: &Placed,
-    (facts, estimate): (&PostgresFacts, Option<&Estimate>),
+    (facts, to, estimate): (&PostgresFacts, &Path, Option<&Estimate>),
     arguments: &Arguments,
 ) -> String {
     let point = &plan.point;
@@ -546,7 +578,7 @@ fn describe(
     let last = plan.reach.last.map_or_else(|| "-".into(), |last| last.to_string());
     let how = if plan.request.inclusive { "including it" } else { "just before it" };
     let mut lines = vec![
-        format!("restore {} ({}) to {}", point.source, point.product, arguments.to.display()),
+        format!("restore {} ({}) to {}", point.source, point.product, to.display()),
         match arguments.standby {
             true => "  target     a standby, which goes on replaying".to_owned(),
             false => {
@@ -558,7 +590,7 @@ fn describe(
         format!("  WAL        {first} to {last} on timeline {}", plan.timeline),
     ];
     let there = placed.survey.as_ref().map_or(0, |survey| survey.compared_bytes);
-    lines.extend(room(point.bytes.saturating_sub(there), &arguments.to));
+    lines.extend(room(point.bytes.saturating_sub(there), to));
     lines.extend(placed.describe(facts));
     let mut expected = estimate::describe(estimate);
     if arguments.rate_limit.is_some() {

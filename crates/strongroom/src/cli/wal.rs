@@ -56,7 +56,7 @@ none; with 200 for everything else, so that a store that is down stops recovery 
 pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
     match verb {
         Verb::Push { path, source } => {
-            let source = context.source(source.as_ref())?;
+            let source = context.source_with_wal(source.as_ref())?;
             match ask(context, &source, Errand::push(path)?).await {
                 Some(answer) => answer,
                 None => push(context, path, &source).await,
@@ -64,7 +64,7 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
         }
         Verb::Receive(arguments) => receive::run(context, arguments).await,
         Verb::Fetch { name, destination, source } => {
-            let source = context.source(source.as_ref())?;
+            let source = context.source_with_wal(source.as_ref())?;
             // Recovery asks for nothing but WAL files; a name that is none is certainly nowhere.
             let Ok(file) = WalFile::parse(name) else { return Ok(absent(&source, name)) };
             match ask(context, &source, Errand::fetch(file, destination)?).await {
@@ -77,7 +77,7 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
 }
 
 async fn status(context: &Context, source: Option<&SourceName>) -> Result<Outcome, Failure> {
-    let source = context.source(source)?;
+    let source = context.source_with_wal(source)?;
     let vault = context.answering().await?;
     let status = wal_status(&context.cx, &vault, &source).await?;
     let (mut rows, mut problems) = (Vec::new(), Vec::new());

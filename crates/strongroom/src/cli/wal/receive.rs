@@ -63,7 +63,7 @@ pub struct Arguments {
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let source = context.source(arguments.source.as_ref())?;
+    let source = context.source_with_wal(arguments.source.as_ref())?;
     let flags = ReceiveSettings {
         slot: arguments.slot.clone(),
         no_slot: arguments.no_slot,

@@ -1,0 +1,145 @@
+//! A database that is dumped, end to end on every PostgreSQL there is here: taken twice, shown, restored whole and in part, and
+//! all that a dump cannot do refused by name.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros, reason = "a test")]
+
+mod live;
+
+use live::{Site, said, versions};
+use serde_json::Value;
+use strongroom_postgres::cluster::{Cluster, InitOptions};
+
+const SCHEMA: &str = "\
+create table customers (id int primary key, name text not null);
+create table orders (id int primary key, customer int references customers, note text);
+create index on orders (customer);
+create sequence numbers start 7;
+insert into customers select n, 'customer ' || n from generate_series(1, 500) n;
+insert into orders select n, 1 + n % 500, md5(n::text) || md5((n * 7)::text) from generate_series(1, 60000) n;
+select nextval('numbers'), nextval('numbers');";
+
+/// Every row, and where the sequence is.
+fn digest(cluster: &Cluster, database: &str) -> String {
+    let of =
+        |table: &str| format!("select count(*), md5(string_agg(t::text, '|' order by id)) from {table} t;");
+    let text = [of("customers"), of("orders"), "select last_value from numbers".into()].concat();
+    cluster.sql_in(database, &text).unwrap()
+}
+
+/// The site's binary with a source that is dumped.
+struct Shop(Site);
+
+impl Shop {
+    fn run(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.0.command_with("shop.toml", arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", said(&output));
+        if code == 0 { String::from_utf8(output.stdout).unwrap() } else { said(&output) }
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.run(0, &[arguments, &["--output", "json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+fn shop(site: Site) -> Shop {
+    site.cluster.sql("create database shop").unwrap();
+    site.cluster.sql_in("shop", SCHEMA).unwrap();
+    let text = std::fs::read_to_string(site.path("strongroom.toml")).unwrap();
+    let text = text
+        .replace("[source.main]", "[source.shop]")
+        .replace("kind = \"postgres\"", "kind = \"postgres-logical\"");
+    std::fs::write(site.path("shop.toml"), text.replace("user=postgres\"", "user=postgres dbname=shop\""))
+        .unwrap();
+    site.binaries.give(&site.path("shop.toml")).unwrap();
+    Shop(site)
+}
+
+#[test]
+fn a_database_is_dumped_and_comes_back_whole_and_in_part() {
+    for binaries in versions() {
+        let shop = shop(Site::new(&binaries, InitOptions::default()));
+        let cluster = &shop.0.cluster;
+        let first = shop.json(&["backup"]);
+        assert_eq!((&first["access"], first.get("journal")), (&Value::from("dump"), None));
+        let before = digest(cluster, "shop");
+        cluster
+            .sql_in(
+                "shop",
+                "update orders set note = md5(note) || md5(id::text) where id between 100 and 300",
+            )
+            .unwrap();
+        let second = shop.json(&["backup"]);
+        assert_eq!(second["parent"], first["point"]);
+        let stored = |point: &Value| point["stored"].as_u64().unwrap();
+        assert!(stored(&second) * 5 < stored(&first), "{} after {}", stored(&second), stored(&first));
+
+        let listed = shop.run(0, &["list"]);
+        assert_eq!(listed.matches(" ok").count(), 2, "{listed}");
+        let shown = shop.run(0, &["show", first["point"].as_str().unwrap()]);
+        assert!(shown.contains("postgres-logical") && !shown.contains("needs WAL"), "{shown}");
+        let status = shop.json(&["status", "shop"]);
+        assert_eq!((&status[0]["dumped"], &status[0]["problems"]), (&true.into(), &Value::Array(vec![])));
+
+        let at = first["stopped_at"].as_str().unwrap();
+        let plan = shop.run(0, &["restore", "--to-database", "then", "--at", at, "--dry-run"]);
+        assert!(plan.contains(first["point"].as_str().unwrap()), "{plan}");
+        let restored = shop.json(&["restore", "--to-database", "then", "--at", at, "--yes"]);
+        assert_eq!(digest(cluster, "then"), before, "{restored}");
+        shop.run(0, &["restore", "--to-database", "now", "--yes"]);
+        assert_eq!(digest(cluster, "now"), digest(cluster, "shop"));
+        assert_eq!(
+            cluster.sql_in("now", "select count(*) from pg_indexes where schemaname = 'public'").unwrap(),
+            "3"
+        );
+        // One table beside the one that is there, as it was.
+        let point = first["point"].as_str().unwrap();
+        shop.run(0, &["restore", "--point", point, "--table", "public.orders=public.orders_then", "--yes"]);
+        let differ =
+            "select count(*) from orders_then old join orders new using (id) where old.note <> new.note";
+        assert_eq!(cluster.sql_in("shop", differ).unwrap(), "201");
+        shop.run(0, &["verify", "--pages"]);
+    }
+}
+
+#[test]
+fn what_a_dump_cannot_do_is_refused_and_nothing_is_touched() {
+    for binaries in versions() {
+        let shop = shop(Site::new(&binaries, InitOptions::default()));
+        shop.run(0, &["backup"]);
+        for (arguments, why) in [
+            (&["backup", "--spread"][..], "--spread concerns files"),
+            (&["restore", "--lsn", "0/1", "--to-database", "x", "--yes"], "a dump has no WAL"),
+            (&["restore", "--xid", "7", "--to-database", "x", "--yes"], "a dump has no WAL"),
+            (&["restore", "--to", "/tmp/nowhere", "--yes"], "is a dump"),
+            (&["restore", "--standby", "--to-database", "x", "--yes"], "--standby concerns a folder"),
+            (&["restore", "--to-database", "shop", "--yes"], "shop"),
+            (
+                &["restore", "--at", "2020-01-01 00:00:00+00", "--to-database", "x", "--yes"],
+                "before every recovery point",
+            ),
+            (&["export", "--to", "/tmp/nowhere"], "is a dump"),
+            (&["wal", "status"], "no WAL leads on from it"),
+            (&["wal", "receive"], "no WAL leads on from it"),
+            (&["wal", "push", "/tmp/000000010000000000000001"], "no WAL leads on from it"),
+        ] {
+            let output = shop.0.command_with("shop.toml", arguments).output().unwrap();
+            assert!(
+                !output.status.success() && said(&output).contains(why),
+                "{arguments:?}: {}",
+                said(&output)
+            );
+        }
+        let text = std::fs::read_to_string(shop.0.path("shop.toml")).unwrap();
+        std::fs::write(shop.0.path("shop.toml"), text.clone() + "access = \"stream\"\n").unwrap();
+        assert!(shop.run(3, &["backup"]).contains("access of source shop concerns files"));
+        std::fs::write(shop.0.path("shop.toml"), text).unwrap();
+        // Absent is an answer that recovery believes: this is none.
+        let fetched = shop
+            .0
+            .command_with("shop.toml", &["wal", "fetch", "000000010000000000000001", "/tmp/x"])
+            .output();
+        assert_eq!(fetched.unwrap().status.code(), Some(200));
+        assert_eq!(shop.0.cluster.sql("select count(*) from pg_database where datname = 'x'").unwrap(), "0");
+    }
+}
