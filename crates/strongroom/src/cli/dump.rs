@@ -83,6 +83,9 @@ pub struct Arguments {
     /// Days for which dumps are kept
     #[arg(long, value_name = "DAYS")]
     keep_days: Option<u32>,
+    /// Newest dumps that are kept however old they are
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    keep_last: u32,
     /// Days after which the bucket freezes what it holds: dumps are stored afresh before, and what that costs is said
     #[arg(long, value_name = "DAYS")]
     glacier_days: Option<u32>,
@@ -148,9 +151,10 @@ fn wanted(context: &Context, arguments: &Arguments) -> Result<Wanted, Failure> {
     };
     let keep_days = KEEP_DAYS.days(arguments.keep_days, &variable).map_err(of_days)?;
     let keep_days = keep_days.unwrap_or_else(|| default_days(KEEP_DAYS.default));
-    let retention = Retention { keep_days, ..Retention::default() };
+    let retention = Retention { keep_days, keep_last: arguments.keep_last, ..Retention::default() };
     retention.check().map_err(|error| {
-        Failure::new(Code::Settings, error.to_string()).hint("say --keep-days or RETENTION_DAYS, 1 or more")
+        Failure::new(Code::Settings, error.to_string())
+            .hint("say --keep-days or RETENTION_DAYS, 1 or more, or --keep-last")
     })?;
     let place = conventions::place(&variable).filter(|_| context.global.vault.is_none());
     let glacier_days = GLACIER_DAYS.days(arguments.glacier_days, &variable).map_err(of_days)?;
