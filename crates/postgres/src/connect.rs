@@ -52,8 +52,19 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// Connects to the first host that answers and makes the session safe.
+/// Connects to the first host that answers and makes the session safe. A password that is refused is read anew where it is
+/// kept, and tried once more if it is another now.
 pub async fn connect(conninfo: &Conninfo) -> Result<Client, ConnectError> {
+    let before = conninfo.kept_password();
+    match connect_once(conninfo).await {
+        Err(ConnectError::WrongPassword { .. }) if conninfo.has_another_password(before).await? => {
+            connect_once(conninfo).await
+        }
+        done => done,
+    }
+}
+
+async fn connect_once(conninfo: &Conninfo) -> Result<Client, ConnectError> {
     let first = conninfo.hosts.first().map(Host::to_string).unwrap_or_default();
     let tls = tls::connector(conninfo).map_err(|source| ConnectError::Tls { place: first, source })?;
     let mut hosts = conninfo.hosts.iter().peekable();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! what the user wrote   host=db1 user=backup          or   postgresql://backup@db1/?sslmode=verify-full
+//!   └ else what the caller fills in
 //!   └ else the service  [orders] in ~/.pg_service.conf     (service=orders, PGSERVICE)
 //!       └ else          PGHOST, PGPORT, PGUSER, …          (the environment is handed in, not read here)
 //!           └ else      the usual socket folders, port 5432, the system's user, database `postgres`
@@ -27,7 +28,7 @@ use std::time::Duration;
 use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
 use zeroize::Zeroizing;
 
-use crate::passfile::{self, Password};
+use crate::passfile::{self, KeptPassword, Password, ReadPassword};
 
 /// Looks a variable up, as `std::env::var` does.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -84,6 +85,9 @@ pub enum ConninfoError {
         #[source]
         source: std::io::Error,
     },
+    /// The password cannot be read where it is kept.
+    #[error("read the password of the connection")]
+    Password(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No user was given and the system has no name for this one.
     #[error("find out who connects: no user is given and the system has no name for this one")]
     NoUser,
@@ -107,6 +111,9 @@ impl ConninfoError {
             }
             ConninfoError::NoSuchService { .. } => "is the service's name spelt as in the file?".to_owned(),
             ConninfoError::File { .. } => "does the file exist, and may this user read it?".to_owned(),
+            ConninfoError::Password(_) => {
+                "is the password where the settings say, and may this user read it?".to_owned()
+            }
             ConninfoError::NoUser => "add user=… to the connection string".to_owned(),
         }
     }
@@ -190,6 +197,7 @@ pub struct Conninfo {
     /// Whether any server will do, or one that accepts writes.
     pub target: TargetSessionAttrs,
     password: Option<Password>,
+    kept: Option<KeptPassword>,
     passfile: Option<PathBuf>,
 }
 
@@ -217,10 +225,22 @@ const KEYWORDS: &[(&str, &str)] = &[
 impl Conninfo {
     /// Reads a connection string (may be empty) and fills what it leaves open from the service file and `environment`.
     pub fn read(text: &str, environment: Environment<'_>) -> Result<Conninfo, ConninfoError> {
+        Conninfo::read_filled(text, &[], environment)
+    }
+
+    /// The same, where values that come from elsewhere fill what the text leaves open, before service and environment do.
+    pub fn read_filled(
+        text: &str,
+        fill: &[(&'static str, Zeroizing<String>)],
+        environment: Environment<'_>,
+    ) -> Result<Conninfo, ConninfoError> {
         let mut written = Parameters::default();
         match text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
             Some(address) => written.read_address(address)?,
             None => written.read_pairs(text)?,
+        }
+        for (keyword, value) in fill.iter().filter(|(_, value)| !value.is_empty()) {
+            written.0.entry(keyword).or_insert_with(|| value.clone());
         }
         if let Some(service) = written.take("service").or_else(|| environment("PGSERVICE")) {
             written.fill(service_parameters(&service, environment)?);
@@ -274,7 +294,28 @@ impl Conninfo {
                 .map(PathBuf::from)
                 .or_else(|| home.map(|home| home.join(".pgpass"))),
             password: given.0.remove("password").map(Password::new),
+            kept: None,
         })
+    }
+
+    /// The same with a password that is kept elsewhere. It outweighs any other, is read now, and again when a server does not
+    /// take it any more: it may have been changed meanwhile.
+    pub fn with_password(self, read: ReadPassword) -> Result<Conninfo, ConninfoError> {
+        let kept = KeptPassword::new(read).map_err(ConninfoError::Password)?;
+        Ok(Conninfo { kept: Some(kept), ..self })
+    }
+
+    /// After a refusal: whether the password is another where it is kept than it was `before`. What is worth one more try.
+    pub(crate) async fn has_another_password(&self, before: Option<Password>) -> Result<bool, ConninfoError> {
+        let (Some(kept), Some(before)) = (self.kept.clone(), before) else { return Ok(false) };
+        // A program may be asked for it.
+        let renewing = tokio::task::spawn_blocking(move || kept.renew(&before));
+        renewing.await.unwrap_or_else(|error| Err(error.into())).map_err(ConninfoError::Password)
+    }
+
+    /// The password that is kept elsewhere, as it is known now.
+    pub(crate) fn kept_password(&self) -> Option<Password> {
+        self.kept.as_ref().map(KeptPassword::last)
     }
 
     /// The same, to this one of its hosts only.
@@ -287,6 +328,9 @@ impl Conninfo {
     /// The password for one of the hosts: the one given, else the password file's. Read at every connection, so that a
     /// changed file is noticed. A file that others may read is not used, as libpq does.
     pub fn password_for(&self, host: &Host) -> Option<Password> {
+        if let Some(kept) = self.kept_password() {
+            return Some(kept);
+        }
         if self.password.is_some() {
             return self.password.clone();
         }

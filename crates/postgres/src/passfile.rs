@@ -1,10 +1,12 @@
-//! Passwords, and libpq's file of them: `host:port:database:user:password` a line, `*` for any, `\` before `:` and `\`.
+//! Passwords: kept elsewhere and read anew when they are refused, or in libpq's file of them, `host:port:database:user:password`
+//! a line, `*` for any, `\` before `:` and `\`.
 
 #![allow(clippy::disallowed_methods, reason = "this module is where the password file is read")]
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
@@ -24,6 +26,45 @@ impl Password {
 }
 
 impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// Reads a password where it is kept. May take as long as a program that is asked for it.
+pub type ReadPassword =
+    Arc<dyn Fn() -> Result<Zeroizing<String>, Box<dyn std::error::Error + Send + Sync>> + Send + Sync>;
+
+/// A password that is kept elsewhere. What was read last is shared by all who connect with it, so that it is not read for
+/// every connection.
+#[derive(Clone)]
+pub(crate) struct KeptPassword {
+    read: ReadPassword,
+    last: Arc<Mutex<Password>>,
+}
+
+impl KeptPassword {
+    /// Reads it for the first time.
+    pub(crate) fn new(read: ReadPassword) -> Result<KeptPassword, Box<dyn std::error::Error + Send + Sync>> {
+        let last = Arc::new(Mutex::new(Password::new(read()?)));
+        Ok(KeptPassword { read, last })
+    }
+
+    /// As it was when it was read last.
+    pub(crate) fn last(&self) -> Password {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads it anew; whether it is another than the one that was refused. Another connection may have done so already.
+    pub(crate) fn renew(&self, refused: &Password) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+        let now = Password::new((self.read)()?);
+        let differs = now != *refused;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        Ok(differs)
+    }
+}
+
+impl fmt::Debug for KeptPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
     }

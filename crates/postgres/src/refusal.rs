@@ -194,7 +194,7 @@ impl ConnectError {
                 format!("put it into ~/.pgpass (mode 600) or PGPASSWORD, for {user} at {place}")
             }
             ConnectError::WrongPassword { user, .. } => {
-                format!("does the role {user} exist, and is its password the one in PGPASSWORD or ~/.pgpass?")
+                format!("does the role {user} exist, and is its password the one that was given (password, POSTGRES_PASSWORD, PGPASSWORD or ~/.pgpass)?")
             }
             ConnectError::NoSuchRole { user, .. } => {
                 format!("create it: CREATE ROLE {} LOGIN;", quoted_name(user))

@@ -216,6 +216,42 @@ async fn what_cannot_be_restored_is_refused_with_every_reason_and_nothing_is_mad
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_sorts_otherwise_there_or_is_not_installed_is_said_before_the_first_row() {
+    let Some(server) = small() else { return };
+    server.sql(
+        "postgres",
+        "create database sorted template template0 locale_provider icu icu_locale 'en' encoding 'UTF8'",
+    );
+    server.sql("sorted", "create table t (v text); insert into t values ('a')");
+    server.sql("postgres", "create database empty");
+    let held = dump(&cx(), &server.logical("sorted")).await.unwrap();
+    let mut facts = held.facts();
+    assert!(facts.database.collation_version.is_some(), "ICU has versions");
+    facts.database.collation_version = Some("1.0".into());
+    let mut elsewhere = held.dumped.clone();
+    elsewhere.facts = serde_json::to_value(&facts).unwrap();
+    let steps = async |scope: Scope, database: &str, dumped: &strongroom_engine::Dumped| {
+        let target = Load::new(server.conninfo(database), server.options(scope));
+        target.plan(&cx(), dumped).await.unwrap().steps.join("\n")
+    };
+    let said = steps(new("again"), "postgres", &elsewhere).await;
+    assert!(said.contains("and had 1.0: text may sort otherwise"), "{said}");
+    let said = steps(new("again"), "postgres", &held.dumped).await;
+    assert!(!said.contains("otherwise"), "{said}");
+    facts.database.collate = "C".into();
+    elsewhere.facts = serde_json::to_value(&facts).unwrap();
+    let said = steps(Scope::EmptyDatabase("empty".to_owned()), "postgres", &elsewhere).await;
+    assert!(said.contains("the database empty sorts by C.UTF-8, and the dump's by C"), "{said}");
+    // Of a part nobody knows whether it needs the extension.
+    let held = dump(&cx(), &server.logical("shop")).await.unwrap();
+    let part = || Scope::Tables(vec![wanted("customers", Some(("public", "customers_then")))]);
+    let said = steps(part(), "empty", &held.dumped).await;
+    assert!(said.contains("the database empty lacks") && said.contains("extension hstore"), "{said}");
+    let said = steps(part(), "shop", &held.dumped).await;
+    assert!(!said.contains("lacks"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_is_replaced_by_renaming_and_only_when_asked() {
     let Some(server) = small() else { return };
     let held = dump(&cx(), &server.logical("shop")).await.unwrap();

@@ -5,6 +5,8 @@
 
 mod harness;
 
+use std::sync::{Arc, Mutex};
+
 use harness::{Server, cx, openssl};
 use strongroom_model::{Lsn, SegmentSize, Timeline};
 use strongroom_postgres::conninfo::Conninfo;
@@ -177,6 +179,32 @@ async fn encrypted() -> Server {
 fn by_network(server: &Server, more: &str) -> Conninfo {
     let text = format!("host=localhost hostaddr=127.0.0.1 port={} {more}", server.cluster.port());
     Conninfo::read(&text, &|_| None).unwrap()
+}
+
+/// Changed while somebody goes on connecting: it is read when it is refused, and at no other time.
+#[tokio::test]
+async fn a_password_that_was_changed_meanwhile_is_read_once_more() {
+    let server = encrypted().await;
+    let kept = Arc::new(Mutex::new(("s3cret", 0)));
+    let there = Arc::clone(&kept);
+    let read = move || {
+        let mut kept = there.lock().unwrap();
+        kept.1 += 1;
+        Ok(kept.0.to_owned().into())
+    };
+    let conninfo = by_network(&server, "user=scram").with_password(Arc::new(read)).unwrap();
+    let other = conninfo.clone();
+    Replication::connect(&conninfo).await.unwrap();
+    server.sql(&["ALTER ROLE scram PASSWORD 'n3w'"]).await;
+    // Where it is kept nobody knows yet.
+    let error = refused(&conninfo).await;
+    assert!(matches!(error, ConnectError::WrongPassword { .. }), "{error:?}");
+    assert_eq!(kept.lock().unwrap().1, 2);
+    kept.lock().unwrap().0 = "n3w";
+    Replication::connect(&conninfo).await.unwrap();
+    Replication::connect(&other).await.unwrap();
+    assert_eq!(kept.lock().unwrap().1, 3, "what one connection found out the others know");
+    assert!(!format!("{conninfo:?}").contains("n3w"));
 }
 
 #[tokio::test]

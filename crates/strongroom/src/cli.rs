@@ -28,6 +28,7 @@ mod verify;
 mod key;
 mod hold;
 mod expire;
+mod dump;
 mod sweep;
 mod lifecycle;
 mod doctor;
@@ -59,6 +60,7 @@ Exit codes are in docs/exit-codes.md.";
 enum Verb {
     Init(init::Arguments),
     Backup(backup::Arguments),
+    Dump(dump::Arguments),
     #[command(subcommand)]
     Wal(wal::Verb),
     Run(run::Arguments),
@@ -156,13 +158,18 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
     let cx = surroundings::real();
     // Before anything that could take time: recovery takes a death by SIGTERM for a clean shutdown.
     stop_on_signal(cx.clone(), printer);
-    let settings = Settings::load(global.config.as_deref())?;
+    let settings = match verb {
+        // It takes everything from flags and the environment.
+        Verb::Dump(_) => Settings::default(),
+        _ => Settings::load(global.config.as_deref())?,
+    };
     let quiet = global.quiet || global.no_progress || global.output == Format::Json;
     let line = ProgressLine::start(&cx, if quiet { Show::Nothing } else { Show::Usual });
     let context = Arc::new(Context::new(cx, global, settings, printer));
     let result = match verb {
         Verb::Init(arguments) => init::run(&context, &arguments).await,
         Verb::Backup(arguments) => backup::run(&context, &arguments).await,
+        Verb::Dump(arguments) => dump::run(&context, &arguments).await,
         Verb::Wal(verb) => wal::run(&context, &verb).await,
         Verb::Run(_) => run::run(&context).await,
         Verb::List(arguments) => list::run(&context, &arguments).await,

@@ -6,17 +6,14 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, IsTerminal, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::ArgAction;
 use strongroom_engine::DumpEngine;
-use strongroom_kms::aws::AwsKmsOptions;
-use strongroom_kms::transit::TransitAddressError;
-use strongroom_kms::{AwsKms, Transit, TransitAddress};
 use strongroom_model::retention::Retention;
 use strongroom_model::{Cx, SourceName, Timestamp};
 use strongroom_postgres::conninfo::Conninfo;
@@ -26,15 +23,17 @@ use strongroom_postgres::recovery::command;
 use strongroom_postgres::session::Physical;
 use strongroom_store::address::{StoreAddress, StoreOptions, custody, open, open_as_of};
 use strongroom_store::{Custody, Store};
-use strongroom_vault::keys::Kms;
-use strongroom_vault::{Unlock, Vault};
-use zeroize::Zeroizing;
+use strongroom_vault::Vault;
 
+use crate::conventions::{self, Defaults};
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
+use crate::secret::Reference;
 use crate::settings::{
     Settings, SettingsError, SourceAccess, SourceKind, SourceSettings, VaultSettings, parse_time,
 };
+
+mod unlocking;
 
 /// What the first vault is called that has no name.
 const MAIN: &str = "vault";
@@ -65,6 +64,10 @@ pub struct Global {
     /// The vault: a folder, or s3://, gs:// or az:// with bucket and prefix
     #[arg(long, global = true, value_name = "URL", env = "STRONGROOM_VAULT", hide_env_values = true)]
     pub vault: Option<String>,
+    // Text, not a reference: clap would repeat what it cannot read.
+    /// Where the vault's passphrase is: env:NAME, file:/path or command:…
+    #[arg(long, global = true, value_name = "REFERENCE", conflicts_with = "passphrase_file")]
+    pub passphrase: Option<String>,
     // Its environment is read below: a flag must win over STRONGROOM_PASSPHRASE, which wins over the file's name there.
     /// File whose first line is the vault's passphrase [env: STRONGROOM_PASSPHRASE_FILE; the passphrase itself: STRONGROOM_PASSPHRASE]
     #[arg(long, global = true, value_name = "FILE")]
@@ -124,10 +127,11 @@ impl Context {
         Context { cx, global, settings, printer, opened: Mutex::default() }
     }
 
-    /// The vault's url: flag or environment, else file.
+    /// The vault's url: flag or its variable, else file, else the variables of backup scripts.
     pub fn url(&self) -> Result<String, Failure> {
         let of_file = || self.settings.vault.url.as_ref().map(|url| self.url_beside_file(url));
-        let url = self.global.vault.clone().or_else(of_file);
+        let of_scripts = || conventions::place(&variable).map(|(_, url)| url);
+        let url = self.global.vault.clone().or_else(of_file).or_else(of_scripts);
         let missing = || SettingsError::Missing("where is the vault? No url is set".into());
         Ok(url.ok_or_else(missing)?)
     }
@@ -277,66 +281,6 @@ impl Context {
         };
         let of_source = self.settings.sources.get(source).and_then(|settings| settings.retention.as_ref());
         Ok(of_vault.as_ref().or(of_source).or(self.settings.retention.as_ref()))
-    }
-
-    /// What opens the vault that goes by this name or url, or the first one.
-    pub fn unlock_of(&self, name: Option<&str>) -> Result<Unlock, Failure> {
-        let settings = self.named_settings(name)?;
-        let given = (self.global.identity_file.clone(), self.given_passphrase()?);
-        let mut unlock = self.unlock(settings, given)?;
-        unlock.kms = self.kms_of(settings, true)?;
-        Ok(unlock)
-    }
-
-    /// The services that may be asked for this vault's key: those its settings name, and those given by flag or environment.
-    pub fn kms_of(&self, settings: &VaultSettings, with_flags: bool) -> Result<Vec<Arc<dyn Kms>>, Failure> {
-        let (kms, transit) = match with_flags {
-            true => (self.global.kms_key.as_ref(), self.global.transit_key.as_ref()),
-            false => (None, None),
-        };
-        let mut services: Vec<Arc<dyn Kms>> = Vec::new();
-        if let Some(key) = kms.or(settings.kms_key.as_ref()) {
-            services.push(self.kms(key, settings)?);
-        }
-        if let Some(address) = transit.or(settings.transit_key.as_ref()) {
-            services.push(self.transit(address, settings)?);
-        }
-        Ok(services)
-    }
-
-    /// A key of AWS KMS, reached as the vault's settings say.
-    pub fn kms(&self, key: &str, settings: &VaultSettings) -> Result<Arc<dyn Kms>, Failure> {
-        let of_environment = || {
-            let names = ["AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL"];
-            names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-        };
-        let options = AwsKmsOptions {
-            key: key.to_owned(),
-            region: settings.region.clone(),
-            profile: settings.profile.clone(),
-            endpoint: settings.kms_endpoint.clone().or_else(of_environment),
-        };
-        Ok(Arc::new(AwsKms::new(options)?))
-    }
-
-    /// A transit key; the token is in the file that the settings name, else in the environment, as their own tools have it.
-    pub fn transit(&self, address: &str, settings: &VaultSettings) -> Result<Arc<dyn Kms>, Failure> {
-        let address: TransitAddress = address
-            .parse()
-            .map_err(|error: TransitAddressError| Failure::new(Code::Settings, error.to_string()))?;
-        let variable = |names: &[&str]| {
-            names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-        };
-        let token = match &settings.transit_token_file {
-            Some(path) => Some(self.passphrase(&self.beside_file(path))?),
-            None => variable(&["VAULT_TOKEN", "BAO_TOKEN"]).map(Zeroizing::new),
-        };
-        let missing = || {
-            let failure = Failure::new(Code::Settings, format!("no token is given for {address}"));
-            failure.hint("set VAULT_TOKEN, or transit_token_file in [vault]")
-        };
-        let namespace = variable(&["VAULT_NAMESPACE", "BAO_NAMESPACE"]);
-        Ok(Arc::new(Transit::new(address.clone(), token.ok_or_else(missing)?, namespace)?))
     }
 
     /// Writes a secret to a new file that only its owner can read.
@@ -509,96 +453,6 @@ impl Context {
         Ok(Arc::new(Vault::open(self.store_of(settings)?, &unlock).await?))
     }
 
-    /// What opens a vault: an identity file and a passphrase that were given, else what its settings name.
-    fn unlock(
-        &self,
-        vault: &VaultSettings,
-        (identity_file, passphrase): (Option<PathBuf>, Option<Zeroizing<String>>),
-    ) -> Result<Unlock, Failure> {
-        let of_file = |path: &Option<PathBuf>| path.as_ref().map(|path| self.beside_file(path));
-        let mut unlock = Unlock { passphrase, ..Unlock::default() };
-        if let Some(path) = identity_file.or_else(|| of_file(&vault.identity_file)) {
-            unlock.identities = Some(self.secret(&path)?);
-        }
-        if let (None, Some(path)) = (&unlock.passphrase, of_file(&vault.passphrase_file)) {
-            unlock.passphrase = Some(self.passphrase(&path)?);
-        }
-        if let (None, Some(command)) = (&unlock.passphrase, &vault.passphrase_command) {
-            unlock.passphrase = Some(passphrase_of(command)?);
-        }
-        Ok(unlock)
-    }
-
-    /// The passphrase by flag, else by environment.
-    pub fn given_passphrase(&self) -> Result<Option<Zeroizing<String>>, Failure> {
-        if let Some(path) = &self.global.passphrase_file {
-            return self.passphrase(path).map(Some);
-        }
-        match std::env::var("STRONGROOM_PASSPHRASE").map(Zeroizing::new) {
-            Ok(passphrase) if !passphrase.is_empty() => return Ok(Some(passphrase)),
-            Err(std::env::VarError::NotUnicode(_)) => {
-                return Err(Failure::new(Code::Settings, "STRONGROOM_PASSPHRASE is not UTF-8 text"));
-            }
-            _ => {}
-        }
-        self.passphrase_file().map(|path| self.passphrase(&path)).transpose()
-    }
-
-    /// The passphrase file by flag, else by environment.
-    pub fn passphrase_file(&self) -> Option<PathBuf> {
-        let named = || std::env::var_os("STRONGROOM_PASSPHRASE_FILE").filter(|path| !path.is_empty());
-        self.global.passphrase_file.clone().or_else(|| named().map(PathBuf::from))
-    }
-
-    /// The passphrase that every later command will use: as given, else by the settings file.
-    pub fn usual_passphrase(&self) -> Result<Option<Zeroizing<String>>, Failure> {
-        let VaultSettings { passphrase_file, passphrase_command, .. } = &self.settings.vault;
-        match (self.given_passphrase()?, passphrase_file, passphrase_command) {
-            (None, Some(path), _) => self.passphrase(&self.beside_file(path)).map(Some),
-            (None, None, Some(command)) => passphrase_of(command).map(Some),
-            (given, ..) => Ok(given),
-        }
-    }
-
-    /// A passphrase file's first line.
-    pub fn passphrase(&self, path: &Path) -> Result<Zeroizing<String>, Failure> {
-        let text = self.secret(path)?;
-        match text.lines().next().unwrap_or_default() {
-            "" => {
-                let failure =
-                    Failure::new(Code::Settings, format!("read a passphrase from {}", path.display()));
-                Err(failure.hint("its first line is empty: write the passphrase there"))
-            }
-            line => Ok(Zeroizing::new(line.to_owned())),
-        }
-    }
-
-    fn secret(&self, path: &Path) -> Result<Zeroizing<String>, Failure> {
-        let read = |source| SettingsError::Key { path: path.display().to_string(), source };
-        let facts = std::fs::metadata(path).map_err(read)?;
-        if facts.is_file() && facts.mode() & 0o077 != 0 {
-            tracing::warn!("{} can be read by others: chmod 600 it", path.display());
-        }
-        Ok(Zeroizing::new(std::fs::read_to_string(path).map_err(read)?))
-    }
-
-    /// A new passphrase, typed twice. `None` if nobody is there to type.
-    pub fn ask_new_passphrase(&self) -> Result<Option<Zeroizing<String>>, Failure> {
-        if !std::io::stdin().is_terminal() {
-            return Ok(None);
-        }
-        let ask = |text: &str| {
-            let typed = rpassword::prompt_password(text).map(Zeroizing::new);
-            typed.map_err(|error| Failure::new(Code::Usage, format!("read the passphrase: {error}")))
-        };
-        let first = ask("Passphrase for the new vault: ")?;
-        let second = ask("The same again: ")?;
-        match *first == *second {
-            true => Ok(Some(first)),
-            false => Err(Failure::new(Code::Usage, "the two passphrases differ")),
-        }
-    }
-
     /// The source that was named, or the only one.
     pub fn source(&self, named: Option<&SourceName>) -> Result<SourceName, Failure> {
         Ok(self.settings.source(named)?)
@@ -619,16 +473,33 @@ impl Context {
 
     /// A connection string, filled up from libpq's environment; `key` is where it was written.
     pub fn conninfo(&self, key: &str, text: &str) -> Result<Conninfo, Failure> {
-        Conninfo::read(text, &|name| std::env::var(name).ok()).map_err(|error| {
-            let failure = Failure::new(Code::Settings, format!("{key}: {error}"));
-            failure.hint(error.hint())
-        })
+        Conninfo::read(text, &variable).map_err(|error| Failure::from(error).under(key))
     }
 
-    /// How to connect to a configured source.
+    /// How to connect to a configured source. Of one that is dumped the variables of backup scripts say what the file does not.
     pub fn conninfo_of(&self, source: &SourceName) -> Result<Conninfo, Failure> {
         let settings = self.source_settings(source)?;
-        self.conninfo(&format!("connection of source {source}"), &settings.connection)
+        let key = format!("connection of source {source}");
+        let conninfo = match settings.kind {
+            SourceKind::Postgres => self.conninfo(&key, &settings.connection)?,
+            SourceKind::PostgresLogical => {
+                let read = conventions::connection(&settings.connection, Defaults::Libpq, &variable);
+                read.map_err(|error| Failure::from(error).under(&key))?
+            }
+        };
+        self.with_password(conninfo, source, settings)
+    }
+
+    /// The same with the password that the source's settings refer to, if they do.
+    fn with_password(
+        &self,
+        conninfo: Conninfo,
+        source: &SourceName,
+        settings: &SourceSettings,
+    ) -> Result<Conninfo, Failure> {
+        let Some(reference) = &settings.password else { return Ok(conninfo) };
+        let reference = reference.beside(|path| self.beside_file(path));
+        kept(conninfo, reference).map_err(|failure| failure.under(&format!("source {source}")))
     }
 
     /// The engine of a configured source that is dumped; `None` if its files are backed up.
@@ -663,8 +534,11 @@ impl Context {
         let settings = self.source_settings(source)?;
         let conninfo = self.conninfo_of(source)?;
         let primary = settings.primary.as_deref();
-        let primary =
-            primary.map(|text| self.conninfo(&format!("primary of source {source}"), text)).transpose()?;
+        let read = |text| {
+            let conninfo = self.conninfo(&format!("primary of source {source}"), text)?;
+            self.with_password(conninfo, source, settings)
+        };
+        let primary = primary.map(read).transpose()?;
         match settings.kind {
             SourceKind::Postgres => {
                 let access = access.unwrap_or(settings.access).into();
@@ -675,20 +549,6 @@ impl Context {
         }
     }
 
-    /// Whether the vault's key is to be had from this process's environment only, which no server has.
-    pub fn key_is_in_environment(&self) -> bool {
-        let vault = &self.settings.vault;
-        let files = [
-            &self.global.identity_file,
-            &vault.identity_file,
-            &self.passphrase_file(),
-            &vault.passphrase_file,
-        ];
-        files.iter().all(|file| file.is_none())
-            && vault.passphrase_command.is_none()
-            && self.usual_passphrase().is_ok_and(|passphrase| passphrase.is_some())
-    }
-
     /// This binary, called for `source` with the same settings: for `archive_command` and `restore_command`.
     pub fn command(&self, verb: &[&str], source: &SourceName, placeholders: &str) -> Result<String, Failure> {
         let binary = std::env::current_exe()
@@ -696,6 +556,9 @@ impl Context {
         let config = self.settings.path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let mut words: Vec<String> = Vec::new();
         words.extend(config.into_iter().flat_map(|path| ["--config".to_owned(), path]));
+        let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let referred = self.referred_passphrase()?.map(|reference| reference.beside(whole));
+        let file = self.passphrase_file().filter(|_| referred.is_none());
         // What the file does not say must be on the command line: the server has another environment.
         let flags = [
             (
@@ -712,7 +575,8 @@ impl Context {
             ("--kms-key", self.global.kms_key.clone()),
             ("--transit-key", self.global.transit_key.clone()),
             ("--identity-file", absolute(self.global.identity_file.as_deref())),
-            ("--passphrase-file", absolute(self.passphrase_file().as_deref())),
+            ("--passphrase", referred.map(|reference| reference.as_written())),
+            ("--passphrase-file", absolute(file.as_deref())),
         ];
         words.extend(
             flags.into_iter().flat_map(|(flag, value)| value.map(|value| [flag.to_owned(), value])).flatten(),
@@ -752,23 +616,15 @@ fn way_to(url: &str, settings: &VaultSettings) -> Result<(StoreAddress, StoreOpt
     Ok((address, options))
 }
 
-/// What a command prints as its first line. What it says otherwise goes where this process's own words go.
-fn passphrase_of(command: &str) -> Result<Zeroizing<String>, Failure> {
-    let failed = |why: String| Failure::new(Code::Settings, format!("run passphrase_command: {why}"));
-    let output = std::process::Command::new("/bin/sh")
-        .args(["-c", command])
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .map_err(|error| failed(error.to_string()))?;
-    let printed = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(failed(output.status.to_string()));
-    }
-    let text = std::str::from_utf8(&printed).map_err(|_| failed("it printed no UTF-8 text".to_owned()))?;
-    match text.lines().next().unwrap_or_default() {
-        "" => Err(failed("it printed nothing".to_owned())),
-        line => Ok(Zeroizing::new(line.to_owned())),
-    }
+/// A connection whose password is where the reference says, now and whenever a server refuses it.
+pub fn kept(conninfo: Conninfo, reference: Reference) -> Result<Conninfo, Failure> {
+    let read = move || reference.read().map_err(Into::into);
+    Ok(conninfo.with_password(Arc::new(read))?)
+}
+
+/// A variable of this process.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn absolute(path: Option<&Path>) -> Option<String> {

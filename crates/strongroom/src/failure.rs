@@ -5,10 +5,12 @@ use strongroom_engine::EngineError;
 use strongroom_model::restore_plan::PlanError;
 use strongroom_ops::OpsError;
 use strongroom_postgres::archive::ArchiveError;
+use strongroom_postgres::conninfo::ConninfoError;
 use strongroom_postgres::launch::LaunchError;
 use strongroom_store::StoreError;
 use strongroom_vault::VaultError;
 
+use crate::secret::SecretError;
 use crate::settings::SettingsError;
 
 /// Exit codes: a promise (`docs/exit-codes.md`).
@@ -124,6 +126,11 @@ impl Failure {
         self.elsewhere || matches!(self.kind, Code::Store | Code::Damaged)
     }
 
+    /// The same of what the settings, flags or environment say under `key`.
+    pub fn under(self, key: &str) -> Failure {
+        Failure { message: format!("{key}: {}", self.message), ..self }
+    }
+
     /// All of it but the hint, for a log.
     pub fn on_one_line(&self) -> String {
         std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect::<Vec<_>>().join(": ")
@@ -158,6 +165,18 @@ impl From<SettingsError> for Failure {
             }
             SettingsError::Wrong { .. } => failure,
         }
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Failure {
+        Failure::of(Code::Settings, &error).hint(error.hint())
+    }
+}
+
+impl From<ConninfoError> for Failure {
+    fn from(error: ConninfoError) -> Failure {
+        Failure::of(Code::Settings, &error).hint(error.hint())
     }
 }
 
@@ -225,7 +244,7 @@ impl From<VaultError> for Failure {
             VaultError::Newer { .. } => (Code::Newer, "use a newer strongroom for this vault"),
             VaultError::Locked { .. } => (
                 Code::Key,
-                "set passphrase_file or identity_file in [vault], or STRONGROOM_PASSPHRASE in the environment",
+                "set passphrase (env:NAME, file:/path, command:…) or identity_file in [vault], or STRONGROOM_PASSPHRASE in the environment",
             ),
             VaultError::WrongKey { .. } => {
                 (Code::Key, "is this the key of this vault? `strongroom init` said where it was kept")

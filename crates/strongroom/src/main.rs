@@ -4,6 +4,8 @@
 //! translated here, last, whatever happened before: a usage error, a panic, a signal.
 
 mod surroundings;
+mod secret;
+mod conventions;
 mod settings;
 mod failure;
 mod output;

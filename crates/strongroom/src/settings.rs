@@ -20,6 +20,8 @@ use strongroom_store::{Lock, LockMode, Manner};
 use strongroom_vault::Compression;
 use strongroom_vault::upload::REBASE_AFTER;
 
+use crate::secret::Reference;
+
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +81,8 @@ pub struct VaultSettings {
     pub allow_http: bool,
     /// A profile of the shared AWS files. It outweighs `AWS_PROFILE` and keys in the environment.
     pub profile: Option<String>,
+    /// Where the passphrase is.
+    pub passphrase: Option<Reference>,
     /// A file that holds the passphrase.
     pub passphrase_file: Option<PathBuf>,
     /// A command whose first line of output is the passphrase.
@@ -89,6 +93,8 @@ pub struct VaultSettings {
     pub kms_endpoint: Option<String>,
     /// A key of the transit engine: `https://vault.example:8200/v1/transit/keys/NAME`.
     pub transit_key: Option<String>,
+    /// Where the token for it is.
+    pub transit_token: Option<Reference>,
     /// A file that holds the token for it.
     pub transit_token_file: Option<PathBuf>,
     /// An age identity file.
@@ -255,7 +261,9 @@ pub struct SourceSettings {
     /// libpq connection string or URI; empty: what PG… environment variables say.
     #[serde(default)]
     pub connection: String,
-    /// The same for its primary, if `connection` leads to a standby.
+    /// Where the password for it is.
+    pub password: Option<Reference>,
+    /// What `connection` is for its primary, if `connection` leads to a standby.
     pub primary: Option<String>,
     /// Where its files are, if the server should not be asked.
     pub data_directory: Option<PathBuf>,
@@ -660,6 +668,8 @@ mod tests {
             "source = \"postgres://u:canary@h/db\"\n",
             "[source.a]\nkind = \"postgres\"\nconnection = \"can\\qary canary\"\n",
             "[backup]\nworkers = \"canary\"\n",
+            "[vault]\npassphrase = \"canary\"\n",
+            "[source.a]\nkind = \"postgres\"\npassword = \"canary:x\"\n",
             "\"canary\"\n",
         ] {
             let mistake = Settings::parse(text).unwrap_err();

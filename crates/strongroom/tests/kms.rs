@@ -192,7 +192,10 @@ fn a_passphrase_comes_from_a_command() {
     write("echo wrong");
     with(at, &[], 7, &["list"]);
     write("exit 3");
-    assert!(with(at, &[], 3, &["list"]).contains("run passphrase_command: exit status: 3"));
+    assert!(
+        with(at, &[], 3, &["list"])
+            .contains("passphrase_command: run the command that prints it: exit status: 3")
+    );
     write("true");
     assert!(with(at, &[], 3, &["list"]).contains("it printed nothing"));
 }

@@ -62,11 +62,14 @@ impl Question<'_> {
             }
             Scope::EmptyDatabase(_) => {
                 self.same_encoding(&mut fit).await?;
+                self.same_collation(&mut fit).await?;
                 self.nothing_in_it(&mut fit).await?;
                 self.extensions(&mut fit).await?;
             }
             Scope::Schema(_) | Scope::Tables(_) | Scope::Rows(_) => {
                 self.same_encoding(&mut fit).await?;
+                self.same_collation(&mut fit).await?;
+                self.extensions_made(&mut fit).await?;
                 self.room_aside(&mut fit).await?;
             }
         }
@@ -89,6 +92,23 @@ impl Question<'_> {
                    (SELECT name::text FROM pg_catalog.pg_available_extensions) ORDER BY 1";
         let missing = self.names(sql, &[&wanted]).await?;
         fit.miss("extension", &missing, "install its package on the server's host");
+        Ok(())
+    }
+
+    /// Of a part nobody knows which extensions it needs: what the database lacks is said, for whoever does.
+    async fn extensions_made(&self, fit: &mut Fit) -> Result<(), SqlError> {
+        let wanted: Vec<&str> =
+            self.facts.extensions.iter().map(|extension| extension.name.as_str()).collect();
+        let sql = "SELECT w AS name FROM unnest($1::text[]) w WHERE w NOT IN \
+                   (SELECT extname::text FROM pg_catalog.pg_extension) ORDER BY 1";
+        let missing = self.names(sql, &[&wanted]).await?;
+        if !missing.is_empty() {
+            let database = self.client.database();
+            fit.notes.push(format!(
+                "the database {database} lacks what was installed where this was dumped: extension {}",
+                missing.join(", ")
+            ));
+        }
         Ok(())
     }
 
@@ -201,6 +221,25 @@ impl Question<'_> {
             fit.against.push(format!(
                 "the encoding of the database {database} is {here}, and the dump's is {there}"
             ));
+        }
+        Ok(())
+    }
+
+    /// A database that is there sorts as it does. Indexes are built anew, so that it only needs saying.
+    async fn same_collation(&self, fit: &mut Fit) -> Result<(), SqlError> {
+        let there = &self.facts.database;
+        let sql =
+            "SELECT datcollate::text AS name FROM pg_catalog.pg_database WHERE datname = current_database()";
+        let here = self.names(sql, &[]).await?.concat();
+        if here != there.collate {
+            let database = self.client.database();
+            fit.notes.push(format!(
+                "the database {database} sorts by {here}, and the dump's by {}: text may sort otherwise",
+                there.collate
+            ));
+        }
+        if fit.version_num >= 150_000 {
+            self.collation_version(fit).await?;
         }
         Ok(())
     }

@@ -42,8 +42,19 @@ pub(crate) enum Purpose {
     Statements,
 }
 
-/// Connects to the first host that lets us in; where that is.
+/// Connects to the first host that lets us in; where that is. A password that is refused is read anew where it is kept, and
+/// tried once more if it is another now.
 pub(crate) async fn enter(conninfo: &Conninfo, purpose: Purpose) -> Result<(Wire, String), ConnectError> {
+    let before = conninfo.kept_password();
+    match enter_once(conninfo, purpose).await {
+        Err(ConnectError::WrongPassword { .. }) if conninfo.has_another_password(before).await? => {
+            enter_once(conninfo, purpose).await
+        }
+        done => done,
+    }
+}
+
+async fn enter_once(conninfo: &Conninfo, purpose: Purpose) -> Result<(Wire, String), ConnectError> {
     let first = conninfo.hosts.first().map(Host::to_string).unwrap_or_default();
     let config = tls::client_config(conninfo).map_err(|source| ConnectError::Tls { place: first, source })?;
     let config = Arc::new(config);

@@ -21,7 +21,7 @@ use crate::output::Outcome;
 use crate::settings::{BackupSettings, Hints, SourceAccess, parse_duration, parse_rate};
 use crate::surroundings;
 
-mod dumping;
+pub mod dumping;
 
 /// Vaults that get the point, and names of those that do not, with the reason.
 type Followers = (Vec<Arc<Vault>>, Vec<(String, String)>);

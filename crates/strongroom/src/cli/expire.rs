@@ -135,7 +135,8 @@ fn show(source: &SourceName, plan: &ExpiryPlan) -> String {
     text
 }
 
-fn ending(plan: &ExpiryPlan, expired: Option<&Expired>) -> String {
+/// What was let go, in one line.
+pub fn ending(plan: &ExpiryPlan, expired: Option<&Expired>) -> String {
     let (points, kept) = (plan.expiring().count(), plan.lines.len() - plan.expiring().count());
     match expired {
         None => format!("{points} points would be let go, {kept} stay"),

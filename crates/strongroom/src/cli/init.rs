@@ -128,7 +128,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
 }
 
 /// Whether the new vault's store keeps what a vault needs of it: what was found, the warnings, the exit code.
-async fn examine(context: &Context, store: &Arc<dyn Store>) -> (Examination, String, Code) {
+pub async fn examine(context: &Context, store: &Arc<dyn Store>) -> (Examination, String, Code) {
     let mut examination = Examination::default();
     examine_store(&context.cx, store, &mut examination).await;
     let broken = examination.findings.iter().filter(|finding| finding.verdict == Verdict::Wrong);

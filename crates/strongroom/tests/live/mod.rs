@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros, reason = "a test")]
 
 pub mod cloud;
+pub mod desk;
 pub mod small;
 
 use std::os::unix::fs::PermissionsExt;

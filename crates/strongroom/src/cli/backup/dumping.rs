@@ -69,7 +69,8 @@ fn refuse_what_is_of_files(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-fn describe(summary: &Summary, took: Duration) -> String {
+/// What was taken, for people.
+pub fn describe(summary: &Summary, took: Duration) -> String {
     let rate = ByteSize((summary.bytes as f64 / took.as_secs_f64().max(0.001)) as u64);
     format!(
         "recovery point {} of {}, a dump\n{} in {} parts, {} stored, in {} ({rate}/s)\nrestores to {}, the moment it shows",
