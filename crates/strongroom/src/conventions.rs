@@ -142,6 +142,7 @@ const TABLE: [&Setting; 9] =
     [&HOST, &PORT, &USER, &DATABASE, &PASSWORD, &PLACE, &REGION, &KEEP_DAYS, &GLACIER_DAYS];
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test writes a service file")]
 mod tests {
     use super::*;
 
