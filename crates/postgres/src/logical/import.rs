@@ -155,7 +155,7 @@ async fn psql(
     incoming: &Incoming,
     (into, place): (&Conninfo, &str),
 ) -> Result<(), LogicalError> {
-    let program = scratch.programs.find("psql", 0).await?;
+    let program = scratch.programs.find("psql", scratch.major).await?;
     let mut command = program.command(into, place);
     command.args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", "-"]);
     command.stdin(Stdio::piped());
@@ -204,7 +204,7 @@ async fn pg_restore(
     (incoming, jobs): (&Incoming, usize),
     (into, place): (&Conninfo, &str),
 ) -> Result<(), LogicalError> {
-    let program = scratch.programs.find("pg_restore", 0).await?;
+    let program = scratch.programs.find("pg_restore", scratch.major).await?;
     let mut command = program.command(into, place);
     command.args(["--exit-on-error", "--no-password"]);
     // Several at a time need a format that can be read from anywhere.

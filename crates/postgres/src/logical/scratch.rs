@@ -52,8 +52,10 @@ pub(crate) struct Scratch {
     guard: Child,
     /// Held: the guard waits for its end.
     held: Option<ChildStdin>,
-    /// The programs of its version.
+    /// Where programs are.
     pub(crate) programs: Programs,
+    /// Its major version.
+    pub(crate) major: u16,
 }
 
 impl Scratch {
@@ -69,12 +71,11 @@ impl Scratch {
             Some(major) => programs.find("initdb", major).await?,
             None => programs.newest("initdb").await?,
         };
-        let programs = Programs { folder: initdb.path.parent().map(Path::to_owned) };
         let pg_ctl = programs.find("pg_ctl", initdb.major).await?;
         let user = user()?;
         let folder = make_folder(parent, user)?;
         let (guard, held) = guard(&pg_ctl, &folder, user)?;
-        let scratch = Scratch { folder, guard, held, programs };
+        let scratch = Scratch { folder, guard, held, programs: programs.clone(), major: initdb.major };
         match scratch.begin(cx, (&initdb, &pg_ctl), user).await {
             Ok(()) => Ok(scratch),
             Err(error) => {
