@@ -89,7 +89,7 @@ pub async fn dump(
 }
 
 /// A source has WAL or is dumped: under one name nobody could tell what a restore to a time means.
-async fn expect_no_journal(vault: &Vault, source: &SourceName) -> Result<(), OpsError> {
+pub(crate) async fn expect_no_journal(vault: &Vault, source: &SourceName) -> Result<(), OpsError> {
     match vault.lineages(source).await?.last() {
         None => Ok(()),
         Some(last) => Err(OpsError::NotDumped { source_name: source.clone(), registered: last.system_id }),

@@ -28,6 +28,7 @@ pub mod restore;
 pub mod measure;
 pub mod restore_dump;
 pub mod export;
+pub mod import;
 pub mod verify;
 pub mod repair;
 pub mod key;

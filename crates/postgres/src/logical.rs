@@ -6,6 +6,8 @@
 //!                                                  └─ large objects ─────────────────┘
 //! restore  facts ▶ plan (every reason against it) ▶ pg_restore (tables) ▶ COPY × workers ▶ pg_restore (indexes …) ▶ ANALYZE
 //!          ▶ read back and compare with the facts ▶ rename
+//! export   parts ▶ one file of SQL, or a folder as pg_dump -Fd makes it
+//! import   a file of pg_dump's ▶ scratch server ▶ psql or pg_restore ▶ dump, as above
 //! ```
 //!
 //! **Invariants**
@@ -21,6 +23,8 @@ pub mod facts;
 pub(crate) mod fingerprint;
 pub(crate) mod copying;
 pub mod program;
+pub(crate) mod archive;
+pub(crate) mod outlet;
 pub(crate) mod catalog;
 pub(crate) mod snapshot;
 pub(crate) mod large_objects;
@@ -38,3 +42,8 @@ pub(crate) mod writer;
 pub(crate) mod comparison;
 pub(crate) mod completion;
 pub mod load;
+pub mod incoming;
+pub(crate) mod scratch;
+pub mod import;
+pub(crate) mod exporting;
+pub mod export;

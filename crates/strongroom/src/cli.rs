@@ -24,6 +24,7 @@ mod copy;
 mod thaw;
 mod restore;
 mod export;
+mod import;
 mod verify;
 mod key;
 mod hold;
@@ -70,6 +71,7 @@ enum Verb {
     Copy(copy::Arguments),
     Restore(Box<restore::Arguments>),
     Export(export::Arguments),
+    Import(import::Arguments),
     Verify(verify::Arguments),
     #[command(subcommand)]
     Key(key::Verb),
@@ -178,6 +180,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Copy(arguments) => copy::run(&context, &arguments).await,
         Verb::Restore(arguments) => restore::run(&context, &arguments, line).await,
         Verb::Export(arguments) => export::run(&context, &arguments).await,
+        Verb::Import(arguments) => import::run(&context, &arguments).await,
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
         Verb::Key(verb) => key::run(&context, &verb).await,
         Verb::Hold(verb) => hold::run(&context, &verb).await,

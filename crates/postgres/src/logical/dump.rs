@@ -291,6 +291,7 @@ impl Dumping {
             schema: self.prepared.schema,
             left_out: catalog.left_out,
             warnings: ended.warnings,
+            imported: None,
         };
         Ok(Dumped { at: self.snapshot.at, facts: serde_json::to_value(facts).map_err(unwritable)? })
     }

@@ -59,6 +59,30 @@ pub struct LogicalFacts {
     pub left_out: Vec<LeftOut>,
     /// What `pg_dump` warned of.
     pub warnings: Vec<String>,
+    /// The file it was imported from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub imported: Option<ImportedFact>,
+}
+
+/// A file that a dump was imported from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedFact {
+    /// Where it was.
+    pub file: String,
+    /// What it was: `a custom archive`.
+    pub format: String,
+    /// Its bytes; of a directory those of all its files.
+    pub bytes: u64,
+    /// When it was written last.
+    pub modified: Timestamp,
+    /// Its BLAKE3 hash, as `b3sum` prints it; of a directory that of what `b3sum *` prints there.
+    pub blake3: String,
+    /// The server's version, if it said so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub server: Option<String>,
+    /// The version of `pg_dump`, if it said so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pg_dump: Option<String>,
 }
 
 impl LogicalFacts {

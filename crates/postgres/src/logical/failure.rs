@@ -128,6 +128,17 @@ pub enum LogicalError {
         /// Table, expected and found.
         differences: Vec<String>,
     },
+    /// A file is no whole dump.
+    #[error("import {}: {why}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A server cannot run as root, and there is nobody else.
+    #[error("start a scratch server: none runs as root, and there is no user postgres")]
+    NoUser,
     /// A file could not be read or written.
     #[error("{operation} {}", path.display())]
     Io {
@@ -180,6 +191,9 @@ impl LogicalError {
                 "was the server restarted or the session ended? nothing was taken: run `strongroom backup` again".into()
             }
             LogicalError::Unfinished { .. } => "run the command again".into(),
+            LogicalError::NoProgram { at_least, program: "initdb" | "pg_ctl", .. } => {
+                format!("install postgresql-{at_least}: the file is restored into a server of its own first")
+            }
             LogicalError::NoProgram { at_least, .. } => format!(
                 "install postgresql-client-{at_least}, or name the folder of its programs in the settings"
             ),
@@ -191,6 +205,11 @@ impl LogicalError {
             LogicalError::Differs { .. } => {
                 "did another session write there? restore again, into a database that nobody uses".into()
             }
+            LogicalError::File { .. } => {
+                "nothing was imported; is there another copy? what it needs beside it: a role (--role NAME), an extension's package"
+                    .into()
+            }
+            LogicalError::NoUser => "run this as another user than root, or add the user postgres".into(),
             LogicalError::Io { .. } => "is there space, and may this user write there?".into(),
             LogicalError::Aside { source, remove, .. } => {
                 format!("{}; to remove it: {remove}", source.hint())
@@ -212,7 +231,7 @@ impl From<LogicalError> for EngineError {
             LogicalError::Changed { .. }
             | LogicalError::Waiting { .. }
             | LogicalError::SnapshotLost { .. } => EngineError::Overtaken { what, hint },
-            LogicalError::Malformed { .. } | LogicalError::Differs { .. } => {
+            LogicalError::Malformed { .. } | LogicalError::Differs { .. } | LogicalError::File { .. } => {
                 EngineError::Damaged { what, hint }
             }
             LogicalError::Io { operation, path, source } => EngineError::io(operation, path, source),

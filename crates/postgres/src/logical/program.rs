@@ -34,7 +34,7 @@ pub struct Programs {
 /// A program that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// `pg_dump`, `pg_restore` or `pg_dumpall`.
+    /// `pg_dump`, `pg_restore`, `initdb`…
     pub name: &'static str,
     /// Where it is.
     pub path: PathBuf,
@@ -46,6 +46,24 @@ impl Programs {
     /// The program of the lowest major version that is `at_least` this. A newer one than needed writes settings that an
     /// older server would not know.
     pub async fn find(&self, name: &'static str, at_least: u16) -> Result<Program, LogicalError> {
+        let (folders, found) = self.all(name).await;
+        match found.range(at_least..).next() {
+            Some((&major, path)) => Ok(Program { name, path: path.clone(), major }),
+            None => Err(none(name, at_least, (&folders, &found))),
+        }
+    }
+
+    /// The program of the highest major version.
+    pub async fn newest(&self, name: &'static str) -> Result<Program, LogicalError> {
+        let (folders, found) = self.all(name).await;
+        match found.last_key_value() {
+            Some((&major, path)) => Ok(Program { name, path: path.clone(), major }),
+            None => Err(none(name, 13, (&folders, &found))),
+        }
+    }
+
+    /// Where was looked, and what is there, by major version.
+    async fn all(&self, name: &str) -> (Vec<PathBuf>, BTreeMap<u16, PathBuf>) {
         let folders = self.folders();
         let mut found = BTreeMap::new();
         for path in folders.iter().map(|folder| folder.join(name)).filter(|path| path.exists()) {
@@ -53,19 +71,7 @@ impl Programs {
                 found.entry(major).or_insert(path);
             }
         }
-        match found.range(at_least..).next() {
-            Some((&major, path)) => Ok(Program { name, path: path.clone(), major }),
-            None => Err(LogicalError::NoProgram {
-                program: name,
-                at_least,
-                found: found.keys().map(u16::to_string).collect::<Vec<_>>().join(", "),
-                looked: folders
-                    .iter()
-                    .map(|folder| folder.display().to_string())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }),
-        }
+        (folders, found)
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -82,6 +88,16 @@ impl Programs {
         folders.extend(others.map(|folder| folder.path()).filter(is_theirs).map(|folder| folder.join("bin")));
         folders
     }
+}
+
+fn none(
+    program: &'static str,
+    at_least: u16,
+    (folders, found): (&[PathBuf], &BTreeMap<u16, PathBuf>),
+) -> LogicalError {
+    let looked: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    let found: Vec<String> = found.keys().map(u16::to_string).collect();
+    LogicalError::NoProgram { program, at_least, found: found.join(", "), looked: looked.join(", ") }
 }
 
 /// `pg_dump (PostgreSQL) 15.14 (Debian …)`, `18beta1`; `None` of one that does not run.

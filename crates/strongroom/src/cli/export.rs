@@ -13,36 +13,46 @@ use strongroom_ops::export::{ExportPlan, Exported, export, plan};
 use strongroom_ops::restore::open_point;
 use strongroom_postgres::export::{ExportTarget, Layout};
 use strongroom_postgres::facts::PostgresFacts;
+use strongroom_postgres::logical::export::{Compressed, Shape};
 use strongroom_postgres::recovery::shell_word;
 
 use crate::cli::restore::placing::{mapping, of_folder, tablespaces};
 use crate::cli::restore::{Frozen, facts_of, major_of, of_target, refusal, room, thawed};
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::losses::lost_pages;
 use crate::output::Outcome;
 
-/// Write a recovery point as pg_basebackup would have left it, for recovery without Strongroom
+mod dumped;
+
+/// Write a recovery point as pg_basebackup or pg_dump would have left it, for recovery without Strongroom
 #[derive(clap::Args)]
 #[command(after_help = "\
 The folder must be empty or absent; nothing is ever overwritten. pg_wal holds the WAL that the point needs, and
 backup_manifest is the server's own: pg_verifybackup checks it. No recovery setting or signal file is written: a server
 started there comes up as of the point, and archives as its settings say.
+A dump becomes one file of SQL for psql, or a folder for pg_restore, with roles and tablespaces in globals.sql beside it or in it.
 
 Examples:
   strongroom export orders --format pg_basebackup --to /srv/export
   strongroom export orders --point 20261120T120000Z-1f2e3d4c --to /srv/export --tablespace-map fast=/srv/fast
   strongroom export orders --tar --to /srv/archives --dry-run
-  pg_verifybackup /srv/export")]
+  pg_verifybackup /srv/export
+  strongroom export shop --format sql --to /srv/shop.sql.gz
+  strongroom export shop --format sql --to - | psql -X -v ON_ERROR_STOP=1 -d shop
+  strongroom export shop --format directory --to /srv/shop && pg_restore -j 4 -d shop /srv/shop")]
 pub struct Arguments {
     /// The source; may be left out if there is only one
     source: Option<SourceName>,
-    /// The folder to write into
+    /// The folder to write into; of --format sql the file, or - for standard output
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// Whose layout it is to have
     #[arg(long, value_enum, default_value = "pg_basebackup")]
     format: Whose,
+    /// How the files of --format directory are compressed [default: not at all]
+    #[arg(long, value_enum, value_name = "HOW")]
+    compress: Option<Compress>,
     /// As archives (pg_basebackup -Ft): base.tar, one OID.tar per tablespace, pg_wal.tar
     #[arg(long)]
     tar: bool,
@@ -71,10 +81,43 @@ pub struct Arguments {
 enum Whose {
     #[value(name = "pg_basebackup")]
     PgBasebackup,
+    /// Of a dump: one file for psql, compressed if its name ends with .gz or .zst
+    Sql,
+    /// Of a dump: a folder for pg_restore, several tables at a time
+    Directory,
+}
+
+/// How files are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Compress {
+    Gzip,
+    /// Read by pg_restore from 16 on
+    Zstd,
+}
+
+impl From<Compress> for Compressed {
+    fn from(compress: Compress) -> Compressed {
+        match compress {
+            Compress::Gzip => Compressed::Gzip,
+            Compress::Zstd => Compressed::Zstd,
+        }
+    }
 }
 
 pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
-    let source = context.source(arguments.source.as_ref())?;
+    // What was imported need not be configured.
+    let source = match (&arguments.source, arguments.format) {
+        (Some(named), Whose::Sql | Whose::Directory) => named.clone(),
+        (named, _) => context.source(named.as_ref())?,
+    };
+    match arguments.format {
+        Whose::PgBasebackup => {}
+        Whose::Sql => return dumped::run(context, arguments, (&source, Shape::Sql)).await,
+        Whose::Directory => return dumped::run(context, arguments, (&source, Shape::Directory)).await,
+    }
+    if arguments.compress.is_some() {
+        return Err(Failure::new(Code::Usage, "--compress concerns --format directory"));
+    }
     let vault = context.answering().await?;
     let plan = match plan(&vault, &source, arguments.point.as_ref()).await {
         Ok(plan) => plan,
@@ -91,7 +134,6 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     }
     let major = major_of(&facts)?;
     context.printer.note(&text);
-    let Whose::PgBasebackup = arguments.format;
     let layout = if arguments.tar { Layout::Archives } else { Layout::Plain(map) };
     let target =
         ExportTarget::create(&arguments.to, major, layout).map_err(|error| of_folder(error, "export"))?;

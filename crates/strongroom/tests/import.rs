@@ -1,0 +1,165 @@
+//! Files of `pg_dump`, imported, and exported again.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros, reason = "a test")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use strongroom_postgres::cluster::{Binaries, Cluster, InitOptions, run};
+
+struct Place {
+    cluster: Cluster,
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Option<Place> {
+        let binaries = match Binaries::newest() {
+            Ok(binaries) => binaries,
+            Err(reason) => {
+                assert!(std::env::var_os("CI").is_none(), "{reason}");
+                println!("not tested: {reason}");
+                return None;
+            }
+        };
+        let folder = binaries.folder("strongroom-import-").unwrap();
+        let mut cluster = Cluster::init(&binaries, &InitOptions::default()).unwrap();
+        cluster.start().unwrap();
+        cluster.sql("create role keeper").unwrap();
+        cluster.sql("create database shop").unwrap();
+        let sql = "create table orders (id serial primary key, note text); create index on orders (note); \
+                   insert into orders (note) select 'o' || n from generate_series(1, 5000) n; alter table orders owner to keeper; \
+                   select lo_from_bytea(4242, '\\x0102ff')";
+        cluster.sql_in("shop", sql).unwrap();
+        let place = Place { cluster, folder };
+        std::fs::create_dir(place.path("scratch")).unwrap();
+        place.cluster.binaries().give(&place.path("scratch")).unwrap();
+        let settings = format!(
+            "[vault]\nurl = \"{}\"\nidentity_file = \"{}\"\n",
+            place.path("vault").display(),
+            place.path("identity.txt").display()
+        );
+        std::fs::write(place.path("strongroom.toml"), settings).unwrap();
+        place.ok(&["init", "--generate-identity", &place.name("identity.txt")]);
+        Some(place)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn name(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command.arg("--config").arg(self.path("strongroom.toml")).args(arguments).output().unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn dump(&self, name: &str, arguments: &[&str]) -> String {
+        let mut command = self.cluster.client("pg_dump");
+        run(command.args(arguments).arg("-d").arg("shop").arg("-f").arg(self.path(name))).unwrap();
+        self.name(name)
+    }
+
+    fn import(&self, file: &str) -> Vec<String> {
+        ["import", file, "--source", "shop", "--scratch", &self.name("scratch")].map(str::to_owned).to_vec()
+    }
+
+    fn is_clean(&self) {
+        let left: Vec<_> = std::fs::read_dir(self.path("scratch")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+fn words(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+fn compress(program: &str, file: &str) {
+    run(Command::new(program).args(["-k", "-f"]).arg(Path::new(file))).unwrap();
+}
+
+#[test]
+fn files_of_every_format_come_in_and_go_out() {
+    let Some(place) = Place::new() else { return };
+    let plain = place.dump("shop.sql", &[]);
+    compress("gzip", &plain);
+    let gzip = format!("{plain}.gz");
+    let files = [
+        plain,
+        gzip,
+        place.dump("made.sql", &["-C"]),
+        place.dump("shop.dump", &["-Fc"]),
+        place.dump("shop.dir", &["-Fd"]),
+        place.dump("shop.tar", &["-Ft"]),
+    ];
+    for (number, file) in files.iter().enumerate() {
+        let said = place.ok(&[&words(&place.import(file))[..], &["--output", "json"]].concat());
+        assert!(said.contains("blake3"), "{said}");
+        place.is_clean();
+        let out = place.name(&format!("out{number}.sql"));
+        place.ok(&["export", "shop", "--format", "sql", "--to", &out]);
+        let database = format!("again{number}");
+        place.cluster.sql(&format!("create database {database}")).unwrap();
+        place.cluster.binaries().give(Path::new(&out)).unwrap();
+        let mut command = place.cluster.client("psql");
+        run(command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &database, "-f", &out])).unwrap();
+        let sum =
+            "select count(*) || ' ' || max(id) || ' ' || (select encode(lo_get(4242), 'hex')) from orders";
+        assert_eq!(place.cluster.sql_in(&database, sum).unwrap(), "5000 5000 0102ff", "{file}");
+        let owner = "select tableowner from pg_tables where tablename = 'orders'";
+        assert_eq!(place.cluster.sql_in(&database, owner).unwrap(), "keeper", "{file}");
+    }
+}
+
+#[test]
+fn what_is_not_whole_leaves_no_point_and_no_server() {
+    let Some(place) = Place::new() else { return };
+    let plain = place.dump("shop.sql", &[]);
+    compress("gzip", &plain);
+    let gzip = std::fs::read(format!("{plain}.gz")).unwrap();
+    let text = std::fs::read_to_string(&plain).unwrap();
+    let custom = std::fs::read(place.dump("shop.dump", &["-Fc"])).unwrap();
+    for (name, bytes, why) in [
+        ("cut.sql.gz", gzip[..gzip.len() / 2].to_vec(), "cannot be read to the end"),
+        ("cut.sql", text.as_bytes()[..text.len() / 2].to_vec(), "truncated"),
+        ("none.sql", Vec::new(), "it is empty"),
+        (
+            "cut.dump",
+            custom[..custom.len() / 2].to_vec(),
+            "it does not restore: pg_restore said: pg_restore: error: could not ",
+        ),
+        (
+            "bad.sql",
+            text.replace("note text", "note nonsense").into_bytes(),
+            "type \"nonsense\" does not exist",
+        ),
+        (
+            "role.sql",
+            b"create table t (a int); alter table t owner\nto somebody;\n".to_vec(),
+            "role \"somebody\"",
+        ),
+    ] {
+        let file = place.name(name);
+        std::fs::write(&file, bytes).unwrap();
+        let said = place.refused(&words(&place.import(&file)));
+        assert!(said.contains(why), "{name}: {said}");
+        place.is_clean();
+    }
+    let listed = place.run(&["list", "shop"]);
+    assert!(!String::from_utf8_lossy(&listed.stdout).contains("restores"), "{listed:?}");
+}
