@@ -13,7 +13,6 @@
 //! came back (incident 4: a queue that lost a file).
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -24,11 +23,11 @@ use strongroom_model::point::FileRow;
 use strongroom_model::{Cancelled, Cx};
 use strongroom_vault::upload::{Packer, Upload};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use crate::copy::{ITEM_PAGES, too_large};
 use crate::error::OpsError;
-use crate::threads::join_all;
+use crate::threads::{Doom, join_all};
 
 /// Pages of one batch. A divisor of [`ITEM_PAGES`], so that no batch lies in two stretches.
 const BATCH_PAGES: u32 = 256;
@@ -87,9 +86,7 @@ struct Work {
     checks: Option<Arc<dyn PageCheck>>,
     batches: Mutex<mpsc::Receiver<Batch>>,
     rows: Mutex<Vec<Row>>,
-    doomed: AtomicBool,
-    /// A worker failed: the feeder need not go on.
-    failed: Notify,
+    doom: Doom,
 }
 
 impl Work {
@@ -112,27 +109,14 @@ pub async fn copy_stream(
         checks: session.checks(),
         batches: Mutex::new(receiver),
         rows: Mutex::default(),
-        doomed: AtomicBool::new(false),
-        failed: Notify::new(),
+        doom: Doom::default(),
     });
     let runtime = Handle::current();
     let packers: Vec<Packer> = (0..workers.max(1)).map(|_| upload.packer(runtime.clone())).collect();
     let shared = Arc::clone(&work);
     let packing = tokio::task::spawn_blocking(move || run(&shared, packers));
-    let fed = tokio::select! {
-        fed = feed(session, &work, sender) => fed,
-        () = work.failed.notified() => Err(Cancelled.into()),
-    };
-    // The sender is gone by now: workers end when they have packed what came.
-    if fed.is_err() {
-        work.doomed.store(true, Ordering::Relaxed);
-    }
-    let packed = packing.await.map_err(|why| OpsError::Worker(why.to_string()))?;
-    match (fed, packed) {
-        // Whoever stopped because the other had failed does not have the reason.
-        (Err(OpsError::Cancelled(_)), Err(error)) | (Err(error), _) | (Ok(()), Err(error)) => Err(error),
-        (Ok(()), Ok(())) => Ok(finished(std::mem::take(&mut *work.rows()))),
-    }
+    work.doom.feed(feed(session, &work, sender), packing).await?;
+    Ok(finished(std::mem::take(&mut *work.rows())))
 }
 
 /// A file whose content is coming.
@@ -222,26 +206,16 @@ async fn hand_over(work: &Work, sender: &mpsc::Sender<Batch>, filling: &mut Fill
 
 fn run(work: &Work, packers: Vec<Packer>) -> Result<(), OpsError> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            packers.into_iter().map(|packer| scope.spawn(|| worker(work, packer))).collect();
-        join_all(threads)
+        let worker = |packer| scope.spawn(|| work.doom.note(pack_all(work, packer)));
+        join_all(packers.into_iter().map(worker).collect())
     })
-}
-
-fn worker(work: &Work, packer: Packer) -> Result<(), OpsError> {
-    let outcome = pack_all(work, packer);
-    if outcome.is_err() {
-        work.doomed.store(true, Ordering::Relaxed);
-        work.failed.notify_one();
-    }
-    outcome
 }
 
 fn pack_all(work: &Work, mut packer: Packer) -> Result<(), OpsError> {
     let mut expected = None;
     loop {
         let batch = work.batches.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-        if work.doomed.load(Ordering::Relaxed) {
+        if work.doom.is_doomed() {
             return Err(Cancelled.into());
         }
         let Some(Batch { row, path, stretch, first, pages }) = batch else {

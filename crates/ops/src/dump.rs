@@ -12,7 +12,7 @@
 //!
 //! On a crash at any place the point is undecided, and the server forgets the snapshot with the connection.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -25,11 +25,11 @@ use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::upload::{Packer, Upload, UploadOptions};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use crate::backup::decide;
 use crate::error::OpsError;
-use crate::threads::join_all;
+use crate::threads::{Doom, join_all};
 
 /// Bytes gathered before they are handed to a packer: a server may send row by row.
 pub(crate) const PIECE: usize = 64 << 10;
@@ -147,9 +147,7 @@ struct Work {
     parts: Vec<DumpPart>,
     next: AtomicUsize,
     rows: Mutex<Vec<Option<FileRow>>>,
-    doomed: AtomicBool,
-    /// A packer failed: nobody need go on feeding.
-    failed: Notify,
+    doom: Doom,
 }
 
 /// Reads every part into the vault: one row for each, in the order of the parts.
@@ -168,8 +166,7 @@ async fn read(
         next: AtomicUsize::new(0),
         rows: Mutex::new(parts.iter().map(|_| None).collect()),
         parts,
-        doomed: AtomicBool::new(false),
-        failed: Notify::new(),
+        doom: Doom::default(),
     });
     let runtime = Handle::current();
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(QUEUE)).unzip();
@@ -177,20 +174,8 @@ async fn read(
     let shared = Arc::clone(&work);
     let packing = tokio::task::spawn_blocking(move || run(&shared, packers));
     let feeders = try_join_all(senders.into_iter().map(|sender| feed(session, &work, sender)));
-    let fed = tokio::select! {
-        fed = feeders => fed.map(|_| ()),
-        () = work.failed.notified() => Err(Cancelled.into()),
-    };
-    // The senders are gone by now: packers end when they have packed what came.
-    if fed.is_err() {
-        work.doomed.store(true, Ordering::Relaxed);
-    }
-    let packed = packing.await.map_err(|why| OpsError::Worker(why.to_string()))?;
-    match (fed, packed) {
-        // Whoever stopped because the other had failed does not have the reason.
-        (Err(OpsError::Cancelled(_)), Err(error)) | (Err(error), _) | (Ok(()), Err(error)) => Err(error),
-        (Ok(()), Ok(())) => Ok(finished(&work)),
-    }
+    work.doom.feed(async { feeders.await.map(drop) }, packing).await?;
+    Ok(finished(&work))
 }
 
 /// Reads parts, one after the other, as long as there are any.
@@ -225,18 +210,9 @@ async fn feed(session: &dyn DumpSession, work: &Work, sender: mpsc::Sender<Fed>)
 
 fn run(work: &Work, packers: Vec<(Packer, mpsc::Receiver<Fed>)>) -> Result<(), OpsError> {
     std::thread::scope(|scope| {
-        let worker = |(packer, fed)| scope.spawn(|| pack_or_tell(work, packer, fed));
+        let worker = |(packer, fed)| scope.spawn(|| work.doom.note(pack(work, packer, fed)));
         join_all(packers.into_iter().map(worker).collect())
     })
-}
-
-fn pack_or_tell(work: &Work, packer: Packer, fed: mpsc::Receiver<Fed>) -> Result<(), OpsError> {
-    let outcome = pack(work, packer, fed);
-    if outcome.is_err() {
-        work.doomed.store(true, Ordering::Relaxed);
-        work.failed.notify_one();
-    }
-    outcome
 }
 
 /// Packs the parts that come, each whole.
@@ -246,7 +222,7 @@ fn pack(work: &Work, mut packer: Packer, mut fed: mpsc::Receiver<Fed>) -> Result
         let path = &work.parts[number].path;
         let mut stream = packer.stream(number as u32, path);
         loop {
-            if work.doomed.load(Ordering::Relaxed) {
+            if work.doom.is_doomed() {
                 return Err(Cancelled.into());
             }
             match fed.blocking_recv() {
@@ -271,7 +247,7 @@ fn pack(work: &Work, mut packer: Packer, mut fed: mpsc::Receiver<Fed>) -> Result
         let row = FileRow { entry, map, damaged: Vec::new() };
         work.rows.lock().unwrap_or_else(PoisonError::into_inner)[number] = Some(row);
     }
-    if work.doomed.load(Ordering::Relaxed) {
+    if work.doom.is_doomed() {
         return Err(Cancelled.into());
     }
     Ok(packer.finish()?)

@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use crate::dump::{PIECE, QUEUE};
 use crate::error::OpsError;
 use crate::restore::{off_the_runtime, open_point};
-use crate::threads::join_all;
+use crate::threads::{join_all, outcome_of_both};
 
 /// What will be done.
 #[derive(Debug, Serialize)]
@@ -249,11 +249,7 @@ impl Loading<'_> {
         });
         let written = try_join_all(receivers.into_iter().map(|fed| self.write(fed)));
         let (read, written) = tokio::join!(reading, written);
-        match (written, read) {
-            // Whoever stopped because the other had failed does not have the reason.
-            (Err(OpsError::Cancelled(_)), Err(error)) | (Err(error), _) | (Ok(_), Err(error)) => Err(error),
-            (Ok(_), Ok(())) => Ok(()),
-        }
+        outcome_of_both(written.map(drop), read)
     }
 
     /// Writes the parts that come, one after the other.

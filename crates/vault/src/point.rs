@@ -190,9 +190,9 @@ impl Point {
         Ok(())
     }
 
-    /// Reads every stored page of `rows`, which are files', and gives it to `take`, in the order of the packs, but what is scattered in them where
-    /// it belongs in its file. All-zero pages are not given. What no vault has whole is told to `lose`, which says whether to
-    /// go on without. Blocks: call it on a worker thread, with the runtime that fetches.
+    /// Reads every stored page of `rows`, which are files', and gives it to `take`, in the order of the packs, but what is
+    /// scattered in them where it belongs in its file. All-zero pages are not given. What no vault has whole is told to
+    /// `lose`, which says whether to go on without. Blocks: call it on a worker thread, with the runtime that fetches.
     pub fn read_pages<E: From<VaultError>>(
         &self,
         (cx, runtime): (&Cx, &Handle),
