@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "finds programs and runs them")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,6 +21,12 @@ use crate::logical::failure::LogicalError;
 
 /// Bytes kept of what a program says.
 const SAID: u64 = 64 << 10;
+
+/// Variables that a program is started with, and beginnings of their names. Of ours it gets no other: they may be secrets, and a
+/// dump may tell `psql` to run programs.
+const HANDED_ON: [&str; 9] =
+    ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "OPENSSL_CONF"];
+const HANDED_ON_BY_BEGINNING: [&str; 3] = ["LC_", "KRB5", "SSL_CERT_"];
 
 /// How long a program may take to end after it was asked to.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
@@ -109,15 +116,17 @@ async fn major_of(path: &Path) -> Option<u16> {
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
+/// Whether a program gets this variable of ours.
+fn is_handed_on(name: &OsStr) -> bool {
+    let begins = |beginning: &&str| name.as_encoded_bytes().starts_with(beginning.as_bytes());
+    HANDED_ON.iter().any(|known| name == *known) || HANDED_ON_BY_BEGINNING.iter().any(begins)
+}
+
 impl Program {
     /// The command that runs it on files alone.
     pub(crate) fn on_files(&self) -> Command {
         let mut command = Command::new(&self.path);
-        for variable in std::env::vars_os().map(|(name, _)| name) {
-            if variable.as_encoded_bytes().starts_with(b"PG") {
-                command.env_remove(variable);
-            }
-        }
+        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_handed_on(name)));
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
@@ -274,4 +283,21 @@ fn place_of(host: &Host) -> Vec<(&'static str, String)> {
     variables.extend(host.address.map(|address| ("PGHOSTADDR", address.to_string())));
     variables.retain(|(_, value)| !value.is_empty());
     variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_handed_on() {
+        for name in ["PATH", "LC_ALL", "KRB5CCNAME", "SSL_CERT_FILE", "TZ"] {
+            assert!(is_handed_on(OsStr::new(name)), "{name}");
+        }
+        for name in
+            ["PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "STRONGROOM_PASSPHRASE", "POSTGRES_PASSWORD", "PATHS"]
+        {
+            assert!(!is_handed_on(OsStr::new(name)), "{name}");
+        }
+    }
 }
