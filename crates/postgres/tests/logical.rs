@@ -17,6 +17,7 @@ use strongroom_postgres::logical::facts::LogicalFacts;
 use strongroom_postgres::logical::load::Load;
 use strongroom_postgres::logical::options::{Scope, Wanted, Without};
 use strongroom_postgres::logical::program::Programs;
+use strongroom_postgres::logical::roles::RoleMap;
 
 const EVERYTHING: &str = include_str!("driver/everything.sql");
 
@@ -249,6 +250,61 @@ async fn what_sorts_otherwise_there_or_is_not_installed_is_said_before_the_first
     assert!(said.contains("the database empty lacks") && said.contains("extension hstore"), "{said}");
     let said = steps(part(), "shop", &held.dumped).await;
     assert!(!said.contains("lacks"), "{said}");
+}
+
+/// What `pg_dump` writes, with other roles wherever it names one.
+fn called_otherwise(text: &str, roles: &[(&str, &str)]) -> String {
+    let names_roles = [
+        "-- Name: ",
+        "ALTER ",
+        "GRANT ",
+        "REVOKE ",
+        "SET SESSION AUTHORIZATION ",
+        "CREATE POLICY ",
+        "CREATE USER MAPPING ",
+    ];
+    let line = |line: &str| match names_roles.iter().any(|start| line.starts_with(start)) {
+        true => roles.iter().fold(line.to_owned(), |line, (dumped, here)| line.replace(dumped, here)),
+        false => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_that_the_target_does_not_have_are_called_otherwise() {
+    let pairs = [("keeper", "owning"), ("reader", "reading"), ("Odd \"Role\"", "even")];
+    for binaries in servers() {
+        let server = everything(&binaries);
+        let held = dump(&cx(), &server.logical("everything")).await.unwrap();
+        let before = server.text("everything");
+        // Here nobody knows the roles of the dump any more.
+        server.sql("everything", "alter subscription sub set (slot_name = none); drop subscription sub");
+        server.sql("postgres", "drop database everything");
+        server.sql("postgres", "drop role keeper, reader, \"Odd \"\"Role\"\"\"");
+        let mut options = server.options(new("again"));
+        let roles = |pairs: &[(&str, &str)]| {
+            RoleMap::new(pairs.iter().map(|(dumped, here)| ((*dumped).to_owned(), (*here).to_owned())))
+                .unwrap()
+        };
+        options.roles = roles(&[pairs[0], pairs[1], ("stranger", "postgres")]);
+        let refused = text_of(&server.target(options.clone()).plan(&cx(), &held.dumped).await.unwrap_err());
+        for part in ["no role stranger", "no roles Odd \"Role\", owning, reading", "--map-role"] {
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+        server.sql("postgres", "create role owning; create role reading; create role even");
+        options.roles = roles(&pairs);
+        let target = server.target(options);
+        let plan = target.plan(&cx(), &held.dumped).await.unwrap();
+        assert!(plan.steps.contains(&"call role keeper of the dump owning".to_owned()), "{:?}", plan.steps);
+        load(&cx(), &target, &held).await.unwrap();
+        let quoted = [pairs[0], pairs[1], ("\"Odd \"\"Role\"\"\"", "even"), pairs[2]];
+        assert_same(&called_otherwise(&before, &quoted), &server.text("again"));
+        let settings = "select setrole::regrole, setconfig from pg_db_role_setting where setrole <> 0";
+        assert_eq!(server.sql("again", settings), "reading|{statement_timeout=1min}");
+        let grants = "select has_database_privilege('reading', 'again', 'connect'), datacl::text ~ 'reading=c/' \
+                      from pg_database where datname = 'again'";
+        assert_eq!(server.sql("again", grants), "t|t");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -488,7 +544,12 @@ async fn writes_during_a_dump_are_not_in_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_changes_at_the_moment_of_the_snapshot_ends_the_dump() {
     let Some(server) = small() else { return };
-    for change in ["truncate orders", "alter table orders rename to gone; create table orders (like gone)"] {
+    for change in [
+        "truncate orders",
+        "alter table orders rename to gone; create table orders (like gone)",
+        "alter table orders alter note type varchar(4) using 'x'",
+        "drop table orders",
+    ] {
         let other = connect::connect(&server.conninfo("shop")).await.unwrap();
         other.run("test", &format!("begin; set search_path = public; {change}")).await.unwrap();
         let engine = server.logical("shop");

@@ -11,6 +11,9 @@ use crate::logical::loading::{Loading, Stage};
 
 /// Makes it, once the schema's archive is on disk.
 pub(crate) async fn lay(cx: &Cx, loading: &Loading) -> Result<(), LogicalError> {
+    if !loading.options.roles.is_empty() {
+        loading.options.roles.rewrite(&loading.archive).await?;
+    }
     match &loading.stage {
         Stage::Database { under_way, .. } => {
             let mut copying = Copying::connect(&loading.server).await?;
