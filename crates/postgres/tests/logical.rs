@@ -256,6 +256,7 @@ async fn what_sorts_otherwise_there_or_is_not_installed_is_said_before_the_first
 fn called_otherwise(text: &str, roles: &[(&str, &str)]) -> String {
     let names_roles = [
         "-- Name: ",
+        "-- Data for Name: ",
         "ALTER ",
         "GRANT ",
         "REVOKE ",

@@ -197,7 +197,7 @@ fn a_restore_that_is_killed_midway_replaces_nothing_and_is_named_by_the_next() {
     let mut restore = shop.begin(&slow);
     shop.midway(&mut restore, "FROM", 8 << 20);
     shop.site.cluster.kill().unwrap();
-    let failed = said(&ended(restore, Some(5)));
+    let failed = said(&ended(restore, Some(10)));
     assert!(failed.contains("what was restored so far is left as database live__strongroom_"), "{failed}");
     let port = shop.site.cluster.port();
     shop.site.cluster.start_at(port).unwrap();

@@ -7,7 +7,7 @@ mod live;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use live::until;
+use live::{said, until};
 use rustix::process::{Pid, Signal, kill_process};
 use strongroom_postgres::cluster::{Binaries, Cluster, InitOptions, run};
 
@@ -70,7 +70,7 @@ impl Place {
     fn refused(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{arguments:?}");
-        String::from_utf8_lossy(&output.stderr).into_owned()
+        said(&output)
     }
 
     fn dump(&self, name: &str, arguments: &[&str]) -> String {
