@@ -8,6 +8,8 @@
 mod driver;
 mod harness;
 
+use std::collections::BTreeMap;
+
 use driver::{Held, Server, dump, dump_with, load, load_with};
 use harness::{cx, servers};
 use strongroom_engine::{DumpEngine, DumpTarget, EngineError};
@@ -61,14 +63,12 @@ fn text_of(error: &EngineError) -> String {
 
 /// Two texts of the same lines; in which order rows lie in a table is the server's business.
 fn assert_same(before: &str, after: &str) {
-    let (mut left, mut right): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
-    left.sort();
-    right.sort();
-    if left != right {
-        left.retain(|line| !after.lines().any(|other| other == *line));
-        right.retain(|line| !before.lines().any(|other| other == *line));
-        panic!("only before: {left:#?}\nonly after: {right:#?}");
-    }
+    // How many more times a line is there before than after.
+    let mut lines: BTreeMap<&str, i64> = BTreeMap::new();
+    before.lines().for_each(|line| *lines.entry(line).or_default() += 1);
+    after.lines().for_each(|line| *lines.entry(line).or_default() -= 1);
+    lines.retain(|_, times| *times != 0);
+    assert!(lines.is_empty(), "{lines:#?}");
 }
 
 /// Facts that another dump of an equal database has as well.
@@ -268,7 +268,7 @@ fn called_otherwise(text: &str, roles: &[(&str, &str)]) -> String {
         true => roles.iter().fold(line.to_owned(), |line, (dumped, here)| line.replace(dumped, here)),
         false => line.to_owned(),
     };
-    text.lines().map(line).collect::<Vec<_>>().join("\n")
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[tokio::test(flavor = "multi_thread")]
