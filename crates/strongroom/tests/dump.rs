@@ -165,6 +165,19 @@ fn what_a_dump_cannot_do_is_refused_and_nothing_is_touched() {
             (&["restore", "--standby", "--to-database", "x", "--yes"], "--standby concerns a folder"),
             (&["restore", "--to-database", "shop", "--yes"], "shop"),
             (
+                &["restore", "--to-database", "x", "--map-role", "a=b", "--map-role", "a=c", "--yes"],
+                "--map-role names role a twice",
+            ),
+            (
+                &["restore", "--to-database", "x", "--map-role", "nobody=postgres", "--yes"],
+                "the dump names no role nobody",
+            ),
+            (
+                &["restore", "--to-database", "x", "--map-role", "postgres=nobody", "--yes"],
+                "the server has no role nobody",
+            ),
+            (&["restore", "--to", "/tmp/nowhere", "--map-role", "a=b"], "--map-role concerns a dump"),
+            (
                 &["restore", "--at", "2020-01-01 00:00:00+00", "--to-database", "x", "--yes"],
                 "before every recovery point",
             ),
@@ -183,6 +196,17 @@ fn what_a_dump_cannot_do_is_refused_and_nothing_is_touched() {
         let text = std::fs::read_to_string(shop.0.path("shop.toml")).unwrap();
         std::fs::write(shop.0.path("shop.toml"), text.clone() + "access = \"stream\"\n").unwrap();
         assert!(shop.run(3, &["backup"]).contains("access of source shop concerns files"));
+        // PostgreSQL's programs are looked for where the settings say, or else where the flag does.
+        std::fs::write(shop.0.path("shop.toml"), text.clone() + "[postgres]\nprograms = \"nowhere\"\n")
+            .unwrap();
+        let nowhere = format!("there is none in {}", shop.0.inside("nowhere"));
+        assert!(
+            shop.run(5, &["backup"]).contains(&format!("find pg_dump of PostgreSQL {}", binaries.major()))
+        );
+        let restore = ["restore", "--to-database", "x", "--dry-run"];
+        assert!(shop.run(10, &restore).contains(&nowhere));
+        let programs = format!("--programs=/usr/lib/postgresql/{}/bin", binaries.major());
+        shop.run(0, &[&restore[..], &[&programs]].concat());
         std::fs::write(shop.0.path("shop.toml"), text).unwrap();
         // Absent is an answer that recovery believes: this is none.
         let fetched = shop
