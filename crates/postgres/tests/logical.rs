@@ -292,7 +292,16 @@ async fn roles_that_the_target_does_not_have_are_called_otherwise() {
         for part in ["no role stranger", "no roles Odd \"Role\", owning, reading", "--map-role"] {
             assert!(refused.contains(part), "{part}: {refused}");
         }
+        // Nobody gets anything, and a policy and a user mapping name somebody.
+        let mut bare = server.options(new("bare"));
+        (bare.no_owner, bare.no_privileges) = (true, true);
+        let refused = text_of(&load(&cx(), &server.target(bare.clone()), &held).await.unwrap_err());
+        assert!(refused.contains("does not have: reader (create"), "{refused}");
+        assert_eq!(server.sql("postgres", "select count(*) from pg_database where datname ~ '^bare'"), "0");
         server.sql("postgres", "create role owning; create role reading; create role even");
+        bare.roles = roles(&[pairs[1]]);
+        load(&cx(), &server.target(bare), &held).await.unwrap();
+        assert_eq!(server.sql("bare", "select roles from pg_policies where policyname = 'own'"), "{reading}");
         options.roles = roles(&pairs);
         let target = server.target(options);
         let plan = target.plan(&cx(), &held.dumped).await.unwrap();

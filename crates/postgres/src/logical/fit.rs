@@ -140,8 +140,6 @@ impl Question<'_> {
     }
 
     async fn roles(&self, fit: &mut Fit) -> Result<(), SqlError> {
-        let sql = "SELECT w AS name FROM unnest($1::text[]) w WHERE w NOT IN \
-                   (SELECT rolname::text FROM pg_catalog.pg_roles) ORDER BY 1";
         let (map, named) = (&self.options.roles, self.facts.roles_named());
         let unknown = map.pairs().filter(|(dumped, _)| !named.contains(dumped));
         fit.against.extend(unknown.map(|(dumped, _)| format!("the dump names no role {dumped}")));
@@ -150,7 +148,7 @@ impl Question<'_> {
             false => named.iter().map(|role| map.of(role)).collect(),
         };
         let wanted: Vec<&str> = wanted.into_iter().collect();
-        let missing = self.names(sql, &[&wanted]).await?;
+        let missing = self.names(MISSING_ROLES, &[&wanted]).await?;
         let remedy = "create it, say --map-role for one that is there, or use --no-owner and --no-privileges";
         fit.miss("role", &missing, remedy);
         let sql = "SELECT w AS name FROM unnest($1::text[]) w WHERE w NOT IN \
@@ -367,6 +365,10 @@ impl Question<'_> {
         Ok(())
     }
 }
+
+/// Which of these roles the server does not have.
+pub(crate) const MISSING_ROLES: &str = "SELECT w AS name FROM unnest($1::text[]) w \
+                                        WHERE w NOT IN (SELECT rolname::text FROM pg_catalog.pg_roles) ORDER BY 1";
 
 const SCHEMA: &str = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text";
 

@@ -12,10 +12,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "rewrites the schema's archive, which pg_restore reads")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::logical::archive::{Packing, Toc};
+use crate::logical::archive::{Entry, Packing, Toc};
 use crate::logical::facts::Grant;
 use crate::logical::failure::LogicalError;
 use crate::logical::part::Part;
@@ -61,11 +61,9 @@ impl RoleMap {
 
     /// Puts a directory archive with these roles in the place of the schema's archive.
     pub(crate) async fn rewrite(&self, archive: &Path) -> Result<(), LogicalError> {
-        let io = |operation| move |source| LogicalError::Io { operation, path: archive.to_owned(), source };
-        let bytes = tokio::fs::read(archive).await.map_err(io("read"))?;
-        let malformed = |why| LogicalError::Malformed { what: Part::Schema.name(), why };
-        let mut toc = Toc::read(&bytes).map_err(malformed)?;
+        let mut toc = contents(archive).await?;
         self.rename(&mut toc);
+        let io = |operation| move |source| LogicalError::Io { operation, path: archive.to_owned(), source };
         tokio::fs::remove_file(archive).await.map_err(io("remove"))?;
         tokio::fs::create_dir(archive).await.map_err(io("create"))?;
         tokio::fs::write(archive.join("toc.dat"), toc.write()).await.map_err(io("write"))
@@ -77,42 +75,62 @@ impl RoleMap {
             if let Some(here) = entry.owner.as_deref().and_then(|owner| self.found(owner)) {
                 entry.owner = Some(here.as_bytes().to_vec());
             }
-            let places = match entry.kind.as_deref() {
-                Some(b"ACL" | b"DEFAULT ACL") => Places::Rights,
-                Some(b"POLICY") => Places::Policy,
-                Some(b"USER MAPPING") => Places::Mapping,
-                _ => continue,
-            };
+            let Some(places) = Places::of(entry) else { continue };
             entry.definition = entry.definition.as_deref().map(|sql| self.renamed(sql, places));
         }
     }
 
     /// A statement, with its roles as they are called here.
     fn renamed(&self, sql: &[u8], places: Places) -> Vec<u8> {
-        let (mut out, mut rest) = (Vec::with_capacity(sql.len()), sql);
-        let (mut before, mut state) = ([&b""[..]; 2], State::Elsewhere);
-        while !rest.is_empty() && state != State::Done {
-            let (token, behind) = rest.split_at(token(rest));
-            rest = behind;
-            if token.first().is_some_and(u8::is_ascii_whitespace) {
-                out.extend_from_slice(token);
-                continue;
-            }
-            let is_role = state == State::Role && token != b"GROUP";
-            match is_role.then(|| name(token)).and_then(|role| self.found(&role).map(quoted_name)) {
-                Some(here) => out.extend_from_slice(here.as_bytes()),
-                None => out.extend_from_slice(token),
-            }
-            state = state.after(token, before, places);
-            before = [before[1], token];
-        }
-        out.extend_from_slice(rest);
-        out
+        replaced(sql, places, |role| self.found(role).map(quoted_name))
     }
 
     fn found(&self, role: &[u8]) -> Option<&str> {
         std::str::from_utf8(role).ok().and_then(|role| self.0.get(role)).map(String::as_str)
     }
+}
+
+/// The roles without which policies and user mappings cannot be made, also where nobody gets anything.
+pub(crate) async fn indispensable(archive: &Path) -> Result<BTreeSet<String>, LogicalError> {
+    let (toc, mut roles) = (contents(archive).await?, BTreeSet::new());
+    for entry in &toc.entries {
+        let Some(places @ (Places::Policy | Places::Mapping)) = Places::of(entry) else { continue };
+        replaced(entry.definition.as_deref().unwrap_or_default(), places, |role| {
+            let role = String::from_utf8_lossy(role).into_owned();
+            roles.extend(Some(role).filter(|role| role != "public"));
+            None
+        });
+    }
+    Ok(roles)
+}
+
+async fn contents(archive: &Path) -> Result<Toc, LogicalError> {
+    let io = |source| LogicalError::Io { operation: "read", path: archive.to_owned(), source };
+    let bytes = tokio::fs::read(archive).await.map_err(io)?;
+    Toc::read(&bytes).map_err(|why| LogicalError::Malformed { what: Part::Schema.name(), why })
+}
+
+/// A statement, with what `call` says in place of each role for which it says anything.
+fn replaced(sql: &[u8], places: Places, mut call: impl FnMut(&[u8]) -> Option<String>) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::with_capacity(sql.len()), sql);
+    let (mut before, mut state) = ([&b""[..]; 2], State::Elsewhere);
+    while !rest.is_empty() && state != State::Done {
+        let (token, behind) = rest.split_at(token(rest));
+        rest = behind;
+        if token.first().is_some_and(u8::is_ascii_whitespace) {
+            out.extend_from_slice(token);
+            continue;
+        }
+        let is_role = state == State::Role && token != b"GROUP";
+        match is_role.then(|| name(token)).and_then(|role| call(&role)) {
+            Some(here) => out.extend_from_slice(here.as_bytes()),
+            None => out.extend_from_slice(token),
+        }
+        state = state.after(token, before, places);
+        before = [before[1], token];
+    }
+    out.extend_from_slice(rest);
+    out
 }
 
 /// Where a kind of statement names roles.
@@ -125,6 +143,17 @@ enum Places {
     Policy,
     /// `CREATE USER MAPPING FOR a`.
     Mapping,
+}
+
+impl Places {
+    fn of(entry: &Entry) -> Option<Places> {
+        match entry.kind.as_deref()? {
+            b"ACL" | b"DEFAULT ACL" => Some(Places::Rights),
+            b"POLICY" => Some(Places::Policy),
+            b"USER MAPPING" => Some(Places::Mapping),
+            _ => None,
+        }
+    }
 }
 
 /// What comes next.
