@@ -224,11 +224,14 @@ fn what_is_not_whole_leaves_no_point_and_no_server() {
     let Some(place) = Place::new() else { return };
     let plain = place.dump("shop.sql", &[]);
     compress("gzip", &plain);
+    compress("zstd", &plain);
     let gzip = std::fs::read(format!("{plain}.gz")).unwrap();
+    let zstd = std::fs::read(format!("{plain}.zst")).unwrap();
     let text = std::fs::read_to_string(&plain).unwrap();
     let custom = std::fs::read(place.dump("shop.dump", &["-Fc"])).unwrap();
     for (name, bytes, why) in [
         ("cut.sql.gz", gzip[..gzip.len() / 2].to_vec(), "cannot be read to the end"),
+        ("cut.sql.zst", zstd[..zstd.len() / 2].to_vec(), "cannot be read to the end"),
         ("cut.sql", text.as_bytes()[..text.len() / 2].to_vec(), "truncated"),
         ("none.sql", Vec::new(), "it is empty"),
         ("noise.dump", gzip.iter().rev().copied().collect(), "it holds NUL bytes"),
