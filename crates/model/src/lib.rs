@@ -20,6 +20,7 @@ pub mod history;
 pub mod page;
 pub mod entry;
 pub mod point;
+pub mod trend;
 pub mod proof;
 pub mod journal;
 pub mod target;

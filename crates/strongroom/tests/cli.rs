@@ -73,6 +73,8 @@ fn help_says_what_it_said() {
     let verbs = [
         "init",
         "backup",
+        "dump",
+        "import",
         "wal",
         "list",
         "show",
@@ -81,6 +83,13 @@ fn help_says_what_it_said() {
         "restore",
         "export",
         "verify",
+        "hold",
+        "expire",
+        "sweep",
+        "lifecycle",
+        "thaw",
+        "key",
+        "run",
         "doctor",
         "completions",
     ];

@@ -18,10 +18,9 @@ use crate::logical::copying::Copying;
 use crate::logical::facts::{LogicalFacts, SequenceFact, TableFact};
 use crate::logical::failure::LogicalError;
 use crate::logical::listing::Listing;
-use crate::logical::options::{LoadOptions, Scope, drop_database};
+use crate::logical::options::{LoadOptions, Scope, drop_database, drop_schemas};
 use crate::logical::part::Part;
 use crate::logical::program::Program;
-use crate::quote::quoted_name;
 
 /// Where rows go until everything is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,10 +218,9 @@ impl Loading {
             }
             Stage::Schemas { aside, .. } => {
                 let names: Vec<&str> = aside.values().map(String::as_str).collect();
-                let quoted: Vec<String> = aside.values().map(|name| quoted_name(name)).collect();
                 (
                     format!("schema {} of database {}", names.join(", "), self.conninfo.database),
-                    format!("DROP SCHEMA {} CASCADE;", quoted.join(", ")),
+                    drop_schemas(names),
                 )
             }
         };

@@ -201,6 +201,7 @@ pub async fn run(
     let Some(to) = arguments.to.as_deref() else {
         return loading::run(context, arguments, &source, progress).await;
     };
+    arguments.loading.refuse()?;
     let vault = context.answering().await?;
     let request = request(context, &source, arguments).await?;
     let plan = match plan(&vault, &source, &request, arguments.point.as_ref()).await {
