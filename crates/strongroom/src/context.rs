@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::ArgAction;
 use strongroom_engine::DumpEngine;
 use strongroom_model::retention::Retention;
+use strongroom_model::source::SourceKind;
 use strongroom_model::{Cx, SourceName, Timestamp};
 use strongroom_postgres::conninfo::Conninfo;
 use strongroom_postgres::logical::dump::Logical;
@@ -29,9 +30,7 @@ use crate::conventions::{self, Defaults};
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
 use crate::secret::Reference;
-use crate::settings::{
-    Settings, SettingsError, SourceAccess, SourceKind, SourceSettings, VaultSettings, parse_time,
-};
+use crate::settings::{Settings, SettingsError, SourceAccess, SourceSettings, VaultSettings, parse_time};
 
 mod unlocking;
 
@@ -274,13 +273,12 @@ impl Context {
     }
 
     /// What the vault of this name (the first, if none is said) keeps of a source.
-    pub fn retention(&self, vault: Option<&str>, source: &SourceName) -> Result<Option<&Retention>, Failure> {
+    pub fn retention(&self, vault: Option<&str>, source: &SourceName) -> Result<Option<Retention>, Failure> {
         let of_vault = match vault {
             Some(name) => &self.vault_settings(name)?.retention,
             None => &self.settings.vault.retention,
         };
-        let of_source = self.settings.sources.get(source).and_then(|settings| settings.retention.as_ref());
-        Ok(of_vault.as_ref().or(of_source).or(self.settings.retention.as_ref()))
+        Ok(of_vault.clone().or_else(|| self.settings.retention_of(source)))
     }
 
     /// Writes a secret to a new file that only its owner can read.
@@ -368,7 +366,7 @@ impl Context {
         let sources: Vec<&SourceName> = self.settings.sources.keys().collect();
         let mut found = Vec::new();
         for source in sources {
-            found.extend(self.retention(name, source)?.cloned());
+            found.extend(self.retention(name, source)?);
         }
         Ok(found)
     }
