@@ -34,6 +34,11 @@ pub mod tier;
 pub mod lifecycle;
 pub mod source;
 pub mod plan;
+pub mod lint;
+pub mod forecast;
+pub mod price;
+pub mod simulation;
+pub mod foreign_plan;
 
 pub use cx::{Cancelled, Clock, Cx, Entropy, Progress};
 pub use name::{NameError, PlanName, PointId, RuleName, SourceName, VaultId};
