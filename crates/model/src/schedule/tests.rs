@@ -251,7 +251,7 @@ fn special_days_are_those_of_their_definitions() {
             day = day.tomorrow().unwrap();
         }
         let window = (instant("2023-12-31T23:59:00Z"), instant("2028-12-31T23:59:00Z"));
-        assert_eq!(schedule.runs(window, &Zone::UTC).collect::<Vec<_>>(), runs, "{fields}");
+        assert_eq!(schedule.times(window, &Zone::UTC).collect::<Vec<_>>(), runs, "{fields}");
     }
 }
 
@@ -329,7 +329,7 @@ proptest! {
         let begin = Timestamp::from_unix_seconds(begin * 60).unwrap();
         let until = Timestamp::from_unix_seconds(begin.unix_seconds() + minutes * 60).unwrap();
         let schedule: Schedule = wanted.text().parse().unwrap();
-        let runs: Vec<Timestamp> = schedule.runs((begin, until), &zone).collect();
+        let runs: Vec<Timestamp> = schedule.times((begin, until), &zone).collect();
         prop_assert!(runs.windows(2).all(|pair| pair[0] < pair[1]));
         prop_assert_eq!(&runs, &wanted.walk(&zone, begin, minutes));
         prop_assert_eq!(schedule.last_in((begin, until), &zone), runs.last().copied());
