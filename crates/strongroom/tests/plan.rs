@@ -1,11 +1,15 @@
-//! `strongroom plan`, without a server: what is wrong, what becomes due, what it comes to, what others' plans become.
+//! `strongroom plan`: what is wrong, what becomes due, what it comes to, what others' plans become; and by what was measured.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros, reason = "a test")]
+
+mod live;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use live::{Site, versions};
 use serde_json::Value;
+use strongroom_postgres::cluster::InitOptions;
 
 /// A folder with settings, and nothing else of this host's.
 struct Desk(tempfile::TempDir);
@@ -220,4 +224,37 @@ fn plans_of_others_are_read_and_written_and_linted() {
         assert!(desk.says(&["import", "wrong.json"], 3).contains(says));
     }
     assert!(desk.says(&["import", "nowhere.json"], 3).contains("nowhere.json"));
+}
+
+#[test]
+fn what_backups_and_restores_took_is_reckoned_with() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let site = Site::new(&binaries, InitOptions::default());
+    let plan = "rpo = \"25h\"\nrto = \"0s\"\n[plan.all]\nselect = { sources = [\"*\"] }\n[plan.all.drill]\nschedule = \"@monthly\"\n\
+                [[plan.all.rule]]\nname = \"nightly\"\nschedule = \"@daily\"\nstart_window = \"1m\"\nretention = { daily = 7 }\n";
+    let settings = std::fs::read_to_string(site.path("strongroom.toml")).unwrap();
+    std::fs::write(site.path("strongroom.toml"), format!("{settings}{plan}")).unwrap();
+    let lint = |code: i32| -> Value {
+        let output = site.run(&["plan", "lint", "--output", "json"]);
+        assert_eq!(output.status.code(), Some(code), "{}", live::said(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    // Nothing was measured yet, and it is said so.
+    assert_eq!(numbers(&lint(0)), ["P203", "P205"]);
+    site.backup();
+    site.cluster.sql("create table more as select n from generate_series(1, 20000) n").unwrap();
+    site.backup();
+    site.ship(&site.cluster);
+    assert_eq!(numbers(&lint(0)), ["P205"]);
+    site.ok(&["restore", "--yes", "--no-archiving", "--to", &site.inside("restored")]);
+    let found = lint(4);
+    assert_eq!(numbers(&found), ["P204"]);
+    let measured = &found["measured"]["main"];
+    for key in ["bytes", "full", "change_a_day", "wal_a_day"] {
+        assert!(measured[key].as_u64().unwrap() > 0, "{key}: {measured}");
+    }
+    let played: Value = serde_json::from_str(&site.ok(&["plan", "simulate", "--output", "json"])).unwrap();
+    let play = &played["plays"][0];
+    assert_eq!(play["growth"]["full"], measured["full"]);
+    assert!(play["played"]["cost"].as_f64().unwrap() > 0.0, "{play}");
 }
