@@ -11,6 +11,9 @@
 
 pub mod size;
 pub mod time;
+pub mod span;
+pub mod zone;
+pub mod schedule;
 pub mod cx;
 pub mod name;
 pub mod position;
@@ -30,9 +33,16 @@ pub mod retention;
 pub mod expiry_plan;
 pub mod tier;
 pub mod lifecycle;
+pub mod source;
+pub mod plan;
+pub mod lint;
+pub mod forecast;
+pub mod price;
+pub mod simulation;
+pub mod foreign_plan;
 
 pub use cx::{Cancelled, Clock, Cx, Entropy, Progress};
-pub use name::{NameError, PointId, SourceName, VaultId};
+pub use name::{NameError, PlanName, PointId, RuleName, SourceName, VaultId};
 pub use position::{Lsn, SystemId, Timeline};
 pub use segment::{SegmentSize, WalFile, WalSegment};
 pub use size::ByteSize;

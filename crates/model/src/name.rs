@@ -23,6 +23,16 @@ pub enum NameError {
     /// Not a vault id.
     #[error("'{0}' is not a vault id: it is a UUID")]
     Vault(String),
+    /// Not the name of a plan.
+    #[error(
+        "'{0}' cannot name a plan: use 1 to 63 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit"
+    )]
+    Plan(String),
+    /// Not the name of a plan's rule.
+    #[error(
+        "'{0}' cannot name a rule: use 1 to 63 of a-z, 0-9, '-', '_' and '.', beginning with a letter or digit"
+    )]
+    Rule(String),
 }
 
 /// Derives the plumbing every name shares: text in, text out, serde as a string.
@@ -74,12 +84,41 @@ text_name!(SourceName, NameError::Source);
 
 impl SourceName {
     fn is_valid(text: &str) -> bool {
-        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.');
-        (1..=63).contains(&text.len())
-            && text.bytes().all(allowed)
-            && text.as_bytes()[0].is_ascii_alphanumeric()
-            && !text.contains("..")
-            && !text.ends_with('.')
+        is_word(text)
+    }
+}
+
+/// What users call things by: safe in object keys, file names and addresses.
+fn is_word(text: &str) -> bool {
+    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.');
+    (1..=63).contains(&text.len())
+        && text.bytes().all(allowed)
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+        && !text.contains("..")
+        && !text.ends_with('.')
+}
+
+/// What the user calls a plan: `production`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PlanName(String);
+text_name!(PlanName, NameError::Plan);
+
+impl PlanName {
+    fn is_valid(text: &str) -> bool {
+        is_word(text)
+    }
+}
+
+/// What the user calls a rule of a plan: `nightly`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RuleName(String);
+text_name!(RuleName, NameError::Rule);
+
+impl RuleName {
+    fn is_valid(text: &str) -> bool {
+        is_word(text)
     }
 }
 

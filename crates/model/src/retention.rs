@@ -68,6 +68,21 @@ impl Retention {
         self.zone().map(|_| ())
     }
 
+    /// Keeps what either keeps, by this one's calendar unless it names none.
+    pub fn with(self, other: Retention) -> Retention {
+        Retention {
+            keep_last: self.keep_last.max(other.keep_last),
+            keep_days: self.keep_days.max(other.keep_days),
+            daily: self.daily.max(other.daily),
+            weekly: self.weekly.max(other.weekly),
+            monthly: self.monthly.max(other.monthly),
+            yearly: self.yearly.max(other.yearly),
+            pitr_days: self.pitr_days.max(other.pitr_days),
+            minimum_redundancy: self.minimum_redundancy.max(other.minimum_redundancy),
+            timezone: if self.timezone.is_empty() { other.timezone } else { self.timezone },
+        }
+    }
+
     /// Whose calendar it follows.
     pub fn zone(&self) -> Result<jiff::tz::TimeZone, RetentionError> {
         match self.timezone.as_str() {

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use clap::ArgAction;
 use strongroom_engine::DumpEngine;
+use strongroom_model::lint::VaultPolicy;
 use strongroom_model::retention::Retention;
+use strongroom_model::source::SourceKind;
 use strongroom_model::{Cx, SourceName, Timestamp};
 use strongroom_postgres::conninfo::Conninfo;
 use strongroom_postgres::logical::dump::Logical;
@@ -30,7 +32,7 @@ use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
 use crate::secret::Reference;
 use crate::settings::{
-    Settings, SettingsError, SourceAccess, SourceKind, SourceSettings, VaultSettings, parse_time,
+    LockSettings, Settings, SettingsError, SourceAccess, SourceSettings, VaultSettings, parse_time,
 };
 
 mod unlocking;
@@ -277,13 +279,12 @@ impl Context {
     }
 
     /// What the vault of this name (the first, if none is said) keeps of a source.
-    pub fn retention(&self, vault: Option<&str>, source: &SourceName) -> Result<Option<&Retention>, Failure> {
+    pub fn retention(&self, vault: Option<&str>, source: &SourceName) -> Result<Option<Retention>, Failure> {
         let of_vault = match vault {
             Some(name) => &self.vault_settings(name)?.retention,
             None => &self.settings.vault.retention,
         };
-        let of_source = self.settings.sources.get(source).and_then(|settings| settings.retention.as_ref());
-        Ok(of_vault.as_ref().or(of_source).or(self.settings.retention.as_ref()))
+        Ok(of_vault.clone().or_else(|| self.settings.retention_of(source)))
     }
 
     /// Writes a secret to a new file that only its owner can read.
@@ -371,9 +372,24 @@ impl Context {
         let sources: Vec<&SourceName> = self.settings.sources.keys().collect();
         let mut found = Vec::new();
         for source in sources {
-            found.extend(self.retention(name, source)?.cloned());
+            found.extend(self.retention(name, source)?);
         }
         Ok(found)
+    }
+
+    /// Every vault as plans see it, the first one first.
+    pub fn vault_policies(&self) -> Vec<VaultPolicy> {
+        let further = self.settings.further.iter().map(|settings| (called(settings), settings));
+        let main = &self.settings.vault;
+        let first = (main.name.clone().unwrap_or_else(|| MAIN.to_owned()), main);
+        let policy = |(name, settings): (String, &VaultSettings)| VaultPolicy {
+            name,
+            retention: settings.retention.clone(),
+            lifecycle: settings.lifecycle.clone(),
+            lock_days: settings.lock.as_ref().map(LockSettings::days),
+            packs: settings.classes.packs,
+        };
+        std::iter::once(first).chain(further).map(policy).collect()
     }
 
     /// The settings of the vault of this name, or of the first.

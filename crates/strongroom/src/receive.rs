@@ -19,13 +19,12 @@ use strongroom_vault::{Vault, VaultError};
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::output::Printer;
-use crate::settings::ReceiveSettings;
+use crate::settings::{RECEIVE_INTERVAL, ReceiveSettings};
 
 /// How long receiving goes on without a vault that could not be opened, before all are tried again.
 const WITHOUT_ONE: Duration = Duration::from_secs(60);
 
-/// How long what is new waits for more, and how much does not wait, unless somebody says otherwise.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How much does not wait for more, unless somebody says otherwise.
 const PART_SIZE: ByteSize = ByteSize(1 << 20);
 
 /// Where WAL comes from, and how.
@@ -52,8 +51,10 @@ impl Reception {
             return Err(Failure::new(Code::Settings, what).hint("say either slot or no_slot"));
         }
         let slot = slot.unwrap_or_else(|| SlotName::of_source(source));
-        let rhythm =
-            Rhythm { interval: interval.unwrap_or(INTERVAL), part_size: part_size.unwrap_or(PART_SIZE).0 };
+        let rhythm = Rhythm {
+            interval: interval.unwrap_or(RECEIVE_INTERVAL),
+            part_size: part_size.unwrap_or(PART_SIZE).0,
+        };
         let request = ReceiveRequest {
             source: source.clone(),
             slot: (!no_slot).then_some(slot),

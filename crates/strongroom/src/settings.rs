@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use strongroom_model::lifecycle::Lifecycle;
+use strongroom_model::plan::{Plan, retention_of};
 use strongroom_model::retention::Retention;
+use strongroom_model::source::{Objectives, Protected, Shipping, SourceKind};
+use strongroom_model::span::Span;
 use strongroom_model::tier::{ClassError, StorageClass};
-use strongroom_model::{ByteSize, SourceName, Timestamp};
+use strongroom_model::{ByteSize, PlanName, SourceName, Timestamp};
 use strongroom_postgres::sender::SlotName;
 use strongroom_postgres::session::Access;
 use strongroom_store::{Lock, LockMode, Manner};
@@ -40,6 +43,9 @@ pub struct Settings {
     /// What is protected.
     #[serde(default, rename = "source")]
     pub sources: BTreeMap<SourceName, SourceSettings>,
+    /// When it is, how long it is kept, and what is promised for it.
+    #[serde(default, rename = "plan")]
+    pub plans: BTreeMap<PlanName, Plan>,
     /// How `strongroom run` is reached.
     #[serde(default)]
     pub agent: AgentSettings,
@@ -276,6 +282,9 @@ impl BackupSettings {
 /// Seconds in a day.
 const DAY: u64 = 24 * 3600;
 
+/// How long WAL that is new waits for more, unless somebody says otherwise.
+pub const RECEIVE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// `[source.<name>]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -298,6 +307,31 @@ pub struct SourceSettings {
     pub retention: Option<Retention>,
     /// How its WAL is received. Being there it says that the agent does it.
     pub receive: Option<ReceiveSettings>,
+    /// What plans may choose it by.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// The newest so much of it may be lost; what its plans say if left out.
+    pub rpo: Option<Span>,
+    /// A restore of it may take so long; what its plans say if left out.
+    pub rto: Option<Span>,
+}
+
+impl SourceSettings {
+    /// As plans see it.
+    pub fn protected(&self, name: &SourceName) -> Protected {
+        let waits = |receive: &ReceiveSettings| receive.interval.unwrap_or(RECEIVE_INTERVAL);
+        Protected {
+            name: name.clone(),
+            kind: self.kind,
+            tags: self.tags.clone(),
+            objectives: Objectives { rpo: self.rpo, rto: self.rto },
+            shipping: self
+                .receive
+                .as_ref()
+                .map_or(Shipping::None, |receive| Shipping::Streamed(Span(waits(receive)))),
+            retention: self.retention.clone(),
+        }
+    }
 }
 
 /// `[source.<name>.receive]`, and the flags of `wal receive` with the same names
@@ -357,16 +391,6 @@ impl From<SourceAccess> for Access {
             SourceAccess::Auto => Access::Auto,
         }
     }
-}
-
-/// Kinds of sources.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SourceKind {
-    /// A PostgreSQL cluster: its files and WAL.
-    Postgres,
-    /// A PostgreSQL database that is dumped.
-    PostgresLogical,
 }
 
 fn from_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -551,18 +575,41 @@ impl Settings {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(&path)
             .map_err(|source| SettingsError::Read { path: shown.clone(), source })?;
-        let mut settings = Settings::parse(&text).map_err(|mistake| {
-            let Mistake { why, suggestion } = mistake;
-            SettingsError::Wrong { path: shown, why, suggestion }
-        })?;
+        let mut settings = Settings::read(&text, &shown)?;
         settings.path = Some(std::path::absolute(&path).unwrap_or(path));
         settings.fingerprint = fingerprint(text.as_bytes());
         Ok(settings)
     }
 
+    /// Reads a file's text; `shown` is what an error calls the file.
+    pub fn read(text: &str, shown: &str) -> Result<Settings, SettingsError> {
+        Settings::parse(text).map_err(|Mistake { why, suggestion }| SettingsError::Wrong {
+            path: shown.to_owned(),
+            why,
+            suggestion,
+        })
+    }
+
     fn parse(text: &str) -> Result<Settings, Mistake> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        toml::from_str(text).map_err(|error| Mistake::of(text, &error))
+        let settings: Settings = toml::from_str(text).map_err(|error| Mistake::of(text, &error))?;
+        for (name, plan) in &settings.plans {
+            plan.check(name).map_err(|error| Mistake { why: error.to_string(), suggestion: None })?;
+        }
+        Ok(settings)
+    }
+
+    /// Every configured source, as plans see it.
+    pub fn protected(&self) -> Vec<Protected> {
+        self.sources.iter().map(|(name, source)| source.protected(name)).collect()
+    }
+
+    /// What is kept of a source, unless the vault says it: what itself says, or else its plans, or else all sources.
+    pub fn retention_of(&self, source: &SourceName) -> Option<Retention> {
+        let settings = self.sources.get(source);
+        let own = settings.and_then(|settings| settings.retention.clone());
+        let planned = || retention_of(&self.plans, &settings?.protected(source));
+        own.or_else(planned).or_else(|| self.retention.clone())
     }
 
     /// The source that was named, or the only one there is.
@@ -663,6 +710,25 @@ mod tests {
                 "line 4, column 8, slot: 'A' cannot",
             ),
             ("[source.a]\nkind = \"postgres\"\n[source.a.receive]\ninterval = \"1\"\n", "length of time"),
+            (
+                "[source.a]\nkind = \"postgres\"\nrpo = \"soon\"\n",
+                "line 3, column 7, rpo: 'soon' is not a length of time",
+            ),
+            ("[plan.p]\nselect = { sources = [\"*\"] }\n", "plan p has no rule"),
+            (
+                "[plan.p]\nselect = {}\n[[plan.p.rule]]\nname = \"a\"\nschedule = \"@daily\"\n",
+                "plan p selects nothing",
+            ),
+            ("[[plan.p.rule]]\nname = \"a\"\nschedule = \"@daily\"\n", "missing field `select`"),
+            (
+                "[[plan.p.rule]]\nname = \"a\"\nschedule = \"0 24 * * *\"\n",
+                "the hour is '24', and 24 is out of range",
+            ),
+            ("[plan.p]\ntimezone = \"Mars/Olympus\"\n", "'Mars/Olympus' is no time zone"),
+            ("[plan.p]\nselect = { kinds = [\"oracle\"] }\n", "unknown variant `oracle`"),
+            ("[[plan.p.exclude]]\nsource = \"a\"\nreason = \"\"\n", "it must say something"),
+            ("[[plan.p.exclude]]\nreview = 2027-13-01\n", "line 2"),
+            ("[[plan.p.exclude]]\nreview = 12:00:00\n", "'12:00:00' is no day"),
         ] {
             let error = Settings::parse(text).unwrap_err().why;
             assert!(error.contains(says), "{text}: {error}");
@@ -681,6 +747,8 @@ mod tests {
             ("[backup]\nwal-timeout = \"1s\"\n", Some("wal_timeout")),
             ("[source.a]\nkind = \"oracle\"\n", None),
             ("[backup]\nretention = 3\n", None),
+            ("[[plan.p.rule]]\nshedule = \"@daily\"\n", Some("schedule")),
+            ("[plan.p]\nselcet = {}\n", Some("select")),
         ] {
             assert_eq!(Settings::parse(text).unwrap_err().suggestion.as_deref(), meant, "{text}");
         }

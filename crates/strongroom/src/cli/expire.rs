@@ -23,7 +23,8 @@ use crate::surroundings::hand;
 Prints every point with the rules that keep it, then carries out exactly that plan. Nothing is deleted: what is let go is
 marked, and `strongroom sweep` deletes what no other point needs.
 
-What is kept is said in strongroom.toml, in [retention], [source.NAME.retention] or, for one vault, [vault.retention]:
+What is kept is said in strongroom.toml, in [retention], in a plan's rules, in [source.NAME.retention] or, for one vault,
+in [vault.retention]:
   keep_last, keep_days, daily, weekly, monthly, yearly, pitr_days, minimum_redundancy, timezone
 
 Examples:
@@ -73,11 +74,11 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
             text.push(format!("{source}: no retention is set, so everything is kept"));
             continue;
         };
-        let plan = plan(&vault, &source, retention, now).await?;
+        let plan = plan(&vault, &source, &retention, now).await?;
         text.push(show(&source, &plan));
         let expired = match arguments.dry_run {
             true => None,
-            false => Some(expire(&context.cx, &vault, &source, (&plan, retention, &hand())).await?),
+            false => Some(expire(&context.cx, &vault, &source, (&plan, &retention, &hand())).await?),
         };
         text.push(ending(&plan, expired.as_ref()));
         reports.push(Report { source, plan, expired });
