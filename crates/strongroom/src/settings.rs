@@ -22,6 +22,10 @@ use strongroom_vault::upload::REBASE_AFTER;
 
 use crate::secret::Reference;
 
+mod drill;
+
+pub use drill::{DrillSettings, ObjectiveSettings, ScratchSettings};
+
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +47,9 @@ pub struct Settings {
     /// How `strongroom run` is reached.
     #[serde(default)]
     pub agent: AgentSettings,
+    /// Where drills are carried out.
+    #[serde(default)]
+    pub drill: ScratchSettings,
     /// Where these settings came from.
     #[serde(skip)]
     pub path: Option<PathBuf>,
@@ -274,6 +281,12 @@ pub struct SourceSettings {
     pub retention: Option<Retention>,
     /// How its WAL is received. Being there it says that the agent does it.
     pub receive: Option<ReceiveSettings>,
+    /// What was promised for it.
+    #[serde(default)]
+    pub objectives: ObjectiveSettings,
+    /// What its drills look at.
+    #[serde(default)]
+    pub drill: DrillSettings,
 }
 
 /// `[source.<name>.receive]`, and the flags of `wal receive` with the same names

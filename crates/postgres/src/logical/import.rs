@@ -26,7 +26,7 @@ use crate::logical::facts::{ImportedFact, LeftOut, LogicalFacts};
 use crate::logical::failure::LogicalError;
 use crate::logical::incoming::{Incoming, Kind};
 use crate::logical::program::Programs;
-use crate::logical::scratch::Scratch;
+use crate::logical::scratch::{Haste, Scratch};
 use crate::quote::{quoted_name, quoted_string};
 
 /// The database that others are made from.
@@ -70,8 +70,8 @@ impl Import {
         incoming: &Incoming,
         options: &ImportOptions,
     ) -> Result<Import, EngineError> {
-        let scratch =
-            Scratch::start(cx, &options.programs, incoming.at_least(), options.scratch.as_deref()).await?;
+        let place = (options.scratch.as_deref(), Haste::Hurried);
+        let scratch = Scratch::start(cx, &options.programs, incoming.at_least(), place).await?;
         cx.progress.begin("restoring the file", 0);
         match load(cx, &scratch, incoming, options).await {
             Ok(conninfo) => Ok(Import {
