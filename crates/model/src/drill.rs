@@ -188,7 +188,7 @@ impl Answer {
 /// A check of a drill.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// `recovery`, `pages`, `facts`, `databases`, `amcheck`, `checksums`, `sql 1`, `rto`…
+    /// `pages`, `libraries`, `recovery`, `journal`, `facts`, `databases`, `rows`, `amcheck`, `sql 1`, `checksums`, `rto`…
     pub name: String,
     /// How it came out.
     pub outcome: CheckOutcome,

@@ -163,6 +163,7 @@ impl Files<'_> {
             Ok(answer)
         };
         under_way.check(cx, "recovery", recovery).await?;
+        note_journal(under_way, self.plan);
         under_way.reached = reached.map(|ended| ended.to_string());
         under_way.check(cx, "facts", checks::facts(subject, &self.facts)).await?;
         let nothing_since = course.target == RecoveryTarget::Immediate;
@@ -207,6 +208,19 @@ fn links_of(point: &Point) -> Result<Vec<EntryPath>, OpsError> {
         Ok::<(), OpsError>(())
     })?;
     Ok(links)
+}
+
+/// Recovery takes a segment that is missing for the end. Of the latest there is, what lies behind it is a loss.
+fn note_journal(under_way: &mut UnderWay, plan: &RestorePlan) {
+    if plan.request.target != RecoveryTarget::Latest {
+        return;
+    }
+    let (begin, end) = (plan.range.start, plan.reach.end);
+    let answer = match plan.reach.gap {
+        None => Answer::passed(format!("without a gap from {begin} to its end, {end}")),
+        Some(gap) => Answer::failed(format!("{gap} is missing: what is behind it cannot be restored")),
+    };
+    under_way.note("journal", std::time::Duration::ZERO, answer);
 }
 
 fn note_libraries(under_way: &mut UnderWay, libraries: &Libraries) {

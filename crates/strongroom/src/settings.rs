@@ -24,7 +24,7 @@ use crate::secret::Reference;
 
 mod drill;
 
-pub use drill::{DrillSettings, ObjectiveSettings, ScratchSettings};
+pub use drill::{DrillSettings, ScratchSettings};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -281,12 +281,22 @@ pub struct SourceSettings {
     pub retention: Option<Retention>,
     /// How its WAL is received. Being there it says that the agent does it.
     pub receive: Option<ReceiveSettings>,
-    /// What was promised for it.
-    #[serde(default)]
-    pub objectives: ObjectiveSettings,
+    /// The newest so much of it may be lost.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub rpo: Option<Duration>,
+    /// A restore of it may take so long.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub rto: Option<Duration>,
     /// What its drills look at.
     #[serde(default)]
     pub drill: DrillSettings,
+}
+
+impl SourceSettings {
+    /// Its objectives: RPO, then RTO.
+    pub fn promised(&self) -> (Option<Duration>, Option<Duration>) {
+        (self.rpo, self.rto)
+    }
 }
 
 /// `[source.<name>.receive]`, and the flags of `wal receive` with the same names

@@ -3,6 +3,8 @@
 //! **Invariants**: those of [`crate::logical::scratch`]; and unlike a server that is only read once, this one writes durably, for
 //! it is timed.
 
+#![allow(clippy::disallowed_methods, reason = "finds out where the server's programs are")]
+
 use std::path::Path;
 
 use strongroom_engine::EngineError;
@@ -41,7 +43,11 @@ impl DumpServer {
         let within = (Some(place.folder()), Haste::InEarnest);
         let scratch = Scratch::start(cx, &programs, Some(facts.major()), within).await?;
         let postgres = programs.find("postgres", scratch.major).await;
-        let folder = postgres.map(|program| program.path.parent().map(Path::to_owned).unwrap_or_default());
+        // On `PATH` there may be links to some of a version's programs; beside the program itself are all.
+        let folder = postgres.map(|program| {
+            let path = std::fs::canonicalize(&program.path).unwrap_or(program.path);
+            path.parent().map(Path::to_owned).unwrap_or_default()
+        });
         let id = place.id().to_owned();
         let database = match facts.database.name.as_str() {
             // Connected to while it is restored.

@@ -88,8 +88,9 @@ impl Subject {
 
     /// How a person connects to it.
     pub fn how_to_connect(&self) -> String {
-        let socket = shell_word(&self.socket.to_string_lossy());
-        format!("psql -h {socket} -p 5432 -U {} -d {MAINTENANCE}", shell_word(&self.superuser))
+        let word = |path: &Path| shell_word(&path.to_string_lossy());
+        let (psql, socket) = (word(&self.program("psql")), word(&self.socket));
+        format!("{psql} -h {socket} -p 5432 -U {} -d {MAINTENANCE}", shell_word(&self.superuser))
     }
 
     /// One of its programs.

@@ -141,7 +141,7 @@ fn request(context: &Context, arguments: &Arguments, source: &SourceName) -> Res
         superuser: drill.superuser.clone(),
         settings: drill.settings.clone(),
         assertions: drill.assertions(),
-        rto: arguments.rto.or_else(|| settings.and_then(|settings| settings.objectives.rto)),
+        rto: arguments.rto.or_else(|| settings.and_then(|settings| settings.promised().1)),
         keep: arguments.keep,
         restore_command: context.command(&["wal", "fetch"], source, "%f \"%p\"")?,
         environment: Vec::new(),

@@ -1,4 +1,4 @@
-//! `[drill]`, `[source.<name>.drill]` and `objectives` of a source.
+//! `[drill]` and `[source.<name>.drill]`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,18 +18,6 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub struct ScratchSettings {
     /// The folder that drills make their folders in.
     pub scratch: Option<PathBuf>,
-}
-
-/// `objectives` of a source
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ObjectiveSettings {
-    /// The most that may be lost, in time.
-    #[serde(deserialize_with = "some_duration")]
-    pub rpo: Option<Duration>,
-    /// The longest until it is back.
-    #[serde(deserialize_with = "some_duration")]
-    pub rto: Option<Duration>,
 }
 
 /// `[source.<name>.drill]`
@@ -116,7 +104,7 @@ mod tests {
     #[test]
     fn what_is_asked_and_promised_reads() {
         let text = format!(
-            "[drill]\nscratch = \"/srv/drills\"\n{SOURCE}objectives = {{ rpo = \"5m\", rto = \"30m\" }}\n[source.a.drill]\nwithin_days = 7\n\
+            "[drill]\nscratch = \"/srv/drills\"\n{SOURCE}rpo = \"5m\"\nrto = \"30m\"\n[source.a.drill]\nwithin_days = 7\n\
              sql = [{{ database = \"app\", query = \"select true\", expect = \"t\" }}, {{ query = \"select now()\", max_age = \"1h\" }}]\n"
         );
         let settings = Settings::parse(&text).unwrap();
@@ -125,7 +113,7 @@ mod tests {
         assert_eq!(asked.len(), 2);
         assert_eq!((asked[0].expect.as_deref(), asked[0].timeout.as_secs()), (Some("t"), 60));
         assert_eq!(asked[1].max_age.unwrap().as_secs(), 3600);
-        assert_eq!(source.objectives.rto.unwrap().as_secs(), 1800);
+        assert_eq!(source.promised().1.unwrap().as_secs(), 1800);
         assert_eq!(source.drill.within().as_secs(), 7 * 86_400);
         let plain = Settings::parse(SOURCE).unwrap();
         let plain = plain.sources.values().next().unwrap();

@@ -19,7 +19,7 @@ use crate::output::Outcome;
 #[command(after_help = "\
 Every figure comes from the vault: what would be lost from its WAL and dumps, recovery times from the signed evidence of drills.
 A record whose signature is not the vault's is named, and does not count. Objectives are those of the settings:
-objectives = { rpo = \"5m\", rto = \"30m\" } under [source.NAME]. Exits with 4 if anything needs a person's attention.
+rpo = \"5m\" and rto = \"30m\" under [source.NAME]. Exits with 4 if anything needs a person's attention.
 
 Examples:
   strongroom report rto-rpo
@@ -51,7 +51,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         .sources
         .iter()
         .map(|(source, settings)| {
-            let (rpo, rto) = (settings.objectives.rpo, settings.objectives.rto);
+            let (rpo, rto) = settings.promised();
             (source.clone(), Promise { rpo, rto, drilled_within: settings.drill.within() })
         })
         .collect();
