@@ -150,7 +150,7 @@ async fn choose(vault: &Vault, request: &DrillRequest) -> Result<Proven, OpsErro
 /// not a mistake of whoever named a point or a time.
 async fn unplanned(vault: &Vault, request: &DrillRequest, error: &OpsError) -> Option<Proven> {
     let is_named = matches!(request.choice, Choice::Point(_) | Choice::Time(_));
-    if is_named || matches!(error, OpsError::Cancelled(_)) {
+    if is_named || matches!(error, OpsError::Choice(_) | OpsError::Cancelled(_)) {
         return None;
     }
     let rows = vault.points(&request.source).await.ok()?;

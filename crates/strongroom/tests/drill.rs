@@ -146,15 +146,20 @@ fn what_is_sound_passes_with_its_source_gone_and_leaves_nothing_but_evidence() {
         assert_eq!(after["evidence"].as_array().unwrap().len(), 5);
         let status = site.ok(&["status"]);
         assert!(status.contains("ago: RTO "), "{status}");
-        let page = site.ok(&["report", "rto-rpo", "--format", "html"]);
-        assert!(page.starts_with("<!doctype html>") && page.contains("<td>main</td>"), "{page}");
-        let sheet = site.ok(&["report", "rto-rpo", "--format", "csv"]);
-        assert!(sheet.starts_with("source,RPO objective,RPO now,") && sheet.contains("\r\nmain,"), "{sheet}");
+        sheets(&site);
         // Drills are no verifications, their records are sound, and estimates learn from them.
         assert!(site.ok(&["verify", "--records"]).contains("nothing was verified"));
         let plan = site.ok(&["restore", "--dry-run", "--to", &site.inside("never")]);
         assert!(plan.contains("measured here"), "{plan}");
     }
+}
+
+/// The report for people and their programs.
+fn sheets(site: &Site) {
+    let page = site.ok(&["report", "rto-rpo", "--format", "html"]);
+    assert!(page.starts_with("<!doctype html>") && page.contains("<td>main</td>"), "{page}");
+    let sheet = site.ok(&["report", "rto-rpo", "--format", "csv"]);
+    assert!(sheet.starts_with("source,RPO objective,RPO now,") && sheet.contains("\r\nmain,"), "{sheet}");
 }
 
 #[test]
@@ -508,6 +513,6 @@ fn a_dump_is_drilled_into_a_server_of_its_own() {
             .unwrap();
         let line = report(&lines, 4)[0].clone();
         assert!(line["rpo_worst_s"].as_f64().unwrap() > 0.0, "{line}");
-        assert_eq!((&line["drills"], &line["last_outcome"]), (&4.into(), &"failed".into()));
+        assert_eq!((&line["drills"], &line["last_outcome"]), (&3.into(), &"failed".into()));
     }
 }
