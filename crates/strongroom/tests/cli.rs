@@ -81,11 +81,13 @@ fn help_says_what_it_said() {
         "restore",
         "export",
         "verify",
+        "drill",
         "doctor",
         "completions",
     ];
     let lines = verbs.map(|verb| vec![verb]).into_iter();
-    for verb in lines.chain(["push", "fetch", "status"].map(|verb| vec!["wal", verb])) {
+    let further = ["push", "fetch", "status"].map(|verb| vec!["wal", verb]);
+    for verb in lines.chain(further).chain([vec!["report", "rto-rpo"]]) {
         let help = desk.ok(&[&verb[..], &["--help"]].concat());
         all.push_str(&format!("\n──── {} ────\n{help}", verb.join(" ")));
     }

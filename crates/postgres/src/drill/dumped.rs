@@ -18,7 +18,6 @@ use crate::logical::options::{LoadOptions, Scope, Without};
 use crate::logical::program::Programs;
 use crate::logical::scratch::{Haste, Scratch};
 use crate::quote::quoted_name;
-use crate::recovery::shell_word;
 
 /// The database that databases are made from.
 const MAINTENANCE: &str = "postgres";
@@ -101,15 +100,9 @@ impl DumpServer {
 
     /// Leaves it to itself, running; how to connect, and how to get rid of it.
     pub async fn leave(self, place: &DrillPlace) -> Result<Vec<String>, EngineError> {
-        let connect = self.subject.how_to_connect();
-        let pg_ctl = self.subject.program("pg_ctl");
+        let connect = format!("connect: {}", self.subject.how_to_connect());
         let data = self.scratch.leave().await?.join("data");
-        let word = |path: &Path| shell_word(&path.to_string_lossy());
-        Ok(vec![
-            format!("connect: {connect}"),
-            format!("stop it: {} stop -D {}", word(&pg_ctl), word(&data)),
-            format!("then remove it: rm -r {}", word(place.folder())),
-        ])
+        Ok([vec![connect], self.subject.how_to_end(&data, place.folder()).to_vec()].concat())
     }
 }
 

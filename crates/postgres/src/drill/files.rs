@@ -211,12 +211,8 @@ impl FilesServer {
         program.run_detached(cx, &mut command, &object).await?;
         let failed = |source| EngineError::io("leave", &self.folder, source);
         self.guard.leave().await.map_err(failed)?;
-        let word = |path: &Path| shell_word(&path.to_string_lossy());
-        Ok(vec![
-            format!("connect: {}", self.subject.how_to_connect()),
-            format!("stop it: {} stop -D {}", word(&self.pg_ctl), word(&self.data)),
-            format!("then remove it: rm -r {}", word(&self.folder)),
-        ])
+        let connect = format!("connect: {}", self.subject.how_to_connect());
+        Ok([vec![connect], self.subject.how_to_end(&self.data, &self.folder).to_vec()].concat())
     }
 
     fn control(&self, action: &str) -> (Program, Command) {

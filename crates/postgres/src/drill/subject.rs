@@ -93,6 +93,17 @@ impl Subject {
         format!("{psql} -h {socket} -p 5432 -U {} -d {MAINTENANCE}", shell_word(&self.superuser))
     }
 
+    /// How a person stops the server in `data`, and removes `folder` then.
+    pub(crate) fn how_to_end(&self, data: &Path, folder: &Path) -> [String; 2] {
+        let word = |path: &Path| shell_word(&path.to_string_lossy());
+        // It does not run as root, and is not stopped by root.
+        let user = if rustix::process::geteuid().is_root() { "runuser -u postgres -- " } else { "" };
+        [
+            format!("stop it: {user}{} stop -D {}", word(&self.program("pg_ctl")), word(data)),
+            format!("then remove it: rm -r {}", word(folder)),
+        ]
+    }
+
     /// One of its programs.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)
