@@ -183,6 +183,8 @@ fn gone(removed: std::io::Result<()>) -> std::io::Result<()> {
 /// Removes what dead drills of this user left in `scratch`; which folders that were. What cannot be removed is said, and left.
 /// Blocks.
 pub fn remove_leftovers(scratch: &Path) -> Vec<PathBuf> {
+    // As the system names it: a server is known by where it works.
+    let Ok(scratch) = std::fs::canonicalize(scratch) else { return Vec::new() };
     let entries = std::fs::read_dir(scratch).into_iter().flatten().flatten();
     let mut removed = Vec::new();
     for folder in entries.map(|entry| entry.path()) {

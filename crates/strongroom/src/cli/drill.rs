@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use anstyle::AnsiColor;
 use serde::Serialize;
+use strongroom_engine::EngineError;
 use strongroom_model::drill::{CheckOutcome, Choice, Drill, DrillOutcome, Phase};
 use strongroom_model::target::RecoveryTarget;
 use strongroom_model::time::{TypedTime, human_duration};
 use strongroom_model::{ByteSize, PointId, SourceName, Timestamp};
+use strongroom_ops::OpsError;
 use strongroom_ops::drill::{DrillRequest, Drilled, drill};
+use strongroom_postgres::launch::LaunchError;
 
 use crate::context::Context;
 use crate::failure::{Code, Failure};
@@ -115,37 +118,54 @@ pub async fn carry_out(context: &Arc<Context>, request: DrillRequest) -> Result<
     Ok(tell(drilled?))
 }
 
-/// What is to be done, by flags and settings.
-fn request(context: &Context, arguments: &Arguments, source: &SourceName) -> Result<DrillRequest, Failure> {
+/// A drill of a source as the settings have it, for whoever begins one.
+pub fn usual(context: &Context, source: &SourceName, choice: Choice) -> Result<DrillRequest, Failure> {
     let settings = context.settings.sources.get(source);
     let drill = settings.map(|settings| settings.drill.clone()).unwrap_or_default();
-    let of_file = context.settings.drill.scratch.as_deref().map(|folder| context.beside_file(folder));
-    // Short enough for every reader of JSON to keep all of it.
-    let seed = arguments.seed.unwrap_or_else(|| u64::from(u32::from_le_bytes(context.cx.random())));
+    let scratch = context.settings.drill.scratch.as_deref().map(|folder| context.beside_file(folder));
     Ok(DrillRequest {
         source: source.clone(),
-        choice: match &arguments.what {
-            What { point: Some(point), .. } => Choice::Point(point.clone()),
-            What { at: Some(time), .. } => Choice::Time(*time),
-            What { random: true, .. } => Choice::RandomPoint(seed),
-            What { random_time: true, .. } => Choice::RandomTime(seed),
-            _ if arguments.seed.is_some() => {
-                let failure = Failure::new(Code::Usage, "--seed draws something, and nothing is to be drawn");
-                return Err(failure.hint("add --random or --random-time"));
-            }
-            _ => Choice::Latest,
-        },
-        scratch: arguments.scratch.clone().or(of_file).unwrap_or_else(|| SCRATCH.into()),
-        workers: arguments.workers.unwrap_or(2 * context.settings.backup.workers).max(1),
-        rate_limit: arguments.rate_limit.map(|rate| rate.0),
+        choice,
+        scratch: scratch.unwrap_or_else(|| SCRATCH.into()),
+        workers: (2 * context.settings.backup.workers).max(1),
+        rate_limit: None,
         superuser: drill.superuser.clone(),
         settings: drill.settings.clone(),
         assertions: drill.assertions(),
-        rto: arguments.rto.or_else(|| settings.and_then(|settings| settings.promised().1)),
-        keep: arguments.keep,
+        rto: settings.and_then(|settings| settings.promised().1),
+        keep: false,
         restore_command: context.command(&["wal", "fetch"], source, "%f \"%p\"")?,
         environment: Vec::new(),
         hand: hand(),
+    })
+}
+
+/// The same, with what the flags say.
+fn request(context: &Context, arguments: &Arguments, source: &SourceName) -> Result<DrillRequest, Failure> {
+    let usual = usual(context, source, choice(context, arguments)?)?;
+    Ok(DrillRequest {
+        scratch: arguments.scratch.clone().unwrap_or(usual.scratch),
+        workers: arguments.workers.unwrap_or(usual.workers).max(1),
+        rate_limit: arguments.rate_limit.map(|rate| rate.0),
+        rto: arguments.rto.or(usual.rto),
+        keep: arguments.keep,
+        ..usual
+    })
+}
+
+fn choice(context: &Context, arguments: &Arguments) -> Result<Choice, Failure> {
+    // Short enough for every reader of JSON to keep all of it.
+    let seed = arguments.seed.unwrap_or_else(|| u64::from(u32::from_le_bytes(context.cx.random())));
+    Ok(match &arguments.what {
+        What { random: true, .. } => Choice::RandomPoint(seed),
+        What { random_time: true, .. } => Choice::RandomTime(seed),
+        _ if arguments.seed.is_some() => {
+            let failure = Failure::new(Code::Usage, "--seed draws something, and nothing is to be drawn");
+            return Err(failure.hint("add --random or --random-time"));
+        }
+        What { point: Some(point), .. } => Choice::Point(point.clone()),
+        What { at: Some(time), .. } => Choice::Time(*time),
+        _ => Choice::Latest,
     })
 }
 
@@ -158,7 +178,7 @@ struct Answer<'a> {
 }
 
 fn tell(mut drilled: Drilled) -> Outcome {
-    let failure = drilled.error.take().map(Failure::from);
+    let failure = drilled.error.take().map(of_drill);
     let drill = &drilled.drill;
     let code = match (&failure, drill.outcome) {
         (Some(failure), _) => failure.kind,
@@ -188,6 +208,25 @@ fn tell(mut drilled: Drilled) -> Outcome {
         }
     });
     Outcome::new(&Answer { drilled: &drilled, error: &failure }, lines.join("\n")).with_code(code)
+}
+
+/// Why it came to no end. Its folder is gone: what is said of a restore's does not hold.
+fn of_drill(error: OpsError) -> Failure {
+    let is_recovery = matches!(
+        error,
+        OpsError::Launch(LaunchError::Ended { .. } | LaunchError::Astray { .. } | LaunchError::Io { .. })
+    );
+    let is_full = |source: &std::io::Error| source.kind() == std::io::ErrorKind::StorageFull;
+    let is_full = matches!(&error, OpsError::Engine(EngineError::Io { source, .. }) if is_full(source));
+    let failure = Failure::from(error);
+    match (is_recovery, is_full) {
+        (true, _) => failure.hint(
+            "what the server said last is above: does it lack a library, a setting (settings of [source.NAME.drill]) or WAL?",
+        ),
+        (_, true) => Failure { kind: Code::Target, ..failure }
+            .hint("name a folder on a larger disk: --scratch, or scratch of [drill] in strongroom.toml"),
+        _ => failure,
+    }
 }
 
 fn headline(drill: &Drill) -> String {
