@@ -246,7 +246,7 @@ fn headline(drill: &Drill) -> String {
     format!("drill of {}: {word}\n  restored   {}{to}{by}", drill.source, drill.point)
 }
 
-/// `RTO 1 min 12 s of 30 min 0 s: write 40.0 s (2.0 GiB, 51.2 MiB/s), …`
+/// `RTO 1 min 12 s of 30 min 0 s: plan 6 ms, write 40.0 s (2.0 GiB, 51.2 MiB/s), …; besides: checks 20.0 s`
 fn times(drill: &Drill) -> String {
     let human = |seconds: f64| human_duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     let rto = drill.rto_seconds.map_or_else(|| "not reached".to_owned(), human);
@@ -256,8 +256,9 @@ fn times(drill: &Drill) -> String {
         let bytes = phase.bytes.map(|bytes| format!(" ({}, {}/s)", ByteSize(bytes), rate(bytes)));
         format!("{} {}{}", phase.name, human(phase.seconds), bytes.unwrap_or_default())
     };
-    let phases: Vec<String> = drill.phases.iter().map(phase).collect();
-    format!("  RTO        {rto}{limit}: {}", phases.join(", "))
+    let (waited, besides): (Vec<&Phase>, Vec<&Phase>) = drill.phases.iter().partition(|phase| phase.in_rto);
+    let list = |phases: Vec<&Phase>| phases.into_iter().map(phase).collect::<Vec<_>>().join(", ");
+    format!("  RTO        {rto}{limit}: {}; besides: {}", list(waited), list(besides))
 }
 
 fn checks(drill: &Drill) -> String {

@@ -82,11 +82,14 @@ fn row(line: &RtoRpo, now: strongroom_model::Timestamp) -> Vec<String> {
     let by_drills = match drills.last_seconds {
         None => "not measured".to_owned(),
         Some(_) => format!(
-            "last {}, median {}, worst {} of {} drills{}",
+            "last {}, median {}, worst {} ({}{})",
             time(drills.last_seconds),
             time(drills.median_seconds),
             time(drills.worst_seconds),
-            drills.drills,
+            match drills.drills {
+                1 => "1 drill".to_owned(),
+                count => format!("{count} drills"),
+            },
             match drills.trend {
                 None => "",
                 Some(Trend::Rising) => ", rising",
