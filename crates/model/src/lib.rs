@@ -28,6 +28,7 @@ pub mod proof;
 pub mod journal;
 pub mod target;
 pub mod restore_plan;
+pub mod drill;
 pub mod estimate;
 pub mod retention;
 pub mod expiry_plan;

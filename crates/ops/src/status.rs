@@ -1,10 +1,12 @@
 //! `strongroom status`: one line per source: how old is the last point, how far does the journal reach, what is wrong.
 
 use serde::Serialize;
+use strongroom_model::drill::{Drill, DrillOutcome};
 use strongroom_model::point::PointState;
 use strongroom_model::{Cx, PointId, SourceName, Timestamp};
 use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
+use strongroom_vault::drills::DrillEvidence;
 
 use crate::error::OpsError;
 use crate::list::list;
@@ -27,8 +29,23 @@ pub struct SourceStatus {
     pub recoverable_to: Option<Timestamp>,
     /// Seconds since WAL was last shipped.
     pub journal_age_s: Option<u64>,
+    /// The last drill whose record counts; `None` if there never was one, or who asks may not check the records.
+    pub drill: Option<LastDrill>,
     /// What a person should look at.
     pub problems: Vec<String>,
+}
+
+/// A drill in a few figures.
+#[derive(Debug, Serialize)]
+pub struct LastDrill {
+    /// Its record.
+    pub evidence: String,
+    /// When it ended.
+    pub at: Timestamp,
+    /// What it came to.
+    pub outcome: DrillOutcome,
+    /// Seconds until the data could be used; `None` if it did not get there.
+    pub rto_seconds: Option<f64>,
 }
 
 /// Reads every source's state from the vault alone.
@@ -91,11 +108,23 @@ pub async fn status(
                 listing.windows.iter().filter_map(|window| window.to).chain(moments).max()
             },
             journal_age_s,
+            drill: last_drill(vault, &listing.source).await?,
             source: listing.source,
             problems,
         });
     }
     Ok(all)
+}
+
+async fn last_drill(vault: &Vault, source: &SourceName) -> Result<Option<LastDrill>, OpsError> {
+    if !vault.may_read() {
+        return Ok(None);
+    }
+    let records = vault.drills(source, 1).await?;
+    Ok(records.into_iter().rev().find_map(|DrillEvidence { id, drill, .. }| {
+        let Drill { ended_at: at, outcome, rto_seconds, .. } = drill?;
+        Some(LastDrill { evidence: id, at, outcome, rto_seconds })
+    }))
 }
 
 /// Points begun long ago and never decided: their writers died.

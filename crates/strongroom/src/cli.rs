@@ -19,13 +19,15 @@ mod wal;
 mod run;
 mod list;
 mod show;
-mod status;
 mod copy;
 mod thaw;
 mod restore;
 mod export;
 mod import;
 mod verify;
+mod drill;
+mod status;
+mod report;
 mod key;
 mod hold;
 mod expire;
@@ -74,6 +76,9 @@ enum Verb {
     Export(export::Arguments),
     Import(import::Arguments),
     Verify(verify::Arguments),
+    Drill(drill::Arguments),
+    #[command(subcommand)]
+    Report(report::Kind),
     #[command(subcommand)]
     Key(key::Verb),
     #[command(subcommand)]
@@ -185,6 +190,8 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Export(arguments) => export::run(&context, &arguments).await,
         Verb::Import(arguments) => import::run(&context, &arguments).await,
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
+        Verb::Drill(arguments) => drill::run(&context, &arguments, line).await,
+        Verb::Report(kind) => report::run(&context, &kind).await,
         Verb::Key(verb) => key::run(&context, &verb).await,
         Verb::Hold(verb) => hold::run(&context, &verb).await,
         Verb::Expire(arguments) => expire::run(&context, &arguments).await,

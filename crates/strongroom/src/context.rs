@@ -149,7 +149,7 @@ impl Context {
     }
 
     /// A path in the settings file is relative to the file, so that it means the same from every working directory.
-    fn beside_file(&self, path: &Path) -> PathBuf {
+    pub fn beside_file(&self, path: &Path) -> PathBuf {
         let folder = self.settings.path.as_deref().and_then(Path::parent);
         folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))
     }

@@ -15,6 +15,7 @@ mod context;
 mod journal;
 mod receive;
 mod agent;
+mod recovering;
 mod cli;
 
 use std::process::ExitCode;

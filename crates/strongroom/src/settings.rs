@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use strongroom_model::lifecycle::Lifecycle;
-use strongroom_model::plan::{Plan, retention_of};
+use strongroom_model::plan::{Plan, objectives_of, retention_of};
 use strongroom_model::retention::Retention;
 use strongroom_model::source::{Objectives, Protected, Shipping, SourceKind};
 use strongroom_model::span::Span;
@@ -24,6 +24,10 @@ use strongroom_vault::Compression;
 use strongroom_vault::upload::REBASE_AFTER;
 
 use crate::secret::Reference;
+
+mod drill;
+
+pub use drill::{DrillSettings, ScratchSettings};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -52,6 +56,9 @@ pub struct Settings {
     /// PostgreSQL on this host.
     #[serde(default)]
     pub postgres: PostgresSettings,
+    /// Where drills are carried out.
+    #[serde(default)]
+    pub drill: ScratchSettings,
     /// Where these settings came from.
     #[serde(skip)]
     pub path: Option<PathBuf>,
@@ -314,6 +321,9 @@ pub struct SourceSettings {
     pub rpo: Option<Span>,
     /// A restore of it may take so long; what its plans say if left out.
     pub rto: Option<Span>,
+    /// What its drills look at.
+    #[serde(default)]
+    pub drill: DrillSettings,
 }
 
 impl SourceSettings {
@@ -610,6 +620,12 @@ impl Settings {
         let own = settings.and_then(|settings| settings.retention.clone());
         let planned = || retention_of(&self.plans, &settings?.protected(source));
         own.or_else(planned).or_else(|| self.retention.clone())
+    }
+
+    /// What is promised for a source: by itself, or else by its plans.
+    pub fn objectives_of(&self, source: &SourceName) -> Objectives {
+        let protected = self.sources.get(source).map(|settings| settings.protected(source));
+        protected.map(|protected| objectives_of(&self.plans, &protected)).unwrap_or_default()
     }
 
     /// The source that was named, or the only one there is.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use strongroom_model::Cx;
@@ -149,22 +149,39 @@ impl Program {
         object: &str,
     ) -> Result<Vec<u8>, LogicalError> {
         let mut running = self.start(command)?;
-        let mut printed = Vec::new();
-        let reading = async {
-            match running.child.stdout.take() {
-                Some(mut stdout) => stdout.read_to_end(&mut printed).await.map(drop),
-                None => Ok(()),
-            }
-        };
-        match unless_cancelled(cx, reading).await {
-            Ok(read) => read.map_err(|source| self.io("read from", source))?,
-            Err(cancelled) => {
-                running.stop().await;
-                return Err(cancelled.into());
-            }
-        }
+        let printed = running.printed(cx).await?;
         running.end(cx, object).await?;
         Ok(printed)
+    }
+
+    /// The same of a program whose failure is an answer: whether it succeeded, and all it said.
+    pub(crate) async fn ask(&self, cx: &Cx, command: &mut Command) -> Result<(bool, String), LogicalError> {
+        let mut running = self.start(command)?;
+        let printed = running.printed(cx).await?;
+        let status = running.ended(cx).await?;
+        let said = running.said.await.unwrap_or_default();
+        let text = format!("{}\n{said}", String::from_utf8_lossy(&printed));
+        Ok((status.success(), text.trim().to_owned()))
+    }
+
+    /// Runs one that leaves another behind, which would inherit pipes: what it says is not read.
+    pub(crate) async fn run_detached(
+        &self,
+        cx: &Cx,
+        command: &mut Command,
+        object: &str,
+    ) -> Result<(), LogicalError> {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let status =
+            unless_cancelled(cx, command.status()).await?.map_err(|source| self.io("run", source))?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(LogicalError::Program {
+                program: self.name,
+                object: object.to_owned(),
+                said: status.to_string(),
+            }),
+        }
     }
 
     /// Starts it, to be read by the caller.
@@ -204,8 +221,22 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Waits for its end; what it warned of.
-    pub(crate) async fn end(mut self, cx: &Cx, object: &str) -> Result<Vec<String>, LogicalError> {
+    /// All it prints, unless the caller took that.
+    async fn printed(&mut self, cx: &Cx) -> Result<Vec<u8>, LogicalError> {
+        let mut printed = Vec::new();
+        let Some(mut stdout) = self.child.stdout.take() else { return Ok(printed) };
+        match unless_cancelled(cx, stdout.read_to_end(&mut printed)).await {
+            Ok(read) => read.map_err(|source| self.program.io("read from", source))?,
+            Err(cancelled) => {
+                self.stop().await;
+                return Err(cancelled.into());
+            }
+        };
+        Ok(printed)
+    }
+
+    /// Waits for its end.
+    async fn ended(&mut self, cx: &Cx) -> Result<ExitStatus, LogicalError> {
         let waited = match unless_cancelled(cx, self.child.wait()).await {
             Ok(waited) => waited,
             Err(cancelled) => {
@@ -213,7 +244,12 @@ impl Running {
                 return Err(cancelled.into());
             }
         };
-        let status = waited.map_err(|source| self.program.io("wait for", source))?;
+        waited.map_err(|source| self.program.io("wait for", source))
+    }
+
+    /// Waits for its end; what it warned of.
+    pub(crate) async fn end(mut self, cx: &Cx, object: &str) -> Result<Vec<String>, LogicalError> {
+        let status = self.ended(cx).await?;
         let said = self.said.await.unwrap_or_default();
         if !status.success() {
             let said = if said.is_empty() { status.to_string() } else { said.replace('\n', " ") };
