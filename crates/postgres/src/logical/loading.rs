@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use strongroom_model::Cx;
+use tokio::sync::OnceCell;
 
 use crate::conninfo::Conninfo;
 use crate::logical::choice::Choice;
@@ -68,6 +69,8 @@ pub(crate) struct Loading {
     /// The schema's archive.
     pub(crate) archive: PathBuf,
     pub(crate) folder: tempfile::TempDir,
+    /// What is in it, once that was asked.
+    listing: OnceCell<Listing>,
     /// Whether something was made that would be left.
     made: AtomicBool,
     idle: Mutex<Vec<Copying>>,
@@ -99,6 +102,7 @@ impl Loading {
         Ok(Loading {
             archive: folder.path().join("schema.dump"),
             folder,
+            listing: OnceCell::new(),
             server: begun.server,
             conninfo: begun.conninfo,
             place: begun.place,
@@ -148,8 +152,12 @@ impl Loading {
         staged.collect()
     }
 
-    /// The entries of the schema's archive.
-    pub(crate) async fn listing(&self, cx: &Cx) -> Result<Listing, LogicalError> {
+    /// The entries of the schema's archive, once that is complete.
+    pub(crate) async fn listing(&self, cx: &Cx) -> Result<&Listing, LogicalError> {
+        self.listing.get_or_try_init(|| self.list(cx)).await
+    }
+
+    async fn list(&self, cx: &Cx) -> Result<Listing, LogicalError> {
         let mut command = self.pg_restore.on_files();
         command.args(["--list", "--verbose"]).arg(&self.archive);
         let printed = self.pg_restore.run(cx, &mut command, &self.conninfo.database).await?;

@@ -5,7 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "finds programs and runs them")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -53,32 +53,45 @@ impl Programs {
     /// The program of the lowest major version that is `at_least` this. A newer one than needed writes settings that an
     /// older server would not know.
     pub async fn find(&self, name: &'static str, at_least: u16) -> Result<Program, LogicalError> {
-        let (folders, found) = self.all(name).await;
+        // None is closer than the version itself.
+        let found = self.found(name, |major| major == at_least).await;
         match found.range(at_least..).next() {
             Some((&major, path)) => Ok(Program { name, path: path.clone(), major }),
-            None => Err(none(name, at_least, (&folders, &found))),
+            None => Err(none(name, at_least, (&self.folders(), &found))),
         }
     }
 
     /// The program of the highest major version.
     pub async fn newest(&self, name: &'static str) -> Result<Program, LogicalError> {
-        let (folders, found) = self.all(name).await;
+        let found = self.found(name, |_| false).await;
         match found.last_key_value() {
             Some((&major, path)) => Ok(Program { name, path: path.clone(), major }),
-            None => Err(none(name, 13, (&folders, &found))),
+            None => Err(none(name, 13, (&self.folders(), &found))),
         }
     }
 
-    /// Where was looked, and what is there, by major version.
-    async fn all(&self, name: &str) -> (Vec<PathBuf>, BTreeMap<u16, PathBuf>) {
-        let folders = self.folders();
+    /// What is there by major version, until one is enough.
+    async fn found(&self, name: &str, is_enough: impl Fn(u16) -> bool) -> BTreeMap<u16, PathBuf> {
         let mut found = BTreeMap::new();
-        for path in folders.iter().map(|folder| folder.join(name)).filter(|path| path.exists()) {
+        for path in self.files(name) {
             if let Some(major) = major_of(&path).await {
                 found.entry(major).or_insert(path);
+                if is_enough(major) {
+                    break;
+                }
             }
         }
-        (folders, found)
+        found
+    }
+
+    /// The files of this name, each once. Not Debian's script, which takes longer to choose one of the others than they take for
+    /// a small table.
+    fn files(&self, name: &str) -> Vec<PathBuf> {
+        let mut seen = BTreeSet::new();
+        let is_new = |path: &PathBuf| {
+            path.canonicalize().is_ok_and(|real| !real.ends_with("pg_wrapper") && seen.insert(real))
+        };
+        self.folders().iter().map(|folder| folder.join(name)).filter(is_new).collect()
     }
 
     fn folders(&self) -> Vec<PathBuf> {
