@@ -24,7 +24,7 @@ const VERSIONS: [&[&str]; 1] = [&[
         vault text not null,
         plan text not null,
         rule text not null,
-        lane text not null,
+        seat text not null,
         due_at bigint not null,
         start_by bigint not null,
         end_by bigint not null,
@@ -44,7 +44,7 @@ const VERSIONS: [&[&str]; 1] = [&[
         result text,
         said text)",
     // The database itself sees to it that a source has one job at a time.
-    "create unique index jobs_leased on jobs (lane) where state = 'leased'",
+    "create unique index jobs_leased on jobs (seat) where state = 'leased'",
     "create index jobs_queued on jobs (run_at, id) where state = 'queued'",
     "create index jobs_due on jobs (due_at, id)",
     "create index jobs_standing on jobs (standing, due_at)",

@@ -164,8 +164,8 @@ impl Order {
     }
 
     /// What only one job at a time may work on: a source; a vault's own chores are apart from its sources.
-    pub fn lane(&self) -> String {
-        lane(self.standing.source.as_ref(), self.standing.kind)
+    pub fn seat(&self) -> String {
+        seat(self.standing.source.as_ref(), self.standing.kind)
     }
 
     /// It may begin up to then.
@@ -179,8 +179,8 @@ impl Order {
     }
 }
 
-/// The lane of a source's jobs, or of a whole vault's of one kind. No source has a name with a colon in it.
-pub fn lane(source: Option<&SourceName>, kind: Kind) -> String {
+/// The seat of a source's jobs, or of a whole vault's of one kind. No source has a name with a colon in it.
+pub fn seat(source: Option<&SourceName>, kind: Kind) -> String {
     source.map_or_else(|| format!("vault:{kind}"), |source| source.to_string())
 }
 
@@ -271,8 +271,8 @@ mod tests {
         let keys: std::collections::BTreeSet<String> =
             others.iter().map(Standing::key).chain([order.standing.key()]).collect();
         assert_eq!(keys.len(), 5);
-        let lanes: Vec<String> = others.iter().map(|standing| standing.order(due).lane()).collect();
-        assert_eq!(lanes, ["orders", "other", "orders", "vault:backup"]);
+        let seats: Vec<String> = others.iter().map(|standing| standing.order(due).seat()).collect();
+        assert_eq!(seats, ["orders", "other", "orders", "vault:backup"]);
     }
 
     #[test]

@@ -73,12 +73,12 @@ pub struct Tended {
 }
 
 impl Catalog {
-    /// Leases the job that has waited longest, of `lanes` that have none leased; `None` if there is none. `owner` has it until
+    /// Leases the job that has waited longest, of `seats` that have none leased; `None` if there is none. `owner` has it until
     /// `until`, unless its heart goes on beating.
     pub async fn lease(
         &self,
         owner: &str,
-        lanes: &[String],
+        seats: &[String],
         (now, until): (Timestamp, Timestamp),
     ) -> Result<Option<Job>, CatalogError> {
         let dialect = self.dialect();
@@ -89,14 +89,14 @@ impl Catalog {
                end_by = case when began_at is null then $3 + completion_window else end_by end, began_at = coalesce(began_at, $3), ended_at = null, exit_code = null, result = null, said = null
              where state = 'queued' and id = (
                select j.id from jobs j
-               where j.state = 'queued' and j.run_at <= $3 and j.lane in ({texts})
-                 and not exists (select 1 from jobs o where o.lane = j.lane and o.state = 'leased')
+               where j.state = 'queued' and j.run_at <= $3 and j.seat in ({texts})
+                 and not exists (select 1 from jobs o where o.seat = j.seat and o.state = 'leased')
                order by j.run_at, j.id limit 1 {skip_locked})
              returning {COLUMNS}"
         );
-        let lanes = serde_json::json!(lanes).to_string();
+        let seats = serde_json::json!(seats).to_string();
         for _ in 0..TRIES {
-            let cells = [owner.into(), until.into(), now.into(), lanes.as_str().into()];
+            let cells = [owner.into(), until.into(), now.into(), seats.as_str().into()];
             match self.rows("lease a job", sql.as_str(), cells).await {
                 // Another agent leased a job of the same source a moment before: the next try sees that.
                 Err(error) if error.is_taken() => {}

@@ -31,7 +31,7 @@ const BATCH: usize = 500;
 
 /// Orders a job that has no row yet; as a sequel only if the job before it, by number and token, is done.
 const ORDER: &str = "\
-insert into jobs (key, standing, kind, source, vault, plan, rule, lane, due_at, start_by, end_by, start_window, completion_window,
+insert into jobs (key, standing, kind, source, vault, plan, rule, seat, due_at, start_by, end_by, start_window, completion_window,
   run_at, state, ended_at)
 select cast($1 as text), cast($2 as text), cast($3 as text), cast($4 as text), cast($5 as text), cast($6 as text), cast($7 as text),
   cast($8 as text), cast($9 as bigint), cast($10 as bigint), cast($11 as bigint),
@@ -67,7 +67,7 @@ pub(crate) fn order(order: &Order, state: State, now: Timestamp, (after, token):
         standing.vault.as_str().into(),
         standing.plan.as_str().into(),
         standing.rule.as_str().into(),
-        order.lane().as_str().into(),
+        order.seat().as_str().into(),
         (*due).into(),
         order.start_by().into(),
         order.end_by().into(),

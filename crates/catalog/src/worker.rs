@@ -84,8 +84,8 @@ pub trait Runner: Send + Sync {
     /// Carries a job out, and stops it soon when asked to: what is left of the lease then is little.
     async fn run(&self, job: &Job, stop: Stop) -> Ended;
 
-    /// The lanes whose jobs can be carried out here, now.
-    fn lanes(&self) -> Vec<String>;
+    /// The seats whose jobs can be carried out here, now.
+    fn seats(&self) -> Vec<String>;
 }
 
 /// One agent at work.
@@ -187,7 +187,7 @@ impl Worker {
         while running.len() < self.rhythm.slots {
             let now = self.cx.now();
             let span = (now, self.lease_until(now));
-            let Some(job) = self.catalog.lease(&self.agent.name, &self.runner.lanes(), span).await? else {
+            let Some(job) = self.catalog.lease(&self.agent.name, &self.runner.seats(), span).await? else {
                 return Ok(());
             };
             running.spawn(Arc::clone(self).carry_out(job));

@@ -76,7 +76,7 @@ impl Runner for Toy {
         ended(How::Done)
     }
 
-    fn lanes(&self) -> Vec<String> {
+    fn seats(&self) -> Vec<String> {
         (0..SOURCES).map(|number| format!("source-{number}")).collect()
     }
 }

@@ -49,8 +49,8 @@ async fn plan(catalog: &Catalog, source: &str, now: i64) -> Planned {
 }
 
 async fn lease(catalog: &Catalog, owner: &str, now: i64) -> Option<Job> {
-    let lanes = ["a".to_owned(), "b".to_owned()];
-    catalog.lease(owner, &lanes, (at(now), at(now + 60))).await.unwrap()
+    let seats = ["a".to_owned(), "b".to_owned()];
+    catalog.lease(owner, &seats, (at(now), at(now + 60))).await.unwrap()
 }
 
 fn ended(how: How) -> Ended {
@@ -96,7 +96,7 @@ fn a_source_has_one_agent_and_another_source_does_not_wait() {
         let (one, other) = (one.unwrap(), other.unwrap());
         assert_ne!(one.source, other.source);
         assert_eq!((one.attempt, one.token, one.owner.as_deref()), (1, 1, Some("one")));
-        // The oldest of each source; what is nobody's lane here is left alone.
+        // The oldest of each source; what is nobody's seat here is left alone.
         assert_eq!([one.due, other.due], [at(600); 2]);
         assert_eq!(lease(&second, "other", 1300).await, None);
         assert_eq!(finish(&first, &one, How::Done, 1310).await, Ok(State::Done));

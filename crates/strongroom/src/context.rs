@@ -143,7 +143,7 @@ impl Context {
     }
 
     /// A path in the settings file is relative to the file, so that it means the same from every working directory.
-    fn beside_file(&self, path: &Path) -> PathBuf {
+    pub fn beside_file(&self, path: &Path) -> PathBuf {
         let folder = self.settings.path.as_deref().and_then(Path::parent);
         folder.map_or_else(|| path.to_owned(), |folder| folder.join(path))
     }
@@ -547,10 +547,8 @@ impl Context {
         }
     }
 
-    /// This binary, called for `source` with the same settings: for `archive_command` and `restore_command`.
-    pub fn command(&self, verb: &[&str], source: &SourceName, placeholders: &str) -> Result<String, Failure> {
-        let binary = std::env::current_exe()
-            .map_err(|error| Failure::new(Code::Failed, format!("find this binary's own path: {error}")))?;
+    /// The flags that say to another process of this binary what settings and flags said to this one.
+    pub fn own_words(&self) -> Result<Vec<String>, Failure> {
         let config = self.settings.path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let mut words: Vec<String> = Vec::new();
         words.extend(config.into_iter().flat_map(|path| ["--config".to_owned(), path]));
@@ -579,6 +577,14 @@ impl Context {
         words.extend(
             flags.into_iter().flat_map(|(flag, value)| value.map(|value| [flag.to_owned(), value])).flatten(),
         );
+        Ok(words)
+    }
+
+    /// This binary, called for `source` with the same settings: for `archive_command` and `restore_command`.
+    pub fn command(&self, verb: &[&str], source: &SourceName, placeholders: &str) -> Result<String, Failure> {
+        let binary = std::env::current_exe()
+            .map_err(|error| Failure::new(Code::Failed, format!("find this binary's own path: {error}")))?;
+        let mut words = self.own_words()?;
         words.extend(verb.iter().map(ToString::to_string));
         words.extend(["--source".to_owned(), source.to_string()]);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
