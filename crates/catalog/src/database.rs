@@ -90,6 +90,18 @@ impl Dialect {
         }
     }
 
+    /// The objects of the JSON array in `parameter`, as rows with a column `value`; `value ->> 'key'` reads one of their texts.
+    pub fn objects_of(self, parameter: &str) -> String {
+        match self {
+            Dialect::Sqlite => format!("json_each({parameter})"),
+            Dialect::Postgres => {
+                format!(
+                    "pg_catalog.jsonb_array_elements(cast(cast({parameter} as text) as jsonb)) as objects (value)"
+                )
+            }
+        }
+    }
+
     /// Passes over rows that somebody else is about to change. SQLite has one writer at a time, so there is nobody else.
     pub fn skip_locked(self) -> &'static str {
         match self {

@@ -16,7 +16,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::database::{Cell, Statement};
 use crate::history::{COLUMNS, read_job};
 use crate::job::{Job, JobId, Order, State, later};
-use crate::queue::order;
+use crate::queue::{ordered, ordering};
 use crate::retry::Retry;
 
 /// How often a lease is tried when others are a moment earlier; the next look tries again.
@@ -153,8 +153,12 @@ impl Catalog {
             ended.said.as_deref().into(),
             uncounted.into(),
         ];
-        let sequels = ended.sequels.iter().map(|next| order(next, State::Queued, now, (job.id, job.token)));
-        let statements = std::iter::once(Statement::new(finish, cells)).chain(sequels).collect();
+        let mut statements = vec![Statement::new(finish, cells)];
+        if !ended.sequels.is_empty() {
+            let sequels: Vec<_> =
+                ended.sequels.iter().map(|next| ordered(next, State::Queued, now)).collect();
+            statements.push(ordering(self.dialect(), &sequels, (job.id, job.token)));
+        }
         let answers = self.together("finish a job", statements).await?;
         match answers.first().and_then(|rows| rows.first()).and_then(|row| row.0.first()) {
             None => Ok(Err(Lost)),

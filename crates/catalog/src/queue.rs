@@ -16,11 +16,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use strongroom_model::Timestamp;
 use strongroom_model::due::Due;
 
 use crate::catalog::{Catalog, CatalogError};
-use crate::database::{Cell, Row, Statement};
+use crate::database::{Cell, Dialect, Row, Statement};
 use crate::job::{Order, Standing, State, later};
 
 /// So far ahead of this clock another agent's may be without this one taking its own for one that went back.
@@ -28,22 +29,6 @@ const SKEW: Duration = Duration::from_secs(60);
 
 /// Rules in one transaction: a fleet's nightly backups are all due in one second.
 const BATCH: usize = 500;
-
-/// Orders a job that has no row yet; as a sequel only if the job before it, by number and token, is done.
-const ORDER: &str = "\
-insert into jobs (key, standing, kind, source, vault, plan, rule, seat, due_at, start_by, end_by, start_window, completion_window,
-  run_at, state, ended_at)
-select cast($1 as text), cast($2 as text), cast($3 as text), cast($4 as text), cast($5 as text), cast($6 as text), cast($7 as text),
-  cast($8 as text), cast($9 as bigint), cast($10 as bigint), cast($11 as bigint),
-  cast($10 as bigint) - cast($9 as bigint), cast($11 as bigint) - cast($10 as bigint), cast($9 as bigint), cast($12 as text), cast($13 as bigint)
-where cast($14 as bigint) = 0
-  or exists (select 1 from jobs o where o.id = cast($14 as bigint) and o.token = cast($15 as bigint) and o.state = 'done')
-on conflict (key) do nothing
-returning id";
-
-const PLANNED_TO: &str = "\
-insert into standings (standing, planned_to) values ($1, $2)
-on conflict (standing) do update set planned_to = excluded.planned_to";
 
 /// What one look at a rule's schedule came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,30 +39,67 @@ pub struct Planned {
     pub missed: u64,
 }
 
-/// A statement that orders `order`; as it stands from the beginning.
-pub(crate) fn order(order: &Order, state: State, now: Timestamp, (after, token): (i64, i64)) -> Statement {
+/// One job as it is ordered, for [`ordering`].
+pub(crate) fn ordered(order: &Order, state: State, now: Timestamp) -> Value {
     let Order { standing, due } = order;
-    let source = standing.source.as_ref().map(|source| source.as_str());
-    let ended = (state != State::Queued).then_some(now);
-    let cells: [Cell; 15] = [
-        order.key().as_str().into(),
-        standing.key().as_str().into(),
-        standing.kind.word().into(),
-        source.into(),
-        standing.vault.as_str().into(),
-        standing.plan.as_str().into(),
-        standing.rule.as_str().into(),
-        order.seat().as_str().into(),
-        (*due).into(),
-        order.start_by().into(),
-        order.end_by().into(),
-        state.word().into(),
-        ended.into(),
-        after.into(),
-        token.into(),
-    ];
-    Statement::new(ORDER, cells)
+    let micros = |time: Timestamp| time.0.as_microsecond();
+    json!({
+        "key": order.key(),
+        "standing": standing.key(),
+        "kind": standing.kind.word(),
+        "source": standing.source,
+        "vault": standing.vault,
+        "plan": standing.plan,
+        "rule": standing.rule,
+        "seat": order.seat(),
+        "due_at": micros(*due),
+        "start_by": micros(order.start_by()),
+        "end_by": micros(order.end_by()),
+        "start_window": micros(order.start_by()) - micros(*due),
+        "completion_window": micros(order.end_by()) - micros(order.start_by()),
+        "state": state.word(),
+        "ended_at": (state != State::Queued).then_some(micros(now)),
+    })
 }
+
+/// Orders the jobs that have no row yet, and gives their states; as sequels only if the job before them, by number and token, is
+/// done.
+pub(crate) fn ordering(dialect: Dialect, jobs: &[Value], (after, token): (i64, i64)) -> Statement {
+    let objects = dialect.objects_of("$1");
+    let numbers = ["due_at", "start_by", "end_by", "start_window", "completion_window", "due_at", "ended_at"];
+    let numbers = numbers.map(|name| format!("cast(value ->> '{name}' as bigint)")).join(", ");
+    let texts = ["key", "standing", "kind", "source", "vault", "plan", "rule", "seat", "state"];
+    let texts = texts.map(|name| format!("value ->> '{name}'")).join(", ");
+    let sql = format!(
+        "insert into jobs (key, standing, kind, source, vault, plan, rule, seat, state,
+           due_at, start_by, end_by, start_window, completion_window, run_at, ended_at)
+         select {texts}, {numbers} from {objects}
+         where cast($2 as bigint) = 0
+           or exists (select 1 from jobs o where o.id = cast($2 as bigint) and o.token = cast($3 as bigint) and o.state = 'done')
+         on conflict (key) do nothing
+         returning state"
+    );
+    Statement::new(sql, [json!(jobs).to_string().as_str().into(), after.into(), token.into()])
+}
+
+/// Plans rules up to the given times; `anew` says what becomes of those that are planned up to another.
+fn planned(dialect: Dialect, standings: &[(&Standing, Timestamp)], anew: &str) -> Statement {
+    let row = |(standing, to): &(&Standing, Timestamp)| json!({ "standing": standing.key(), "to": to.0.as_microsecond() });
+    let rows = Value::from(standings.iter().map(row).collect::<Vec<_>>());
+    let objects = dialect.objects_of("$1");
+    let sql = format!(
+        "insert into standings (standing, planned_to)
+         select value ->> 'standing', cast(value ->> 'to' as bigint) from {objects} where true
+         on conflict (standing) do {anew}"
+    );
+    Statement::new(sql, [rows.to_string().as_str().into()])
+}
+
+/// They go on from there.
+const MOVE: &str = "update set planned_to = excluded.planned_to";
+
+/// Another agent was a moment earlier.
+const LEAVE: &str = "nothing";
 
 impl Catalog {
     /// Up to where each rule has been planned, by [`Standing::key`].
@@ -96,79 +118,69 @@ impl Catalog {
 
     /// Begins to plan rules that have not been planned before: nothing up to the given times is due.
     pub async fn stand(&self, begun: &[(&Standing, Timestamp)]) -> Result<(), CatalogError> {
-        let begin =
-            "insert into standings (standing, planned_to) values ($1, $2) on conflict (standing) do nothing";
-        let row = |(standing, from): &(&Standing, Timestamp)| {
-            Statement::new(begin, [standing.key().as_str().into(), (*from).into()])
-        };
         for batch in begun.chunks(BATCH) {
-            self.together("begin to plan", batch.iter().map(row).collect()).await?;
+            self.together("begin to plan", vec![planned(self.dialect(), batch, LEAVE)]).await?;
         }
         Ok(())
     }
 
     /// Orders what rules made due up to `now`; afterwards they are planned up to there.
     pub async fn order(&self, due: &[(&Standing, Due)], now: Timestamp) -> Result<Planned, CatalogError> {
-        let mut planned = Planned::default();
+        let mut total = Planned::default();
         for batch in due.chunks(BATCH) {
-            let (mut statements, mut states) = (Vec::new(), Vec::new());
+            let mut jobs = Vec::new();
             for (standing, due) in batch {
-                if due.uncounted > 0 {
-                    tracing::warn!(
-                        "{}: {} more instants were missed before those",
-                        standing.key(),
-                        due.uncounted
-                    );
-                }
-                planned.missed += due.uncounted;
                 let missed = due.missed.iter().map(|missed| (*missed, State::Missed));
-                for (at, state) in missed.chain(due.run.map(|run| (run, State::Queued))) {
-                    statements.push(order(&standing.order(at), state, now, (0, 0)));
-                    states.push(state);
-                }
+                let all = missed.chain(due.run.map(|run| (run, State::Queued)));
+                jobs.extend(all.map(|(at, state)| ordered(&standing.order(at), state, now)));
+                total.missed += due.uncounted;
             }
-            statements.extend(batch.iter().map(|(standing, _)| planned_up_to(standing, now)));
+            let to: Vec<_> = batch.iter().map(|(standing, _)| (*standing, now)).collect();
+            let statements =
+                vec![ordering(self.dialect(), &jobs, (0, 0)), planned(self.dialect(), &to, MOVE)];
             let answers = self.together("order jobs", statements).await?;
-            for (state, made) in states.iter().zip(&answers) {
-                match state {
-                    State::Missed => planned.missed += made.len() as u64,
-                    _ => planned.ordered += made.len() as u64,
+            for row in answers.iter().flatten() {
+                match row.0.first() {
+                    Some(Cell::Text(state)) if state == State::Missed.word() => total.missed += 1,
+                    _ => total.ordered += 1,
                 }
             }
         }
-        Ok(planned)
+        Ok(total)
     }
 
     /// Unmakes what rules ordered for instants that are yet to come and that did not begin; afterwards they are planned up to `now`.
     pub async fn take_back(&self, standings: &[&Standing], now: Timestamp) -> Result<(), CatalogError> {
-        let unmake = "delete from jobs where standing = $1 and due_at > $2 and began_at is null";
+        let sql = format!(
+            "delete from jobs where standing in ({}) and due_at > $2 and began_at is null",
+            self.dialect().texts_of("$1")
+        );
         for batch in standings.chunks(BATCH) {
-            let unmade = batch
-                .iter()
-                .map(|standing| Statement::new(unmake, [standing.key().as_str().into(), now.into()]));
-            let planned = batch.iter().map(|standing| planned_up_to(standing, now));
-            self.together("plan anew after the clock went back", unmade.chain(planned).collect()).await?;
+            let keys: Vec<String> = batch.iter().map(|standing| standing.key()).collect();
+            let to: Vec<_> = batch.iter().map(|standing| (*standing, now)).collect();
+            let unmake = Statement::new(sql.as_str(), [json!(keys).to_string().as_str().into(), now.into()]);
+            let statements = vec![unmake, planned(self.dialect(), &to, MOVE)];
+            self.together("plan anew after the clock went back", statements).await?;
         }
         Ok(())
     }
 
     /// Writes down what was done without the catalog's knowledge, as the vault tells it.
-    pub async fn remember(&self, done: &[(Order, serde_json::Value)]) -> Result<(), CatalogError> {
+    pub async fn remember(&self, done: &[(Order, Value)]) -> Result<(), CatalogError> {
         let ended =
             "update jobs set began_at = due_at, ended_at = due_at, exit_code = 0, result = $2 where key = $1";
         for batch in done.chunks(BATCH) {
-            let rows = batch.iter().flat_map(|(done, result)| {
-                let told = [done.key().as_str().into(), result.to_string().as_str().into()];
-                [order(done, State::Done, done.due, (0, 0)), Statement::new(ended, told)]
+            let jobs: Vec<Value> =
+                batch.iter().map(|(done, _)| ordered(done, State::Done, done.due)).collect();
+            let told = batch.iter().map(|(done, result)| {
+                let cells = [done.key().as_str().into(), result.to_string().as_str().into()];
+                Statement::new(ended, cells)
             });
-            self.together("write down what the vault tells", rows.collect()).await?;
+            let statements = std::iter::once(ordering(self.dialect(), &jobs, (0, 0))).chain(told).collect();
+            self.together("write down what the vault tells", statements).await?;
         }
         Ok(())
     }
-}
-
-fn planned_up_to(standing: &Standing, now: Timestamp) -> Statement {
-    Statement::new(PLANNED_TO, [standing.key().as_str().into(), now.into()])
 }
 
 /// Whether this clock went back behind what is planned: by more than two agents' clocks may differ.

@@ -14,9 +14,9 @@ pub struct Retry {
 }
 
 impl Default for Retry {
-    /// Five attempts over about a quarter of an hour: as long as a server restarts or a store is throttled.
+    /// Eight attempts over half an hour: as long as a server is moved, or a store is not to be had.
     fn default() -> Retry {
-        Retry { attempts: 5, first: Duration::from_secs(30), longest: Duration::from_secs(600) }
+        Retry { attempts: 8, first: Duration::from_secs(30), longest: Duration::from_secs(600) }
     }
 }
 

@@ -75,7 +75,7 @@ fn carry_out(connection: &mut Connection, statements: &[Statement]) -> rusqlite:
     let mut answers = Vec::with_capacity(statements.len());
     for Statement { sql, cells } in statements {
         // `$1` would be a name, numbered by where it stands; `?1` is a number.
-        let mut prepared = transaction.prepare(&sql.replace('$', "?"))?;
+        let mut prepared = transaction.prepare_cached(&sql.replace('$', "?"))?;
         let columns = prepared.column_count();
         let rows = prepared.query_map(rusqlite::params_from_iter(cells), |row| {
             let cell = |column| {

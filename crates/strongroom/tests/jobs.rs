@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use live::{Site, until, versions};
@@ -75,6 +76,31 @@ impl<'a> Agent<'a> {
     }
 }
 
+/// What systemd would be told.
+struct Notified(Receiver<String>);
+
+impl Notified {
+    fn at(site: &Site) -> Notified {
+        let socket = UnixDatagram::bind(site.path("notify.sock")).unwrap();
+        std::fs::set_permissions(site.path("notify.sock"), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                if tell.send(String::from_utf8_lossy(&buffer[..length]).into_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        Notified(told)
+    }
+
+    /// Waits until it is told.
+    fn next(&self, state: &str) {
+        while self.0.recv_timeout(Duration::from_secs(60)).unwrap() != state {}
+    }
+}
+
 /// The jobs of a kind, oldest first.
 fn jobs(site: &Site, kind: &str) -> Vec<Value> {
     let listed: Value = serde_json::from_str(&site.ok(&["jobs", "list", "--output", "json"])).unwrap();
@@ -127,18 +153,8 @@ schedule = \"* * * * *\"
 retention = { keep_last = 2 }
 ";
     let Some(site) = site(plans) else { return };
-    let notified = UnixDatagram::bind(site.path("notify.sock")).unwrap();
-    std::fs::set_permissions(site.path("notify.sock"), std::fs::Permissions::from_mode(0o777)).unwrap();
-    notified.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let told = |state: &str| {
-        let mut buffer = [0; 64];
-        loop {
-            let length = notified.recv(&mut buffer).unwrap();
-            if &buffer[..length] == state.as_bytes() {
-                return;
-            }
-        }
-    };
+    let notified = Notified::at(&site);
+    let told = |state: &str| notified.next(state);
     let agent = Agent::start(&site, true);
     told("READY=1");
     told("WATCHDOG=1");

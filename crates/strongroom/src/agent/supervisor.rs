@@ -25,7 +25,12 @@ impl Supervisor {
         let micros = std::env::var("WATCHDOG_USEC").ok().and_then(|micros| micros.parse().ok());
         let watchdog = micros.map(Duration::from_micros).filter(|limit| is_ours && !limit.is_zero());
         let address = std::env::var_os("NOTIFY_SOCKET").and_then(address);
-        let socket = address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address)));
+        let socket = address.and_then(|address| {
+            let socket = UnixDatagram::unbound().ok()?;
+            // Whoever does not listen for a while keeps nobody waiting.
+            socket.set_nonblocking(true).ok()?;
+            Some((socket, address))
+        });
         Supervisor { socket, watchdog }
     }
 
