@@ -35,6 +35,11 @@ pub mod lifecycle;
 pub mod due;
 pub mod source;
 pub mod plan;
+pub mod lint;
+pub mod forecast;
+pub mod price;
+pub mod simulation;
+pub mod foreign_plan;
 
 pub use cx::{Cancelled, Clock, Cx, Entropy, Progress};
 pub use name::{NameError, PlanName, PointId, RuleName, SourceName, VaultId};

@@ -39,5 +39,6 @@ pub mod lifecycle;
 pub mod expire;
 pub mod sweep;
 pub mod doctor;
+pub mod plan;
 
 pub use error::OpsError;

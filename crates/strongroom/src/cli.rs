@@ -35,6 +35,7 @@ mod dump;
 mod sweep;
 mod lifecycle;
 mod doctor;
+mod plan;
 mod completions;
 
 /// Keeps databases recoverable: backups, journal shipping, restore to any second
@@ -86,6 +87,8 @@ enum Verb {
     Thaw(thaw::Arguments),
     Lifecycle(lifecycle::Arguments),
     Doctor(doctor::Arguments),
+    #[command(subcommand)]
+    Plan(plan::Verb),
     Completions(completions::Arguments),
 }
 
@@ -195,6 +198,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Thaw(arguments) => thaw::run(&context, &arguments).await,
         Verb::Lifecycle(arguments) => lifecycle::run(&context, &arguments).await,
         Verb::Doctor(arguments) => doctor::run(&context, &arguments).await,
+        Verb::Plan(verb) => plan::run(&context, &verb).await,
         Verb::Completions(arguments) => Ok(completions::run(&arguments)),
     };
     // What was stopped on request says so, whatever it stumbled over on the way out.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::ArgAction;
 use strongroom_engine::DumpEngine;
+use strongroom_model::lint::VaultPolicy;
 use strongroom_model::retention::Retention;
 use strongroom_model::source::SourceKind;
 use strongroom_model::{Cx, SourceName, Timestamp};
@@ -30,7 +31,9 @@ use crate::conventions::{self, Defaults};
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Printer};
 use crate::secret::Reference;
-use crate::settings::{Settings, SettingsError, SourceAccess, SourceSettings, VaultSettings, parse_time};
+use crate::settings::{
+    LockSettings, Settings, SettingsError, SourceAccess, SourceSettings, VaultSettings, parse_time,
+};
 
 mod unlocking;
 
@@ -369,6 +372,20 @@ impl Context {
             found.extend(self.retention(name, source)?);
         }
         Ok(found)
+    }
+
+    /// Every vault as plans see it, the first one first.
+    pub fn vault_policies(&self) -> Vec<VaultPolicy> {
+        let further = self.settings.further.iter().map(|settings| (called(settings), settings));
+        let main = &self.settings.vault;
+        let first = (main.name.clone().unwrap_or_else(|| MAIN.to_owned()), main);
+        let policy = |(name, settings): (String, &VaultSettings)| VaultPolicy {
+            name,
+            retention: settings.retention.clone(),
+            lifecycle: settings.lifecycle.clone(),
+            lock_days: settings.lock.as_ref().map(LockSettings::days),
+        };
+        std::iter::once(first).chain(further).map(policy).collect()
     }
 
     /// The settings of the vault of this name, or of the first.

@@ -591,13 +591,19 @@ impl Settings {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(&path)
             .map_err(|source| SettingsError::Read { path: shown.clone(), source })?;
-        let mut settings = Settings::parse(&text).map_err(|mistake| {
-            let Mistake { why, suggestion } = mistake;
-            SettingsError::Wrong { path: shown, why, suggestion }
-        })?;
+        let mut settings = Settings::read(&text, &shown)?;
         settings.path = Some(std::path::absolute(&path).unwrap_or(path));
         settings.fingerprint = fingerprint(text.as_bytes());
         Ok(settings)
+    }
+
+    /// Reads a file's text; `shown` is what an error calls the file.
+    pub fn read(text: &str, shown: &str) -> Result<Settings, SettingsError> {
+        Settings::parse(text).map_err(|Mistake { why, suggestion }| SettingsError::Wrong {
+            path: shown.to_owned(),
+            why,
+            suggestion,
+        })
     }
 
     fn parse(text: &str) -> Result<Settings, Mistake> {
