@@ -21,8 +21,8 @@ pub mod job;
 pub mod retry;
 pub mod catalog;
 pub mod queue;
-pub mod lease;
 pub mod history;
+pub mod lease;
 pub mod worker;
 
 pub use catalog::{Catalog, CatalogError, Place};

@@ -16,14 +16,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use strongroom_postgres::cluster::InitOptions;
 
-/// A site whose agent keeps its jobs beside the vault.
+/// A site whose agent keeps its jobs in a file beside the vault.
 fn site(plans: &str) -> Option<Site> {
+    site_with(plans, |site| site.inside("catalog.db"))
+}
+
+/// A site whose agent keeps its jobs there.
+fn site_with(plans: &str, catalog: impl Fn(&Site) -> String) -> Option<Site> {
     let binaries = versions().into_iter().next()?;
     let site = Site::new(&binaries, InitOptions { segment_mib: 1, ..InitOptions::default() });
     let settings = format!(
         "[agent]\nsocket = \"{}\"\ngrace = \"1s\"\n{{sweep}}[catalog]\nurl = \"{}\"\n",
         site.inside("agent.sock"),
-        site.inside("catalog.db")
+        catalog(&site)
     );
     let sweep = if plans.contains("retention") { "sweep = { schedule = \"* * * * *\" }\n" } else { "" };
     rewrite(&site, |text| text + &settings.replace("{sweep}", sweep) + plans);
@@ -152,7 +157,11 @@ name = \"often\"
 schedule = \"* * * * *\"
 retention = { keep_last = 2 }
 ";
-    let Some(site) = site(plans) else { return };
+    let on_server = |site: &Site| {
+        let (host, port) = (site.cluster.socket_folder(), site.cluster.port());
+        format!("postgresql:///postgres?host={}&port={port}&user=postgres", host.display())
+    };
+    let Some(site) = site_with(plans, on_server) else { return };
     let notified = Notified::at(&site);
     let told = |state: &str| notified.next(state);
     let agent = Agent::start(&site, true);
@@ -184,9 +193,8 @@ retention = { keep_last = 2 }
     agent.signal(Signal::HUP);
     told("RELOADING=1");
     until("the new rule's job", || jobs(&site, "backup").iter().any(|job| job["rule"] == "oftener"));
-    agent.signal(Signal::TERM);
-    told("STOPPING=1");
     assert_eq!(agent.stop(), Some(0));
+    told("STOPPING=1");
     assert!(!somebody_backs_up(&site));
 }
 

@@ -86,7 +86,7 @@ fn words(context: &Context, job: &Job) -> Result<Vec<String>, Failure> {
     }
     if job.kind == Kind::Verify {
         words.push("--data".to_owned());
-        words.extend(["--budget".to_owned(), context.settings.agent.verify_budget.clone()]);
+        words.extend(["--budget".to_owned(), context.settings.agent.verify_budget.to_string()]);
     }
     words.extend(["--output", "json"].map(str::to_owned));
     Ok(words)
