@@ -9,8 +9,11 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::database::{Cell, Row, Statement};
 use crate::job::{Job, JobId, State};
 
-/// How long jobs that ended, and agents that are gone, are remembered.
+/// How long jobs that ended are remembered: a year's report, and some.
 const REMEMBERED: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// How long agents that were killed are.
+const AGENTS_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What [`read_job`] reads, in its order.
 pub(crate) const COLUMNS: &str = "id, kind, source, vault, plan, rule, due_at, start_by, end_by, state, attempt, run_at, owner, token, \
@@ -104,6 +107,8 @@ impl Catalog {
             let of_jobs =
                 "delete from jobs where due_at < $1 and ended_at < $1 and state not in ('queued', 'leased')";
             statements.push(Statement::new(of_jobs, [before.into()]));
+        }
+        if let Some(before) = agent.seen.earlier(AGENTS_REMEMBERED) {
             statements.push(Statement::new("delete from agents where seen_at < $1", [before.into()]));
         }
         self.together("say that this agent is there", statements).await.map(drop)

@@ -190,3 +190,34 @@ pub async fn newest_points(
     });
     Some(newest.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_a_person_must_mend_is_not() {
+        for code in Code::ALL {
+            let expected = match code {
+                Code::Ok | Code::Problems | Code::Incomplete => How::Done,
+                Code::Usage
+                | Code::Settings
+                | Code::Damaged
+                | Code::NoRestore
+                | Code::Target
+                | Code::Newer
+                | Code::Conflict => How::FailedForGood,
+                _ => How::Failed,
+            };
+            assert_eq!(how(Some(code as i32)), expected, "{code:?}");
+        }
+        assert_eq!(how(None), How::Failed);
+    }
+
+    #[test]
+    fn why_a_process_failed_is_told_with_its_causes() {
+        let json = json!({ "error": { "message": "open vault v", "causes": ["a", "b"], "hint": "c" } });
+        let report = Report { code: Some(6), json: Some(json), said: "WARN slow\n".into() };
+        assert_eq!(told(&report), "WARN slow\nopen vault v: a: b");
+    }
+}
