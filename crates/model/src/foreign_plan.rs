@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::name::PlanName;
 
-mod aws;
 mod words;
+mod aws;
 
 use words::named;
 

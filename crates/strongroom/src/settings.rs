@@ -700,6 +700,8 @@ mod tests {
             ("[plan.p]\ntimezone = \"Mars/Olympus\"\n", "'Mars/Olympus' is no time zone"),
             ("[plan.p]\nselect = { kinds = [\"oracle\"] }\n", "unknown variant `oracle`"),
             ("[[plan.p.exclude]]\nsource = \"a\"\nreason = \"\"\n", "it must say something"),
+            ("[[plan.p.exclude]]\nreview = 2027-13-01\n", "line 2"),
+            ("[[plan.p.exclude]]\nreview = 12:00:00\n", "'12:00:00' is no day"),
         ] {
             let error = Settings::parse(text).unwrap_err().why;
             assert!(error.contains(says), "{text}: {error}");

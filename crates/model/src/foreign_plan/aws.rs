@@ -189,7 +189,7 @@ fn retention(rule: &BackupRule, schedule: &Schedule, is_only: bool) -> String {
 fn rhythm(schedule: &Schedule) -> Option<u64> {
     let begin = Timestamp::from_unix_seconds(1_767_225_600)?; // 2026-01-01
     let end = Timestamp::from_unix_seconds(2_082_758_400)?; // 2036-01-01
-    let runs: Vec<Timestamp> = schedule.runs((begin, end), &Zone::UTC).take(100).collect();
+    let runs: Vec<Timestamp> = schedule.times((begin, end), &Zone::UTC).take(100).collect();
     runs.windows(2).map(|pair| pair[1].since(pair[0]).as_secs()).max()
 }
 

@@ -49,7 +49,9 @@ pub fn findings(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding>
         let copies = plan.rules.iter().flat_map(|rule| rule.copies.iter().map(move |to| (rule, to)));
         found.extend(copies.filter_map(|(rule, to)| wrong_copy(situation, (name, rule), to)));
         if plan.disaster_recovery && plan.rules.iter().all(|rule| rule.copies.is_empty()) {
-            let what = format!("plan {name} is for disaster recovery, and none of its rules copies anything");
+            let what = format!(
+                "plan {name} is for disaster recovery, and none of its rules names a vault that must have copies"
+            );
             let instead = match situation.vaults.get(1) {
                 Some(other) => format!("say copies = [\"{}\"] in one of them", other.name),
                 None => {
