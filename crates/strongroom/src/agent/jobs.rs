@@ -45,8 +45,11 @@ impl Runner for Processes {
     async fn run(&self, job: &Job, mut stop: Stop) -> Ended {
         let context = self.settings.context();
         if let (Kind::Backup, Some(source), Some(began), 2..) =
-            (job.kind, &job.source, job.began, job.attempt)
-            && let Some(found) = point_since(&context, source, began).await
+            (job.kind, &job.source, job.began, job.token)
+            && let Some(found) = tokio::select! {
+                found = point_since(&context, source, began) => found,
+                _ = stop.asked() => None,
+            }
         {
             let ended =
                 Report { code: Some(0), json: Some(found), said: "an earlier attempt took it".into() };
