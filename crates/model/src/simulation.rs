@@ -113,7 +113,7 @@ pub struct Month {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SimulationError {
     /// Nobody needs so many runs to see where it goes.
-    #[error("these rules come to more than {MOST_RUNS} backups of a source: simulate fewer days")]
+    #[error("these rules come to more than {MOST_RUNS} backups of a source")]
     TooManyRuns,
     /// What is kept does not work out.
     #[error(transparent)]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{Finding, Situation};
 use crate::name::{PlanName, SourceName};
-use crate::plan::{Plan, Rule};
-use crate::source::Protected;
+use crate::plan::{Plan, Rule, kept_by, promised_by};
+use crate::retention::Retention;
+use crate::source::{Objectives, Protected};
 
 /// Sources that the same plans cover.
 pub struct Group<'a> {
@@ -19,6 +20,16 @@ impl<'a> Group<'a> {
     /// Every rule that backs its sources up.
     pub fn rules(&self) -> impl Iterator<Item = (&'a PlanName, &'a Rule)> + '_ {
         self.plans.iter().flat_map(|(name, plan)| plan.rules.iter().map(move |rule| (*name, rule)))
+    }
+
+    /// What is promised for one of its sources.
+    pub fn objectives(&self, source: &Protected) -> Objectives {
+        source.objectives.or(promised_by(self.plans.iter().map(|(_, plan)| *plan)))
+    }
+
+    /// What its plans keep.
+    pub fn retention(&self) -> Option<Retention> {
+        kept_by(self.plans.iter().map(|(_, plan)| *plan))
     }
 }
 
@@ -36,7 +47,7 @@ pub fn groups<'a>(situation: &Situation<'a>) -> Vec<Group<'a>> {
 
 /// Names of sources.
 pub fn names<'a>(sources: &[&'a Protected]) -> impl Iterator<Item = &'a SourceName> {
-    sources.to_vec().into_iter().map(|source| &source.name)
+    sources.iter().map(|source| &source.name)
 }
 
 /// What is wrong with who is covered.

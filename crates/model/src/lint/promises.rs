@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::cadence::{Cadence, cadence};
 use super::coverage::{Group, names};
 use super::{Finding, Situation};
-use crate::plan::{Timetable, Work, objectives_of};
+use crate::plan::{Timetable, Work};
 use crate::source::{Protected, Shipping};
 use crate::span::Span;
 use crate::tier::{StorageClass, ThawSpeed};
@@ -25,7 +25,7 @@ pub fn findings(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding>
         let rhythm = Rhythm::of(situation, group);
         let mut unmeasured = Vec::new();
         for source in &group.sources {
-            let objectives = objectives_of(situation.plans, source);
+            let objectives = group.objectives(source);
             if let (Some(rpo), Some(rhythm)) = (objectives.rpo, &rhythm) {
                 found.extend(rhythm.of_source(situation, source).finding(source, rpo));
             }
@@ -37,7 +37,7 @@ pub fn findings(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding>
             }
         }
         found.extend(never_measured(&unmeasured));
-        found.extend(never_drilled(situation, group));
+        found.extend(never_drilled(group));
         found.extend(frozen(situation, group));
     }
     found
@@ -167,13 +167,13 @@ fn never_measured(sources: &[&Protected]) -> Option<Finding> {
 }
 
 /// What is promised and never tried is a hope.
-fn never_drilled(situation: &Situation<'_>, group: &Group<'_>) -> Option<Finding> {
+fn never_drilled(group: &Group<'_>) -> Option<Finding> {
     if group.plans.iter().any(|(_, plan)| plan.drill.is_some()) {
         return None;
     }
     let (name, _) = group.plans.first()?;
     let is_promised = |source: &&&Protected| {
-        let objectives = objectives_of(situation.plans, source);
+        let objectives = group.objectives(source);
         objectives.rpo.is_some() || objectives.rto.is_some()
     };
     let sources: Vec<&Protected> = group.sources.iter().filter(is_promised).copied().collect();
@@ -196,7 +196,7 @@ fn frozen(situation: &Situation<'_>, group: &Group<'_>) -> Vec<Finding> {
     // By the promise that is broken: so many sources may have the same.
     let mut broken: BTreeMap<Span, Vec<&Protected>> = BTreeMap::new();
     for source in &group.sources {
-        let rto = objectives_of(situation.plans, source).rto;
+        let rto = group.objectives(source).rto;
         if let Some(rto) = rto.filter(|rto| rto.0 < Duration::from_secs_f64(hours * 3600.0)) {
             broken.entry(rto).or_default().push(source);
         }

@@ -68,7 +68,7 @@ fn five_fields_mean_what_they_say() {
 #[test]
 fn the_forms_of_aws_mean_what_aws_says() {
     for (schedule, runs) in [
-        ("cron(0 2,14 * * ? *)", &["2026-01-01 02:00 +0000", "2026-01-01 14:00 +0000"]),
+        ("cron(0 2,14 * * ? *)", &["2026-01-01 02:00 +0000", "2026-01-01 14:00 +0000"][..]),
         // Sunday is 1 here, not 0.
         ("cron(0 3 ? * SUN *)", &["2026-01-04 03:00 +0000"]),
         ("cron(0 3 ? * 1 *)", &["2026-01-04 03:00 +0000"]),
@@ -296,7 +296,7 @@ impl Wanted {
             let now = local(at);
             let mut due = is_hourly && self.holds(now);
             while latest < now {
-                latest = latest + 1.minute();
+                latest += 1.minute();
                 due |= !is_hourly && self.holds(latest);
             }
             runs.extend(due.then_some(at));
