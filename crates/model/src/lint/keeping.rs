@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::cadence::cadence;
+use super::cadence::{cadence, dues};
 use super::coverage::{Group, names};
 use super::{Finding, Severity, Situation};
 use crate::lifecycle::{Gravity, Surroundings, longest_life};
@@ -83,7 +83,7 @@ fn shorter_than_its_rhythm(
     table: &Timetable<'_>,
 ) -> Option<Finding> {
     let days = days_only(rule.retention.as_ref()?)?;
-    let longest = cadence(&[*table], situation.now)?.longest;
+    let longest = cadence(&dues(&[*table], situation.now))?.longest;
     if longest.as_secs() <= u64::from(days) * 86_400 {
         return None;
     }

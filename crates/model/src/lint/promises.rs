@@ -12,7 +12,6 @@ use std::time::Duration;
 use super::cadence::{Cadence, cadence};
 use super::coverage::{Group, names};
 use super::{Finding, Situation};
-use crate::plan::{Timetable, Work};
 use crate::source::{Protected, Shipping};
 use crate::span::Span;
 use crate::tier::{StorageClass, ThawSpeed};
@@ -22,7 +21,7 @@ use crate::time::human_duration;
 pub fn findings(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding> {
     let mut found = Vec::new();
     for group in groups {
-        let rhythm = Rhythm::of(situation, group);
+        let rhythm = Rhythm::of(group);
         let mut unmeasured = Vec::new();
         for source in &group.sources {
             let objectives = group.objectives(source);
@@ -60,15 +59,13 @@ struct Loss {
 
 impl Rhythm {
     /// `None` for sources that no plan covers.
-    fn of(situation: &Situation<'_>, group: &Group<'_>) -> Option<Rhythm> {
-        let tables: Vec<Timetable<'_>> = group.plans.iter().flat_map(|(_, plan)| plan.timetables()).collect();
-        let tables: Vec<_> = tables.into_iter().filter(|table| table.work == Work::Backup).collect();
+    fn of(group: &Group<'_>) -> Option<Rhythm> {
         let is_copied = group
             .plans
             .iter()
             .any(|(_, plan)| plan.disaster_recovery && plan.rules.iter().any(|rule| !rule.copies.is_empty()));
-        let start_window = tables.iter().map(|table| table.start_window).max()?;
-        Some(Rhythm { cadence: cadence(&tables, situation.now), start_window, is_copied })
+        let start_window = group.backups.iter().map(|(_, table)| table.start_window).max()?;
+        Some(Rhythm { cadence: cadence(&group.dues), start_window, is_copied })
     }
 
     fn of_source(&self, situation: &Situation<'_>, source: &Protected) -> Loss {
