@@ -34,6 +34,7 @@ pub mod retention;
 pub mod expiry_plan;
 pub mod tier;
 pub mod lifecycle;
+pub mod due;
 pub mod source;
 pub mod plan;
 pub mod lint;

@@ -135,6 +135,12 @@ impl PointId {
         PointId(format!("{}-{:08x}", at.compact(), u32::from_be_bytes(random)))
     }
 
+    /// The second at which the point was begun; `None` if it is none of the calendar's.
+    pub fn begun(&self) -> Option<Timestamp> {
+        let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", self.0.get(..15)?).ok()?;
+        Some(Timestamp(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp()))
+    }
+
     fn is_valid(text: &str) -> bool {
         let shape = |(index, c): (usize, u8)| match index {
             8 => c == b'T',
@@ -193,6 +199,8 @@ mod tests {
         let late = PointId::new(Timestamp::from_unix_seconds(1_001).unwrap(), [0; 4]);
         assert!(early < late);
         assert_eq!(early.as_str(), "19700101T001640Z-ffffffff");
+        assert_eq!(early.begun(), Timestamp::from_unix_seconds(1_000));
+        assert_eq!("19701301T001640Z-ffffffff".parse::<PointId>().unwrap().begun(), None);
         assert_eq!(early.as_str().parse(), Ok(early));
         assert!("19700101T001640Z-FFFFFFFF".parse::<PointId>().is_err());
         assert!("é9700101T001640Z-fffffff".parse::<PointId>().is_err());

@@ -1,6 +1,6 @@
 //! The agent: `wal push` and `wal fetch` of this host hand their errands to it. It has the vaults open, ships finished segments
 //! before the server offers them, and has the next segments of a recovery at hand before they are asked for. Beside its errands
-//! it receives WAL as servers write it (`receivers.rs`).
+//! it receives WAL as servers write it (`receivers.rs`), and orders and carries out the jobs of plans (`work.rs`).
 //!
 //! ```text
 //! archive_command ▶ wal push ──┐ socket ┌─▶ shipped ahead? ▶ else ship ▶ answer    ahead: what archive_status calls ready
@@ -10,13 +10,20 @@
 //! **Invariants**
 //! - What is answered was done by the same code as without an agent, and is as durable; the answer comes after it.
 //! - That a file is absent is never known ahead: it is found out when it is asked for.
-//! - Nothing is kept on disk. An agent that dies takes nothing with it that was acknowledged, and the commands go on alone.
+//! - Nothing of an errand is kept on disk. An agent that dies takes nothing with it that was acknowledged, and the commands go on alone.
 //! - Settings that changed are read again before an errand of the new ones is done.
 
 pub mod ahead;
 pub mod socket;
 pub mod present;
 pub mod receivers;
+pub mod leash;
+pub mod supervisor;
+mod child;
+mod jobs;
+mod agenda;
+mod scheduler;
+pub mod work;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -6,6 +6,7 @@ use clap::{ArgAction, Command, CommandFactory, Parser, Subcommand};
 use strongroom_model::Cx;
 
 use crate::Caller;
+use crate::agent::leash;
 use crate::context::{Context, Global};
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Outcome, Printer};
@@ -17,6 +18,7 @@ mod init;
 mod backup;
 mod wal;
 mod run;
+mod jobs;
 mod list;
 mod show;
 mod copy;
@@ -68,6 +70,8 @@ enum Verb {
     #[command(subcommand)]
     Wal(wal::Verb),
     Run(run::Arguments),
+    #[command(subcommand)]
+    Jobs(jobs::Verb),
     List(list::Arguments),
     Show(show::Arguments),
     Status(status::Arguments),
@@ -168,6 +172,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
     let cx = surroundings::real();
     // Before anything that could take time: recovery takes a death by SIGTERM for a clean shutdown.
     stop_on_signal(cx.clone(), printer);
+    leash::end_with_agent(&cx);
     let settings = match verb {
         // It takes everything from flags and the environment.
         Verb::Dump(_) => Settings::default(),
@@ -182,6 +187,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Dump(arguments) => dump::run(&context, &arguments).await,
         Verb::Wal(verb) => wal::run(&context, &verb).await,
         Verb::Run(_) => run::run(&context).await,
+        Verb::Jobs(verb) => jobs::run(&context, &verb).await,
         Verb::List(arguments) => list::run(&context, &arguments).await,
         Verb::Show(arguments) => show::run(&context, &arguments).await,
         Verb::Status(arguments) => status::run(&context, &arguments).await,

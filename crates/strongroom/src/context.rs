@@ -575,10 +575,8 @@ impl Context {
         }
     }
 
-    /// This binary, called for `source` with the same settings: for `archive_command` and `restore_command`.
-    pub fn command(&self, verb: &[&str], source: &SourceName, placeholders: &str) -> Result<String, Failure> {
-        let binary = std::env::current_exe()
-            .map_err(|error| Failure::new(Code::Failed, format!("find this binary's own path: {error}")))?;
+    /// The flags that say to another process of this binary what settings and flags said to this one.
+    pub fn own_words(&self) -> Result<Vec<String>, Failure> {
         let config = self.settings.path.as_ref().map(|path| path.to_string_lossy().into_owned());
         let mut words: Vec<String> = Vec::new();
         words.extend(config.into_iter().flat_map(|path| ["--config".to_owned(), path]));
@@ -607,6 +605,14 @@ impl Context {
         words.extend(
             flags.into_iter().flat_map(|(flag, value)| value.map(|value| [flag.to_owned(), value])).flatten(),
         );
+        Ok(words)
+    }
+
+    /// This binary, called for `source` with the same settings: for `archive_command` and `restore_command`.
+    pub fn command(&self, verb: &[&str], source: &SourceName, placeholders: &str) -> Result<String, Failure> {
+        let binary = std::env::current_exe()
+            .map_err(|error| Failure::new(Code::Failed, format!("find this binary's own path: {error}")))?;
+        let mut words = self.own_words()?;
         words.extend(verb.iter().map(ToString::to_string));
         words.extend(["--source".to_owned(), source.to_string()]);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -1,6 +1,7 @@
 //! From any error to what a person is told and what a script sees. The one table of exit codes and hints.
 
 use serde::{Deserialize, Serialize};
+use strongroom_catalog::CatalogError;
 use strongroom_engine::EngineError;
 use strongroom_model::foreign_plan::ImportError;
 use strongroom_model::restore_plan::PlanError;
@@ -397,6 +398,31 @@ impl From<OpsError> for Failure {
             ),
             OpsError::Worker(_) => (Code::Bug, "please report this, with the message"),
             OpsError::Cancelled(_) => (Code::Cancelled, ""),
+        };
+        Failure::of(kind, &error).hint(hint)
+    }
+}
+
+impl From<CatalogError> for Failure {
+    fn from(error: CatalogError) -> Failure {
+        let (kind, hint) = match &error {
+            CatalogError::Database(error) if error.is_passing() => {
+                (Code::Failed, "is its server up, or its disk full? Jobs wait until it answers")
+            }
+            CatalogError::Database(_) => (
+                Code::Failed,
+                "is url in [catalog] right, and may this user read and write there? Without the file a new one is made from the vault",
+            ),
+            CatalogError::Newer { .. } => (Code::Newer, "use a newer strongroom with this catalog"),
+            CatalogError::Unreadable { .. } => (
+                Code::Damaged,
+                "move the catalog away: a new one is made from the vault, and history is lost",
+            ),
+            CatalogError::NoSuchJob { .. } => (Code::Usage, "`strongroom jobs list` shows them"),
+            CatalogError::NotNow { .. } => (
+                Code::Conflict,
+                "what waits or runs can be cancelled; what failed, or was cancelled, missed or expired, can be retried",
+            ),
         };
         Failure::of(kind, &error).hint(hint)
     }

@@ -12,6 +12,7 @@ mod output;
 mod losses;
 mod progress;
 mod context;
+mod catalog;
 mod journal;
 mod receive;
 mod agent;

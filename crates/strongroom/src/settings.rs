@@ -10,24 +10,25 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use strongroom_model::lifecycle::Lifecycle;
 use strongroom_model::plan::{Plan, objectives_of, retention_of};
 use strongroom_model::retention::Retention;
 use strongroom_model::source::{Objectives, Protected, Shipping, SourceKind};
 use strongroom_model::span::Span;
-use strongroom_model::tier::{ClassError, StorageClass};
 use strongroom_model::{ByteSize, PlanName, SourceName, Timestamp};
 use strongroom_postgres::sender::SlotName;
 use strongroom_postgres::session::Access;
-use strongroom_store::{Lock, LockMode, Manner};
 use strongroom_vault::Compression;
 use strongroom_vault::upload::REBASE_AFTER;
 
 use crate::secret::Reference;
 
+mod agent;
 mod drill;
+mod vault;
 
+pub use agent::{AgentSettings, CatalogSettings};
 pub use drill::{DrillSettings, ScratchSettings};
+pub use vault::{ClassSettings, LockSettings, VaultSettings, parse_class};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -50,7 +51,7 @@ pub struct Settings {
     /// When it is, how long it is kept, and what is promised for it.
     #[serde(default, rename = "plan")]
     pub plans: BTreeMap<PlanName, Plan>,
-    /// How `strongroom run` is reached.
+    /// How `strongroom run` is reached, and how it works.
     #[serde(default)]
     pub agent: AgentSettings,
     /// PostgreSQL on this host.
@@ -59,6 +60,9 @@ pub struct Settings {
     /// Where drills are carried out.
     #[serde(default)]
     pub drill: ScratchSettings,
+    /// Where jobs are kept.
+    #[serde(default)]
+    pub catalog: CatalogSettings,
     /// Where these settings came from.
     #[serde(skip)]
     pub path: Option<PathBuf>,
@@ -67,157 +71,12 @@ pub struct Settings {
     pub fingerprint: u64,
 }
 
-/// `[agent]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AgentSettings {
-    /// The unix socket it listens on, absolute.
-    pub socket: Option<PathBuf>,
-}
-
 /// `[postgres]`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PostgresSettings {
     /// The folder of its programs (`pg_dump`, `pg_restore`, `psql`, `initdb`), if not where packages put them.
     pub programs: Option<PathBuf>,
-}
-
-/// `[vault]` and `[[also]]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VaultSettings {
-    /// What `copy --to` calls it; the first one is called `vault` unless it has a name.
-    pub name: Option<String>,
-    /// `s3://bucket/prefix` or a folder.
-    pub url: Option<String>,
-    /// Of an S3-compatible store, or of an emulator.
-    pub endpoint: Option<String>,
-    /// Azure's storage account.
-    pub account: Option<String>,
-    /// Of the bucket.
-    pub region: Option<String>,
-    /// Bucket in the path instead of the host name.
-    #[serde(default)]
-    pub path_style: bool,
-    /// Plain HTTP: only for a store on this host or network that one trusts.
-    #[serde(default)]
-    pub allow_http: bool,
-    /// A profile of the shared AWS files. It outweighs `AWS_PROFILE` and keys in the environment.
-    pub profile: Option<String>,
-    /// Where the passphrase is.
-    pub passphrase: Option<Reference>,
-    /// A file that holds the passphrase.
-    pub passphrase_file: Option<PathBuf>,
-    /// A command whose first line of output is the passphrase.
-    pub passphrase_command: Option<String>,
-    /// A key of AWS KMS: its id, alias or ARN.
-    pub kms_key: Option<String>,
-    /// Another endpoint of KMS than AWS's own.
-    pub kms_endpoint: Option<String>,
-    /// A key of the transit engine: `https://vault.example:8200/v1/transit/keys/NAME`.
-    pub transit_key: Option<String>,
-    /// Where the token for it is.
-    pub transit_token: Option<Reference>,
-    /// A file that holds the token for it.
-    pub transit_token_file: Option<PathBuf>,
-    /// An age identity file.
-    pub identity_file: Option<PathBuf>,
-    /// What this vault keeps, whatever its sources say.
-    pub retention: Option<Retention>,
-    /// How each new object is locked.
-    pub lock: Option<LockSettings>,
-    /// Into which storage class new objects go.
-    #[serde(default)]
-    pub classes: ClassSettings,
-    /// Where the bucket moves objects as they age.
-    #[serde(default)]
-    pub lifecycle: Lifecycle,
-}
-
-impl VaultSettings {
-    /// How new objects are put.
-    pub fn manner(&self) -> Manner {
-        Manner {
-            lock: self.lock.as_ref().map(LockSettings::lock),
-            packs: self.classes.packs,
-            wal: self.classes.wal,
-            tagged: !(self.lifecycle.packs.is_empty() && self.lifecycle.wal.is_empty()),
-        }
-    }
-}
-
-/// `[vault.classes]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ClassSettings {
-    /// Of packs.
-    #[serde(deserialize_with = "readable_class")]
-    pub packs: Option<StorageClass>,
-    /// Of WAL files.
-    #[serde(deserialize_with = "readable_class")]
-    pub wal: Option<StorageClass>,
-}
-
-/// The next backup reads what the last one wrote.
-fn readable_class<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<StorageClass>, D::Error> {
-    readable(StorageClass::deserialize(deserializer)?).map(Some).map_err(serde::de::Error::custom)
-}
-
-/// Reads a class that objects can be put into at once: `STANDARD_IA`.
-pub fn parse_class(text: &str) -> Result<StorageClass, String> {
-    readable(text.parse().map_err(|error: ClassError| error.to_string())?)
-}
-
-fn readable(class: StorageClass) -> Result<StorageClass, String> {
-    match class.is_frozen() {
-        true => Err(format!(
-            "objects in {class} must be thawed before they can be read, and the next backup reads them: freeze them later, with [vault.lifecycle]"
-        )),
-        false => Ok(class),
-    }
-}
-
-/// `[vault.lock]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LockSettings {
-    mode: LockModeName,
-    #[serde(deserialize_with = "days_of_lock")]
-    days: u32,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum LockModeName {
-    Governance,
-    Compliance,
-}
-
-impl LockSettings {
-    /// How long objects are locked.
-    pub fn days(&self) -> u32 {
-        self.days
-    }
-
-    /// As the store takes it.
-    pub fn lock(&self) -> Lock {
-        let mode = match self.mode {
-            LockModeName::Governance => LockMode::Governance,
-            LockModeName::Compliance => LockMode::Compliance,
-        };
-        Lock { mode, keep: Duration::from_secs(u64::from(self.days) * 86_400) }
-    }
-}
-
-/// What nobody can lift may not last longer than anybody lives to regret.
-fn days_of_lock<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    match u32::deserialize(deserializer)? {
-        days @ 1..=36_500 => Ok(days),
-        _ => Err(serde::de::Error::custom("it must be between 1 and 36500 (100 years)")),
-    }
 }
 
 /// `[backup]`
@@ -719,6 +578,12 @@ mod tests {
             ("# ü\n[vault]\nü = 1\n", "line 3"),
             ("[vault]\nurl = \"ü", "line 2"),
             ("vault = 1\n", "line 1, column 9, vault: invalid type"),
+            ("[agent]\njobs = 0\n", "line 2, column 8, jobs: "),
+            (
+                "[agent]\nverify_budget = \"some\"\n",
+                "verify_budget: it is neither a size nor a length of time",
+            ),
+            ("[agent.sweep]\nschedule = \"at night\"\n", "a schedule is five"),
             ("[[also]]\nurll = \"x\"\n", "line 2, column 1, urll: unknown field `urll`"),
             ("\u{feff}[vault]\n ulr = 1\n", "line 2, column 2, ulr: unknown field"),
             (

@@ -7,18 +7,22 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 use strongroom_model::SourceName;
 use strongroom_ops::OpsError;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinError;
 
 use crate::agent::Agent;
+use crate::agent::present::Present;
 use crate::agent::receivers::{ReceiverDone, Receivers};
 use crate::agent::socket::Listener;
+use crate::agent::supervisor::Supervisor;
+use crate::agent::work::{check, work};
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::output::Outcome;
 use crate::receive::summary;
 
-/// Run the agent: it ships WAL ahead of the server's offers, fetches it ahead of recovery's demands, and receives it
+/// Run the agent: it carries out plans, and ships, fetches and receives WAL
 #[derive(clap::Args)]
 #[command(after_help = "\
 Run it as the server's system user, with the settings that archive_command and restore_command name. Both commands find it by
@@ -27,7 +31,11 @@ themselves and work without it as well, only slower: each then opens the vault a
 A source that has a section [source.NAME.receive] in strongroom.toml is received as by `wal receive`, for as long as the agent
 runs: an error that ends it is said, and it is tried again.
 
-It ends on Ctrl-C or SIGTERM, after what it has under way.
+What plans order is done when it is due, each job as a process of its own: backup, copy, expire, verify, and with [agent.sweep]
+sweep. `strongroom jobs` shows and steers them.
+
+It reads its settings again on SIGHUP, and by itself. It ends on Ctrl-C or SIGTERM, after what it has under way; jobs have
+`grace` of [agent] (30s) for that, and are given back then.
 
 Exit codes: 0 when stopped; 4 if a server no longer had some of its WAL: take a new recovery point then.
 
@@ -38,20 +46,60 @@ pub struct Arguments {}
 
 pub async fn run(context: &Arc<Context>) -> Result<Outcome, Failure> {
     context.check_places()?;
-    let of_signals = |error| Failure::new(Code::Failed, format!("wait for signals: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(of_signals)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(of_signals)?;
+    let [mut interrupt, mut terminate, hangup] = [
+        signals(SignalKind::interrupt())?,
+        signals(SignalKind::terminate())?,
+        signals(SignalKind::hangup())?,
+    ];
+    check(context).await?;
     let listener = Listener::bind(context)?;
     context.printer.note(&format!("the agent listens at {}", listener.path().display()));
     let agent = Agent::new(Arc::clone(context));
+    let (leave, left) = watch::channel(false);
+    let supervisor = Arc::new(Supervisor::of_environment());
+    let receivers = tokio::spawn(Receivers::new(Arc::clone(&agent.settings)).keep());
+    let work = tokio::spawn(work(Arc::clone(&agent.settings), left));
+    let attending = tokio::spawn(attend(Arc::clone(&agent.settings), Arc::clone(&supervisor), hangup));
+    supervisor.tell("READY=1");
     let stop = async {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        supervisor.tell("STOPPING=1");
+        leave.send_replace(true);
     };
-    let receivers = tokio::spawn(Receivers::new(Arc::clone(&agent.settings)).keep());
     agent.serve(&listener, stop).await;
     let of_worker = |why: JoinError| Failure::from(OpsError::Worker(why.to_string()));
     let received = receivers.await.map_err(of_worker)?;
+    work.await.map_err(of_worker)?;
+    attending.abort();
     Ok(outcome(&agent, &listener, &received))
+}
+
+fn signals(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::new(Code::Failed, format!("wait for signals: {error}")))
+}
+
+/// Reads the settings again when asked to, and says that the agent lives.
+async fn attend(settings: Arc<Present>, supervisor: Arc<Supervisor>, mut hangup: Signal) {
+    let mut signs = supervisor.sign_every().map(tokio::time::interval);
+    let mut sign = async || match &mut signs {
+        Some(signs) => drop(signs.tick().await),
+        None => std::future::pending().await,
+    };
+    loop {
+        tokio::select! {
+            () = sign() => supervisor.tell("WATCHDOG=1"),
+            Some(()) = hangup.recv() => {
+                supervisor.tell("RELOADING=1");
+                match settings.renewed(|_| true) {
+                    Ok(context) => context.printer.note("the settings were read again"),
+                    Err(failure) => {
+                        tracing::error!("going on with the settings as they were: {}", failure.on_one_line());
+                    }
+                }
+                supervisor.tell("READY=1");
+            }
+        }
+    }
 }
 
 fn outcome(agent: &Agent, listener: &Listener, received: &BTreeMap<SourceName, ReceiverDone>) -> Outcome {
