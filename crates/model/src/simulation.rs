@@ -208,7 +208,7 @@ fn runs(simulated: &Simulated<'_>, setting: &Setting<'_>) -> Result<Vec<Timestam
 /// A point shows the source as it was when the backup began, and can be restored from when it ended: until the next one
 /// ended, all that happened since may be lost.
 fn worst_rpo(simulated: &Simulated<'_>, runs: &[Timestamp]) -> Option<u64> {
-    if let Shipping::Streamed(waits) = simulated.shipping {
+    if let Shipping::Streamed(waits) | Shipping::Archived(waits) = simulated.shipping {
         return Some(waits.as_secs());
     }
     let between = runs.windows(2).map(|pair| pair[1].since(pair[0])).max()?;

@@ -64,8 +64,10 @@ impl Objectives {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shipping {
-    /// It has none, or nobody said that it is shipped.
+    /// It has none, or nobody said how often it is shipped.
     None,
+    /// By the server, in segments that are open no longer than this (`archive_timeout`).
+    Archived(Span),
     /// As it is written: what is new waits no longer than this.
     Streamed(Span),
 }

@@ -23,6 +23,8 @@ use crate::version::Major;
 pub struct Wanted {
     /// The command that ships a WAL file, with `%p`.
     pub archive_command: String,
+    /// Seconds after which it is to close a segment, if that was promised.
+    pub archive_timeout: Option<u64>,
 }
 
 /// How a check came out. Orders from good to bad.
@@ -97,7 +99,11 @@ pub fn advise(server: &PostgresInspection, wanted: &Wanted) -> Vec<Advice> {
     let mut found = vec![role_in_replication(server), block_size(server)];
     let mut writing = vec![wal_level(server), archive_mode(server)];
     writing.extend(archive_library(server));
-    writing.extend([archive_command(server, wanted), archive_timeout(server), full_page_writes(server)]);
+    writing.extend([
+        archive_command(server, wanted),
+        archive_timeout(server, wanted),
+        full_page_writes(server),
+    ]);
     found.extend(writing.into_iter().map(|advice| if_promoted(server, advice)));
     found.extend([archiving(server), fsync(server), data_checksums(server)]);
     found.extend([wal_compression(server), wal_senders(server)]);
@@ -294,10 +300,17 @@ fn archive_command(server: &PostgresInspection, wanted: &Wanted) -> Advice {
     }
 }
 
-fn archive_timeout(server: &PostgresInspection) -> Advice {
+fn archive_timeout(server: &PostgresInspection, wanted: &Wanted) -> Advice {
     const CHECK: &str = "archive_timeout";
+    let seconds = server.setting(CHECK).and_then(|value| value.parse::<u64>().ok());
+    if let (Some(seconds), Some(promised)) = (seconds, wanted.archive_timeout)
+        && (seconds == 0 || seconds > promised)
+    {
+        let found = format!("{seconds} s, and the settings promise that it is {promised} s at most");
+        return wrong(CHECK, found, set(server, CHECK, format!("{promised}s")));
+    }
     let mend = || set(server, CHECK, "60s");
-    match server.setting(CHECK).and_then(|value| value.parse::<u64>().ok()) {
+    match seconds {
         None => warning(CHECK, shown(server, CHECK), None),
         Some(0) => warning(
             CHECK,

@@ -161,7 +161,7 @@ async fn a_role_without_rights_sees_what_it_may_and_the_advice_gives_it_the_rest
     let before = inspect(&cx(), &server.connect(role).await).await.unwrap();
     assert_eq!((before.rights.role.as_str(), before.rights.database.as_str()), ("o\"ö'", "d\"b"));
     assert!(!before.rights.backup_start && !before.rights.switch_wal && before.data_directory.is_none());
-    let found = advise(&before, &Wanted { archive_command: "x".into() });
+    let found = advise(&before, &Wanted { archive_command: "x".into(), archive_timeout: None });
     let mend = found.iter().find(|advice| advice.check == "backup_rights").unwrap().mend.as_ref().unwrap();
     let Mend::Sql(statements) = mend else { panic!("{mend:?}") };
     server.connect("dbname='d\"b'").await.run("follow the advice", statements).await.unwrap();
@@ -179,7 +179,10 @@ async fn fix_makes_a_fresh_server_fit_after_one_restart() {
     let mut server = Server::start(
         "wal_level = minimal\nmax_wal_senders = 0\nfull_page_writes = off\narchive_timeout = 0",
     );
-    let wanted = Wanted { archive_command: r"strongroom -c '/a \b' wal push %p || false".into() };
+    let wanted = Wanted {
+        archive_command: r"strongroom -c '/a \b' wal push %p || false".into(),
+        archive_timeout: None,
+    };
     let look =
         async |server: &Server| advise(&inspect(&cx(), &server.connect("").await).await.unwrap(), &wanted);
     let found = look(&server).await;
@@ -213,7 +216,7 @@ async fn fix_needs_a_superuser_and_leaves_other_tools_alone() {
     let server = Server::start(
         "archive_mode = on\narchive_command = 'pgbackrest archive-push %p'\narchive_timeout = 60",
     );
-    let wanted = Wanted { archive_command: "strongroom wal push %p".into() };
+    let wanted = Wanted { archive_command: "strongroom wal push %p".into(), archive_timeout: None };
     let found = advise(&inspect(&cx(), &server.connect("").await).await.unwrap(), &wanted);
     let command = found.iter().find(|advice| advice.check == "archive_command").unwrap();
     assert_eq!(command.verdict, Verdict::Wrong);

@@ -171,6 +171,8 @@ pub struct SourceSettings {
     pub access: SourceAccess,
     /// What is kept of it.
     pub retention: Option<Retention>,
+    /// The server's own `archive_timeout`: what it archives by itself is no older. `doctor` holds the server to it.
+    pub archive_timeout: Option<Span>,
     /// How its WAL is received. Being there it says that the agent does it.
     pub receive: Option<ReceiveSettings>,
     /// What plans may choose it by.
@@ -194,10 +196,11 @@ impl SourceSettings {
             kind: self.kind,
             tags: self.tags.clone(),
             objectives: Objectives { rpo: self.rpo, rto: self.rto },
-            shipping: self
-                .receive
-                .as_ref()
-                .map_or(Shipping::None, |receive| Shipping::Streamed(Span(waits(receive)))),
+            shipping: match (&self.receive, self.archive_timeout) {
+                (Some(receive), _) => Shipping::Streamed(Span(waits(receive))),
+                (None, Some(timeout)) => Shipping::Archived(timeout),
+                (None, None) => Shipping::None,
+            },
             retention: self.retention.clone(),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! RPO   WAL streamed:  how long what is new waits
+//!       archived:      how long a segment is open
 //!       else:          longest time between two backups + how long one takes (+ as long again, until a copy is elsewhere)
 //! RTO   restore of the newest point, by the restores that were measured
 //! ```
@@ -53,7 +54,7 @@ struct Rhythm {
 struct Loss {
     parts: Vec<(&'static str, Duration)>,
     start_window: Option<Span>,
-    is_streamed: bool,
+    shipping: Shipping,
     is_measured: bool,
 }
 
@@ -69,9 +70,14 @@ impl Rhythm {
     }
 
     fn of_source(&self, situation: &Situation<'_>, source: &Protected) -> Loss {
-        if let Shipping::Streamed(waits) = source.shipping {
-            let parts = vec![("what is new in WAL waits for more", waits.0)];
-            return Loss { parts, start_window: None, is_streamed: true, is_measured: true };
+        let shipping = source.shipping;
+        let shipped = match shipping {
+            Shipping::Streamed(waits) => Some(("what is new in WAL waits for more", waits.0)),
+            Shipping::Archived(waits) => Some(("a segment of WAL is open", waits.0)),
+            Shipping::None => None,
+        };
+        if let Some(part) = shipped {
+            return Loss { parts: vec![part], start_window: None, shipping, is_measured: true };
         }
         let takes = situation.measured(source).backup;
         let mut parts = Vec::new();
@@ -83,7 +89,7 @@ impl Rhythm {
             );
         }
         let start_window = self.cadence.map(|_| self.start_window);
-        Loss { parts, start_window, is_streamed: false, is_measured: takes.is_some() }
+        Loss { parts, start_window, shipping, is_measured: takes.is_some() }
     }
 }
 
@@ -127,8 +133,14 @@ impl Loss {
 
     fn way_out(&self, source: &Protected, rpo: Span) -> String {
         let name = &source.name;
-        if self.is_streamed {
-            return format!("lower interval in [source.{name}.receive]");
+        match self.shipping {
+            Shipping::Streamed(_) => return format!("lower interval in [source.{name}.receive]"),
+            Shipping::Archived(_) => {
+                return format!(
+                    "lower archive_timeout of the server and in [source.{name}], or have its WAL streamed: [source.{name}.receive]"
+                );
+            }
+            Shipping::None => {}
         }
         let others: Duration = self.parts.iter().skip(1).map(|(_, part)| *part).sum();
         let often = match rpo.0.checked_sub(others).map(|left| left.as_secs() / 60 * 60) {
@@ -136,7 +148,9 @@ impl Loss {
             _ => "no schedule reaches that".to_owned(),
         };
         match source.kind.has_journal() {
-            true => format!("{often}, or have its WAL streamed: [source.{name}.receive]"),
+            true => format!(
+                "{often}; or say archive_timeout of the server in [source.{name}], or have its WAL streamed: [source.{name}.receive]"
+            ),
             false => format!("{often}, or back up the server's files and WAL instead of dumps"),
         }
     }

@@ -153,10 +153,13 @@ fn what_is_promised() {
     check("not if a run begins late", plan(json!({ "rpo": "12h 49m" })), &[("P202", WARN)]);
     check("just broken", plan(json!({ "rpo": "12h 19m" })), &[("P201", REFUSE)]);
     check("copied for no disaster", plan(json!({ "rpo": "12h 40m", "disaster_recovery": false })), &[]);
-    let streamed = |waits: u64, rpo: &str| {
-        plan(json!({ "rpo": rpo }))
-            .changed(|world| world.sources[0].shipping = Shipping::Streamed(Span::from_secs(waits)))
+    let shipped = |shipping, rpo: &str| {
+        plan(json!({ "rpo": rpo })).changed(|world| world.sources[0].shipping = shipping)
     };
+    let streamed = |waits: u64, rpo| shipped(Shipping::Streamed(Span::from_secs(waits)), rpo);
+    let archived = |waits: u64, rpo| shipped(Shipping::Archived(Span::from_secs(waits)), rpo);
+    check("archived", archived(60, "1m"), &[]);
+    check("archived too seldom", archived(61, "1m"), &[("P201", REFUSE)]);
     check("streamed", streamed(1, "1s"), &[]);
     check("streamed too slowly", streamed(10, "9s"), &[("P201", REFUSE)]);
     check(

@@ -194,6 +194,8 @@ impl Shelf {
         let segments = growth.wal_a_day.div_ceil(SegmentSize::DEFAULT.bytes());
         let parts = match shipping {
             Shipping::Streamed(waits) => 86_400 / waits.as_secs().max(1),
+            // One that is closed early is a segment all the same.
+            Shipping::Archived(waits) => (86_400 / waits.as_secs().max(1)).saturating_sub(segments),
             Shipping::None => 0,
         };
         Wal { bytes: (growth.wal_a_day as f64 * days) as u64, objects_a_day: segments + parts }

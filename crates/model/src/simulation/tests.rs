@@ -100,6 +100,7 @@ fn the_worst_loss_is_the_longest_gap_and_a_backup() {
     assert_eq!(worst(NIGHTLY), Some(24 * 3600 + 600));
     assert_eq!(worst(Case { schedules: &["0 2 * * 1-5"], ..NIGHTLY }), Some(72 * 3600 + 600));
     assert_eq!(worst(Case { shipping: Shipping::Streamed(Span::from_secs(1)), ..NIGHTLY }), Some(1));
+    assert_eq!(worst(Case { shipping: Shipping::Archived(Span::from_secs(60)), ..NIGHTLY }), Some(60));
     assert_eq!(worst(Case { days: 1, ..NIGHTLY }), None);
     // Late by chance, and by no more than a start window of eight hours; the same with the same seed.
     let late = worst(Case { seed: Some(1), ..NIGHTLY });

@@ -68,7 +68,7 @@ fn good() -> PostgresInspection {
 }
 
 fn advise_on(server: &PostgresInspection) -> Vec<Advice> {
-    advise(server, &Wanted { archive_command: OURS.into() })
+    advise(server, &Wanted { archive_command: OURS.into(), archive_timeout: None })
 }
 
 /// With this done to a good server, exactly this check is not well, and its mend prints so.
@@ -87,6 +87,23 @@ fn check(name: &str, spoil: impl FnOnce(&mut PostgresInspection), verdict: Verdi
 /// The same for a setting.
 fn check_setting(name: &'static str, value: &str, verdict: Verdict, mend: &str) -> Advice {
     check(name, |server| server.settings.get_mut(name).unwrap().value = value.into(), verdict, mend)
+}
+
+#[test]
+fn what_settings_promise_of_the_server_is_held_to() {
+    let on = |seconds: &str, promised| {
+        let mut server = good();
+        server.settings.get_mut("archive_timeout").unwrap().value = seconds.into();
+        let wanted = Wanted { archive_command: OURS.into(), archive_timeout: Some(promised) };
+        let advice = advise(&server, &wanted).into_iter().find(|advice| advice.check == "archive_timeout");
+        let advice = advice.unwrap();
+        (advice.verdict, advice.mend.map(|mend| mend.to_string()).unwrap_or_default())
+    };
+    assert_eq!(on("60", 60).0, Verdict::Ok);
+    for seconds in ["0", "61"] {
+        let mend = "ALTER SYSTEM SET archive_timeout = '60s'; SELECT pg_reload_conf();".to_owned();
+        assert_eq!(on(seconds, 60), (Verdict::Wrong, mend), "{seconds}");
+    }
 }
 
 #[test]

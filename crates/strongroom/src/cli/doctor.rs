@@ -68,7 +68,13 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
             return Ok(told(&examination));
         }
         let engine = context.engine(&source)?;
-        let wanted = Wanted { archive_command: context.command(&["wal", "push"], &source, "\"%p\"")? };
+        let settings = context.settings.sources.get(&source);
+        let wanted = Wanted {
+            archive_command: context.command(&["wal", "push"], &source, "\"%p\"")?,
+            archive_timeout: settings
+                .and_then(|settings| settings.archive_timeout)
+                .map(|span| span.as_secs()),
+        };
         let treatment = if arguments.fix { Treatment::Fix } else { Treatment::Look };
         match examine_server(&context.cx, &engine, &wanted, treatment, &mut examination).await {
             Ok(server) => {
