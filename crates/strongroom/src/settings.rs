@@ -25,6 +25,10 @@ use strongroom_vault::upload::REBASE_AFTER;
 
 use crate::secret::Reference;
 
+pub mod watching;
+
+use watching::{AlertSettings, ChannelName, HttpSettings, WatchSettings};
+
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +56,14 @@ pub struct Settings {
     /// Where jobs are kept.
     #[serde(default)]
     pub catalog: CatalogSettings,
+    /// When people are told, and of what.
+    #[serde(default)]
+    pub watch: WatchSettings,
+    /// How they are told.
+    #[serde(default, rename = "alert")]
+    pub alerts: BTreeMap<ChannelName, AlertSettings>,
+    /// Where metrics are served. Without it they are not.
+    pub http: Option<HttpSettings>,
     /// Where these settings came from.
     #[serde(skip)]
     pub path: Option<PathBuf>,
@@ -609,9 +621,15 @@ impl Settings {
     fn parse(text: &str) -> Result<Settings, Mistake> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let settings: Settings = toml::from_str(text).map_err(|error| Mistake::of(text, &error))?;
+        let mistake = |why: String| Mistake { why, suggestion: None };
         for (name, plan) in &settings.plans {
-            plan.check(name).map_err(|error| Mistake { why: error.to_string(), suggestion: None })?;
+            plan.check(name).map_err(|error| mistake(error.to_string()))?;
         }
+        settings
+            .http
+            .as_ref()
+            .map_or(Ok(()), HttpSettings::check)
+            .map_err(|error| mistake(error.to_string()))?;
         Ok(settings)
     }
 
