@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use sinks::{HttpSink, MailSink, topic};
-use strongroom_store::conformance::MotoServer;
+use strongroom_store::conformance::moto::MotoServer;
 
 /// Settings in a folder of their own, and the binary.
 struct Desk(tempfile::TempDir);

@@ -1,3 +1,5 @@
+//! Tables: what is found wrong, and what of it is news.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
