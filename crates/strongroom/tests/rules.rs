@@ -41,6 +41,79 @@ fn case(name: &str, series: &[(&str, &str)], alert: &str, labels: &str) -> Strin
     text
 }
 
+/// A series and its values, as promtool takes them.
+type Series = (&'static str, &'static str);
+
+const UP: Series = ("up{job=\"strongroom\"}", "1x30");
+const ORDERS: &str = "postgres_backup_last_success_timestamp_seconds{source=\"orders\"}";
+const BILLING: &str = "postgres_backup_last_success_timestamp_seconds{source=\"billing\"}";
+
+/// What it is, the series that show it, the rule that is looked at, and the labels under which it fires; none if it does not.
+const CASES: &[(&str, &[Series], &str, &str)] = &[
+    ("all is well", &[UP, (ORDERS, "1x30")], "StrongroomAgentGone", ""),
+    (
+        "a target that is down",
+        &[("up{job=\"strongroom\"}", "1x10 0x20")],
+        "StrongroomAgentGone",
+        "severity: critical, job: strongroom",
+    ),
+    ("no target at all", &[], "StrongroomAgentGone", "severity: critical, job: strongroom"),
+    (
+        "a source that is gone",
+        &[(ORDERS, "1x30")],
+        "StrongroomSourceAbsent",
+        "severity: critical, source: billing",
+    ),
+    ("both are there", &[(ORDERS, "1x30"), (BILLING, "1x30")], "StrongroomSourceAbsent", ""),
+    (
+        "never backed up",
+        &[
+            ("strongroom_source_watched{source=\"new\"}", "1x30"),
+            ("strongroom_source_watched{source=\"orders\"}", "1x30"),
+            (ORDERS, "1x30"),
+        ],
+        "StrongroomNeverBackedUp",
+        "severity: critical, source: new",
+    ),
+    (
+        "an RPO that is broken, and one that is not",
+        &[
+            ("strongroom_rpo_seconds{source=\"orders\"}", "301x30"),
+            ("strongroom_rpo_objective_seconds{source=\"orders\"}", "300x30"),
+            ("strongroom_rpo_seconds{source=\"billing\"}", "299x30"),
+            ("strongroom_rpo_objective_seconds{source=\"billing\"}", "300x30"),
+        ],
+        "StrongroomRpoBroken",
+        "severity: critical, source: orders",
+    ),
+    ("no objective", &[("strongroom_rpo_seconds{source=\"orders\"}", "99999x30")], "StrongroomRpoBroken", ""),
+    (
+        "a gap",
+        &[("strongroom_wal_gap{source=\"orders\"}", "0x10 1x20")],
+        "StrongroomWalGap",
+        "severity: critical, source: orders",
+    ),
+    (
+        "a drill that failed",
+        &[("strongroom_drill_passed{source=\"orders\"}", "0x30")],
+        "StrongroomDrillFailed",
+        "severity: critical, source: orders",
+    ),
+    (
+        "a vault that is silent",
+        &[("strongroom_vault_up", "1x2 0x30")],
+        "StrongroomVaultSilent",
+        "severity: critical",
+    ),
+    ("a vault that hiccups", &[("strongroom_vault_up", "0x10 1x20")], "StrongroomVaultSilent", ""),
+    (
+        "a channel",
+        &[("strongroom_channel_up{channel=\"mail\"}", "0x30")],
+        "StrongroomChannelFails",
+        "severity: warning, channel: mail",
+    ),
+];
+
 #[test]
 fn rules_fire_for_what_they_are_for_and_not_otherwise() {
     let Some(promtool) = promtool() else { return };
@@ -52,81 +125,9 @@ fn rules_fire_for_what_they_are_for_and_not_otherwise() {
     assert!(generate.output().unwrap().status.success());
     check(&promtool, folder.path(), &["check", "rules", "rules.yml"]);
 
-    let last =
-        |source: &str| format!("postgres_backup_last_success_timestamp_seconds{{source=\"{source}\"}}");
-    let (orders, billing) = (last("orders"), last("billing"));
-    let up = ("up{job=\"strongroom\"}", "1x30");
     let mut text = "rule_files: [rules.yml]\nevaluation_interval: 1m\ntests:\n".to_owned();
-    for (name, series, alert, labels) in [
-        ("all is well", vec![up, (&orders, "1x30")], "StrongroomAgentGone", ""),
-        (
-            "a target that is down",
-            vec![("up{job=\"strongroom\"}", "1x10 0x20")],
-            "StrongroomAgentGone",
-            "severity: critical, job: strongroom",
-        ),
-        ("no target at all", vec![], "StrongroomAgentGone", "severity: critical, job: strongroom"),
-        (
-            "a source that is gone",
-            vec![(&orders, "1x30")],
-            "StrongroomSourceAbsent",
-            "severity: critical, source: billing",
-        ),
-        ("both are there", vec![(&orders, "1x30"), (&billing, "1x30")], "StrongroomSourceAbsent", ""),
-        (
-            "never backed up",
-            vec![
-                ("strongroom_source_watched{source=\"new\"}", "1x30"),
-                ("strongroom_source_watched{source=\"orders\"}", "1x30"),
-                (&orders, "1x30"),
-            ],
-            "StrongroomNeverBackedUp",
-            "severity: critical, source: new",
-        ),
-        (
-            "an RPO that is broken, and one that is not",
-            vec![
-                ("strongroom_rpo_seconds{source=\"orders\"}", "301x30"),
-                ("strongroom_rpo_objective_seconds{source=\"orders\"}", "300x30"),
-                ("strongroom_rpo_seconds{source=\"billing\"}", "299x30"),
-                ("strongroom_rpo_objective_seconds{source=\"billing\"}", "300x30"),
-            ],
-            "StrongroomRpoBroken",
-            "severity: critical, source: orders",
-        ),
-        (
-            "no objective",
-            vec![("strongroom_rpo_seconds{source=\"orders\"}", "99999x30")],
-            "StrongroomRpoBroken",
-            "",
-        ),
-        (
-            "a gap",
-            vec![("strongroom_wal_gap{source=\"orders\"}", "0x10 1x20")],
-            "StrongroomWalGap",
-            "severity: critical, source: orders",
-        ),
-        (
-            "a drill that failed",
-            vec![("strongroom_drill_passed{source=\"orders\"}", "0x30")],
-            "StrongroomDrillFailed",
-            "severity: critical, source: orders",
-        ),
-        (
-            "a vault that is silent",
-            vec![("strongroom_vault_up", "1x2 0x30")],
-            "StrongroomVaultSilent",
-            "severity: critical",
-        ),
-        ("a vault that hiccups", vec![("strongroom_vault_up", "0x10 1x20")], "StrongroomVaultSilent", ""),
-        (
-            "a channel",
-            vec![("strongroom_channel_up{channel=\"mail\"}", "0x30")],
-            "StrongroomChannelFails",
-            "severity: warning, channel: mail",
-        ),
-    ] {
-        text.push_str(&case(name, &series, alert, labels));
+    for (name, series, alert, labels) in CASES {
+        text.push_str(&case(name, series, alert, labels));
     }
     std::fs::write(folder.path().join("tests.yml"), without_annotations(&text, folder.path())).unwrap();
     check(&promtool, folder.path(), &["test", "rules", "tests.yml"]);
