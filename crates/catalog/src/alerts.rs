@@ -70,9 +70,8 @@ impl Catalog {
              on conflict (subject) do update set owner = excluded.owner, until = excluded.until
              where watches.owner is null or watches.owner = excluded.owner or watches.until < excluded.known_since
              returning subject";
-        let one = |subject: &&str| {
-            Statement::new(sql, [(*subject).into(), owner.into(), until.into(), now.into()])
-        };
+        let one =
+            |subject: &&str| Statement::new(sql, [(*subject).into(), owner.into(), until.into(), now.into()]);
         let answers = self.together("watch sources", subjects.iter().map(one).collect()).await?;
         answers.iter().flatten().map(|row| Reader::of(self, row).text("subject")).collect()
     }

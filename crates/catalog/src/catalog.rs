@@ -195,7 +195,7 @@ impl Catalog {
                 Statement::new("insert into versions (version) values ($1)", [Cell::Number(found + 1)]);
             let numbered = self.dialect().numbered();
             let steps = next.iter().map(|sql| Statement::new(sql.replace("{numbered}", numbered), []));
-            match self.together("make tables", std::iter::once(claim).chain(steps).collect()).await {
+            match self.together("make tables in", std::iter::once(claim).chain(steps).collect()).await {
                 // Another agent is making them, or has: the next look tells.
                 Err(error) if error.is_taken() => {}
                 done => drop(done?),
@@ -212,7 +212,7 @@ impl Catalog {
         loop {
             let schema = schema.as_ref().map(|schema| Statement::new(schema.sql.clone(), []));
             let table = Statement::new(table.sql.clone(), []);
-            match self.together("make tables", schema.into_iter().chain([table]).collect()).await {
+            match self.together("make tables in", schema.into_iter().chain([table]).collect()).await {
                 // PostgreSQL's "if not exists" looks before it makes: another agent came between.
                 Err(error) if error.is_taken() => {}
                 done => return done.map(drop),
@@ -221,8 +221,9 @@ impl Catalog {
     }
 
     async fn version(&self) -> Result<i64, CatalogError> {
-        let rows =
-            self.rows("look for its version", "select coalesce(max(version), 0) from versions", []).await?;
+        let rows = self
+            .rows("look for the version of", "select coalesce(max(version), 0) from versions", [])
+            .await?;
         match rows.first().and_then(|row| row.0.first()) {
             Some(Cell::Number(version)) => Ok(*version),
             found => Err(self.unreadable(0, "version", found.unwrap_or(&Cell::Null))),

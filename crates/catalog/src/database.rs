@@ -115,7 +115,7 @@ impl Dialect {
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// A row of that key is there already, perhaps since a moment ago.
-    #[error("{operation} in the catalog {place}: a row of that key is there")]
+    #[error("{operation} the catalog {place}: a row of that key is there")]
     Taken {
         /// What was being done.
         operation: &'static str,
@@ -123,7 +123,7 @@ pub enum DatabaseError {
         place: String,
     },
     /// It is not reached, or another holds it too long; it may be over by itself.
-    #[error("{operation} in the catalog {place}")]
+    #[error("{operation} the catalog {place}")]
     Passing {
         /// What was being done.
         operation: &'static str,
@@ -134,7 +134,7 @@ pub enum DatabaseError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// It refuses, or its file is no catalog.
-    #[error("{operation} in the catalog {place}")]
+    #[error("{operation} the catalog {place}")]
     Refused {
         /// What was being done.
         operation: &'static str,

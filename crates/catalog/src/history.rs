@@ -9,8 +9,11 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::database::{Cell, Row, Statement};
 use crate::job::{Job, JobId, State};
 
-/// How long jobs that ended, and agents that are gone, are remembered.
+/// How long jobs that ended are remembered: a year's report, and some.
 const REMEMBERED: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// How long agents that were killed are.
+const AGENTS_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What [`read_job`] reads, in its order.
 pub(crate) const COLUMNS: &str = "id, kind, source, vault, plan, rule, due_at, start_by, end_by, state, attempt, run_at, owner, token, \
@@ -52,13 +55,14 @@ impl Catalog {
         );
         let source = filter.source.as_ref().map(SourceName::as_str);
         let cells = [source.into(), filter.state.map(State::word).into(), filter.most.into()];
-        self.rows("list jobs", sql, cells).await?.iter().map(|row| read_job(self, row)).collect()
+        self.rows("list jobs in", sql, cells).await?.iter().map(|row| read_job(self, row)).collect()
     }
 
     /// One job.
     pub async fn job(&self, id: JobId) -> Result<Job, CatalogError> {
-        let rows =
-            self.rows("show a job", format!("select {COLUMNS} from jobs where id = $1"), [id.into()]).await?;
+        let rows = self
+            .rows("show a job in", format!("select {COLUMNS} from jobs where id = $1"), [id.into()])
+            .await?;
         let missing = || CatalogError::NoSuchJob { place: self.place().to_owned(), id };
         read_job(self, rows.first().ok_or_else(missing)?)
     }
@@ -69,7 +73,7 @@ impl Catalog {
         let working = "update jobs set cancelling = 1 where id = $1 and state = 'leased' returning id";
         let statements =
             vec![Statement::new(waiting, [id.into(), now.into()]), Statement::new(working, [id.into()])];
-        let changed = self.together("cancel a job", statements).await?.iter().any(|rows| !rows.is_empty());
+        let changed = self.together("cancel a job in", statements).await?.iter().any(|rows| !rows.is_empty());
         let job = self.job(id).await?;
         if changed { Ok(job) } else { Err(CatalogError::NotNow { id, state: job.state }) }
     }
@@ -81,7 +85,7 @@ impl Catalog {
                attempt = 0, began_at = null, ended_at = null, cancelling = 0, exit_code = null, result = null, said = null
              where id = $1 and state in ('failed', 'cancelled', 'missed', 'expired') returning {COLUMNS}"
         );
-        let rows = self.rows("take a job up again", sql, [id.into(), now.into()]).await?;
+        let rows = self.rows("take a job up again in", sql, [id.into(), now.into()]).await?;
         match rows.first() {
             Some(row) => read_job(self, row),
             None => Err(CatalogError::NotNow { id, state: self.job(id).await?.state }),
@@ -104,14 +108,16 @@ impl Catalog {
             let of_jobs =
                 "delete from jobs where due_at < $1 and ended_at < $1 and state not in ('queued', 'leased')";
             statements.push(Statement::new(of_jobs, [before.into()]));
+        }
+        if let Some(before) = agent.seen.earlier(AGENTS_REMEMBERED) {
             statements.push(Statement::new("delete from agents where seen_at < $1", [before.into()]));
         }
-        self.together("say that this agent is there", statements).await.map(drop)
+        self.together("say that this agent is there in", statements).await.map(drop)
     }
 
     /// An agent leaves, in an orderly manner.
     pub async fn absent(&self, name: &str) -> Result<(), CatalogError> {
-        self.rows("say that this agent leaves", "delete from agents where name = $1", [name.into()])
+        self.rows("say that this agent leaves in", "delete from agents where name = $1", [name.into()])
             .await
             .map(drop)
     }
@@ -119,7 +125,7 @@ impl Catalog {
     /// The agents that were heard of and did not say that they leave, by name.
     pub async fn agents(&self) -> Result<Vec<Agent>, CatalogError> {
         let sql = "select name, host, build, began_at, seen_at from agents order by name";
-        let rows = self.rows("list agents", sql, []).await?;
+        let rows = self.rows("list agents in", sql, []).await?;
         rows.iter().map(|row| read_agent(self, row)).collect()
     }
 }

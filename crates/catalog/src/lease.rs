@@ -97,7 +97,7 @@ impl Catalog {
         let seats = serde_json::json!(seats).to_string();
         for _ in 0..TRIES {
             let cells = [owner.into(), until.into(), now.into(), seats.as_str().into()];
-            match self.rows("lease a job", sql.as_str(), cells).await {
+            match self.rows("lease a job in", sql.as_str(), cells).await {
                 // Another agent leased a job of the same source a moment before: the next try sees that.
                 Err(error) if error.is_taken() => {}
                 done => return done?.first().map(|row| read_job(self, row)).transpose(),
@@ -111,7 +111,7 @@ impl Catalog {
         let sql = "update jobs set lease_until = $3, heartbeat_at = $4
              where id = $1 and token = $2 and state = 'leased' returning cancelling";
         let cells = [job.id.into(), job.token.into(), until.into(), now.into()];
-        let rows = self.rows("beat", sql, cells).await?;
+        let rows = self.rows("beat in", sql, cells).await?;
         Ok(match rows.first().and_then(|row| row.0.first()) {
             None => Beat::Lost,
             Some(Cell::Number(0)) => Beat::Held,
@@ -159,7 +159,7 @@ impl Catalog {
                 ended.sequels.iter().map(|next| ordered(next, State::Queued, now)).collect();
             statements.push(ordering(self.dialect(), &sequels, (job.id, job.token)));
         }
-        let answers = self.together("finish a job", statements).await?;
+        let answers = self.together("finish a job in", statements).await?;
         match answers.first().and_then(|rows| rows.first()).and_then(|row| row.0.first()) {
             None => Ok(Err(Lost)),
             Some(Cell::Text(word)) => match word.parse() {
@@ -193,7 +193,7 @@ impl Catalog {
             Statement::new(silent, [now.into(), retry.attempts.into()]),
             Statement::new(cut, [later(until, lease).into(), until.into()]),
         ];
-        let mut answers = self.together("tend the queue", statements).await?.into_iter();
+        let mut answers = self.together("tend the queue in", statements).await?.into_iter();
         let mut ids = || -> Vec<JobId> {
             let rows = answers.next().unwrap_or_default();
             let id = |row: &crate::database::Row| match row.0.first() {

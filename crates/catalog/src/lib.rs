@@ -22,9 +22,9 @@ pub mod retry;
 mod alert_tables;
 pub mod catalog;
 pub mod queue;
-pub mod lease;
 pub mod history;
 pub mod outcomes;
+pub mod lease;
 pub mod worker;
 pub mod alerts;
 

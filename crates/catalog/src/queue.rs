@@ -105,7 +105,7 @@ impl Catalog {
     /// Up to where each rule has been planned, by [`Standing::key`].
     pub async fn planned_to(&self) -> Result<BTreeMap<String, Timestamp>, CatalogError> {
         let rows =
-            self.rows("look up what is planned", "select standing, planned_to from standings", []).await?;
+            self.rows("look up what is planned in", "select standing, planned_to from standings", []).await?;
         let read = |row: Row| match &row.0[..] {
             [Cell::Text(standing), Cell::Number(at)] => {
                 Timestamp::from_unix_micros(*at).map(|at| (standing.clone(), at))
@@ -119,7 +119,7 @@ impl Catalog {
     /// Begins to plan rules that have not been planned before: nothing up to the given times is due.
     pub async fn stand(&self, begun: &[(&Standing, Timestamp)]) -> Result<(), CatalogError> {
         for batch in begun.chunks(BATCH) {
-            self.together("begin to plan", vec![planned(self.dialect(), batch, LEAVE)]).await?;
+            self.together("begin to plan in", vec![planned(self.dialect(), batch, LEAVE)]).await?;
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Catalog {
             let to: Vec<_> = batch.iter().map(|(standing, _)| (*standing, now)).collect();
             let statements =
                 vec![ordering(self.dialect(), &jobs, (0, 0)), planned(self.dialect(), &to, MOVE)];
-            let answers = self.together("order jobs", statements).await?;
+            let answers = self.together("order jobs in", statements).await?;
             for row in answers.iter().flatten() {
                 match row.0.first() {
                     Some(Cell::Text(state)) if state == State::Missed.word() => total.missed += 1,
@@ -160,7 +160,7 @@ impl Catalog {
             let to: Vec<_> = batch.iter().map(|standing| (*standing, now)).collect();
             let unmake = Statement::new(sql.as_str(), [json!(keys).to_string().as_str().into(), now.into()]);
             let statements = vec![unmake, planned(self.dialect(), &to, MOVE)];
-            self.together("plan anew after the clock went back", statements).await?;
+            self.together("plan anew after the clock went back in", statements).await?;
         }
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Catalog {
                 Statement::new(ended, cells)
             });
             let statements = std::iter::once(ordering(self.dialect(), &jobs, (0, 0))).chain(told).collect();
-            self.together("write down what the vault tells", statements).await?;
+            self.together("write down what the vault tells in", statements).await?;
         }
         Ok(())
     }

@@ -16,6 +16,9 @@ use crate::database::{Cell, Database, DatabaseError, Dialect, Row, Statement};
 /// The tables are in a schema of their own; functions are still PostgreSQL's, whose schema comes first unless it is named.
 const PATH: &str = "set search_path = strongroom, pg_temp";
 
+/// What is asked of the server, in its own errors: what it was for is told around them.
+const ASKING: &str = "ask";
+
 /// `unique_violation`
 const TAKEN: &str = "23505";
 
@@ -43,7 +46,7 @@ impl Server {
             place: self.place.clone(),
             source: error.into(),
         })?;
-        client.run(operation, PATH).await.map_err(|error| self.failure(operation, error))?;
+        client.run(ASKING, PATH).await.map_err(|error| self.failure(operation, error))?;
         Ok(client)
     }
 
@@ -80,16 +83,14 @@ impl Database for Server {
             Some(client) => client,
             None => self.connected(operation).await?,
         };
-        match carry_out(&client, operation, &statements).await {
+        match carry_out(&client, &statements).await {
             Ok(answers) => {
                 *kept = Some(client);
                 Ok(answers)
             }
             Err(error) => {
                 // What the server refused leaves a connection that is good for the next one.
-                if matches!(error, SqlError::Refused { .. })
-                    && client.run(operation, "rollback").await.is_ok()
-                {
+                if matches!(error, SqlError::Refused { .. }) && client.run(ASKING, "rollback").await.is_ok() {
                     *kept = Some(client);
                 }
                 Err(self.failure(operation, error))
@@ -98,20 +99,16 @@ impl Database for Server {
     }
 }
 
-async fn carry_out(
-    client: &Client,
-    operation: &'static str,
-    statements: &[Statement],
-) -> Result<Vec<Vec<Row>>, SqlError> {
-    client.run(operation, "begin").await?;
+async fn carry_out(client: &Client, statements: &[Statement]) -> Result<Vec<Vec<Row>>, SqlError> {
+    client.run(ASKING, "begin").await?;
     let mut answers = Vec::with_capacity(statements.len());
     for Statement { sql, cells } in statements {
         let values: Vec<&(dyn ToSql + Sync)> = cells.iter().map(value).collect();
-        let rows = client.rows(operation, sql, &values).await?;
-        let rows: Result<Vec<Row>, SqlError> = rows.iter().map(|row| read(client, operation, row)).collect();
+        let rows = client.rows(ASKING, sql, &values).await?;
+        let rows: Result<Vec<Row>, SqlError> = rows.iter().map(|row| read(client, row)).collect();
         answers.push(rows?);
     }
-    client.run(operation, "commit").await?;
+    client.run(ASKING, "commit").await?;
     Ok(answers)
 }
 
@@ -143,7 +140,7 @@ impl ToSql for Nothing {
     tokio_postgres::types::to_sql_checked!();
 }
 
-fn read(client: &Client, operation: &'static str, row: &tokio_postgres::Row) -> Result<Row, SqlError> {
+fn read(client: &Client, row: &tokio_postgres::Row) -> Result<Row, SqlError> {
     let cell = |index: usize| -> Result<Cell, tokio_postgres::Error> {
         Ok(match *row.columns()[index].type_() {
             Type::INT8 => row.try_get::<_, Option<i64>>(index)?.into(),
@@ -151,5 +148,5 @@ fn read(client: &Client, operation: &'static str, row: &tokio_postgres::Row) -> 
         })
     };
     let cells: Result<Vec<Cell>, _> = (0..row.len()).map(cell).collect();
-    cells.map(Row).map_err(|error| client.unreadable(operation, error.into()))
+    cells.map(Row).map_err(|error| client.unreadable(ASKING, error.into()))
 }

@@ -323,27 +323,28 @@ fn told_of(error: &CatalogError) -> String {
     text
 }
 
-/// Says what stands in the way of the catalog once, and once that it is over.
+/// Says what stands in the way of the catalog once, and once that it is over. What passes by itself is said if it is there a second
+/// time: two agents may have been in each other's way.
 #[derive(Default)]
 struct Trouble {
     said: Option<String>,
+    times: u32,
 }
 
 impl Trouble {
     fn of(&mut self, done: Result<(), CatalogError>) {
-        match done {
-            Ok(()) => {
-                if self.said.take().is_some() {
-                    tracing::warn!("the catalog answers again");
-                }
+        let Err(error) = done else {
+            self.times = 0;
+            if self.said.take().is_some() {
+                tracing::warn!("the catalog answers again");
             }
-            Err(error) => {
-                let text = told_of(&error);
-                if self.said.as_ref() != Some(&text) {
-                    tracing::error!("jobs wait: {text}");
-                }
-                self.said = Some(text);
-            }
+            return;
+        };
+        self.times += 1;
+        let text = told_of(&error);
+        if self.said.as_ref() != Some(&text) && (self.times > 1 || !error.is_passing()) {
+            tracing::error!("jobs wait: {text}");
+            self.said = Some(text);
         }
     }
 }

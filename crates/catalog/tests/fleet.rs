@@ -61,7 +61,7 @@ impl Runner for Toy {
         assert!(self.outside.at_work.lock().unwrap().insert(source.clone()), "two at {source}");
         let _at_work = AtWork(&self.outside, source);
         *self.outside.begun.lock().unwrap() += 1;
-        if job.attempt > 1 && self.outside.points.lock().unwrap().contains_key(&job.id) {
+        if job.token > 1 && self.outside.points.lock().unwrap().contains_key(&job.id) {
             return ended(How::Done);
         }
         let takes = Duration::from_micros(200 + self.dice.roll(2000));

@@ -263,6 +263,23 @@ fn what_the_vault_tells_is_history_and_a_newer_catalog_is_left_alone() {
 }
 
 #[test]
+fn a_fleets_night_is_ordered_at_once() {
+    on_each(async |site, catalog| {
+        let rules: Vec<_> = (0..10_000).map(|number| standing(&format!("source-{number}"))).collect();
+        let begun: Vec<_> = rules.iter().map(|rule| (rule, at(0))).collect();
+        catalog.stand(&begun).await.unwrap();
+        let night = |rule| (rule, due(often, (at(0), at(600)), Duration::from_secs(3600)));
+        let night: Vec<_> = rules.iter().map(night).collect();
+        let began = std::time::Instant::now();
+        let planned = catalog.order(&night, at(600)).await.unwrap();
+        let kind = if matches!(site, Site::File(_)) { "SQLite" } else { "PostgreSQL" };
+        println!("10,000 jobs ordered in {kind} in {:?}", began.elapsed());
+        assert_eq!(planned, Planned { ordered: 10_000, missed: 0 });
+        assert_eq!(catalog.order(&night, at(600)).await.unwrap(), Planned::default());
+    });
+}
+
+#[test]
 fn two_agents_make_one_catalog_and_what_is_none_is_refused() {
     for site in Site::all() {
         let runtime =

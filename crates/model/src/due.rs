@@ -60,6 +60,8 @@ pub fn due(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::Schedule;
+    use crate::zone::Zone;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_unix_seconds(seconds).unwrap()
@@ -98,5 +100,32 @@ mod tests {
     fn a_schedule_that_ends_or_stands_still_ends_the_walk() {
         assert_eq!(due(|_| None, (at(0), at(9)), Duration::MAX), Due::default());
         assert_eq!(due(Some, (at(0), at(9)), Duration::MAX), Due::default());
+    }
+
+    /// Looks every ten minutes over four days on which the clocks of Berlin change; once the clock goes back by an hour as well.
+    #[test]
+    fn a_job_of_each_night_is_due_once_on_days_when_clocks_change() {
+        let (schedule, zone): (Schedule, Zone) =
+            ("30 2 * * *".parse().unwrap(), "Europe/Berlin".to_owned().try_into().unwrap());
+        for (from, expected) in [
+            // 02:30 does not exist on 2026-03-29, and happens twice on 2026-10-25.
+            ("2026-03-27T12:00:00Z", ["03-28 01:30", "03-29 01:00", "03-30 00:30", "03-31 00:30"]),
+            ("2026-10-23T12:00:00Z", ["10-24 00:30", "10-25 00:30", "10-26 01:30", "10-27 01:30"]),
+        ] {
+            let from = Timestamp(from.parse().unwrap());
+            let (mut planned_to, mut ordered) = (from, Vec::new());
+            for look in 0..4 * 24 * 6_i64 {
+                let back = if look % 100 == 99 { 3600 } else { 0 };
+                let now = Timestamp::from_unix_seconds(from.unix_seconds() + look * 600 - back).unwrap();
+                let next = |last| schedule.next_after(last, &zone);
+                let found = due(next, (planned_to, now), Duration::from_secs(3600));
+                assert!(found.missed.is_empty());
+                ordered.extend(found.run.map(|run| run.0.strftime("%m-%d %H:%M").to_string()));
+                planned_to = now;
+            }
+            // What the clock brought a second time has a key that is there already.
+            ordered.dedup();
+            assert_eq!(ordered, expected);
+        }
     }
 }

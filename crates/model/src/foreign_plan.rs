@@ -13,9 +13,10 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use crate::name::PlanName;
+use crate::schedule::{Schedule, ScheduleError};
 
-mod aws;
 mod words;
+mod aws;
 
 use words::named;
 
@@ -32,8 +33,8 @@ pub struct Imported {
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// Not JSON.
-    #[error("it is no JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    #[error("it is no JSON")]
+    Json(#[source] serde_json::Error),
     /// JSON of something else.
     #[error(
         "it is neither an AWS Backup plan (BackupPlan with Rules, or a BackupSelection) nor an object of schedules (\"name\": \"cron(…)\")"
@@ -43,22 +44,26 @@ pub enum ImportError {
     #[error("there is a selection, and no plan: name the file with the plan as well")]
     OnlySelections,
     /// A member of AWS's that is not of its type.
-    #[error("the AWS Backup plan does not read: {0}")]
+    #[error("the AWS Backup plan does not read")]
     Aws(#[source] serde_json::Error),
     /// A schedule that does not read.
-    #[error("{place}: {error}")]
+    #[error("the schedule of {place} does not read")]
     Schedule {
         /// Of which rule.
         place: String,
         /// Why.
-        error: crate::schedule::ScheduleError,
+        #[source]
+        error: Box<ScheduleError>,
     },
 }
 
 /// Reads files that belong together: a plan with its selections, or schedules.
 pub fn import(texts: &[String]) -> Result<Imported, ImportError> {
-    let documents: Vec<Value> =
-        texts.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>()?;
+    let documents: Vec<Value> = texts
+        .iter()
+        .map(|text| serde_json::from_str(text))
+        .collect::<Result<_, _>>()
+        .map_err(ImportError::Json)?;
     let (mut plans, mut selections, mut imported) = (Vec::new(), Vec::new(), Imported::default());
     for document in documents {
         let (of_plan, of_selection) = (member(&document, "BackupPlan"), member(&document, "BackupSelection"));
@@ -94,9 +99,9 @@ fn schedules(document: &Value, imported: &mut Imported) -> Result<(), ImportErro
     }
     for (key, value) in entries {
         let text = value.as_str().unwrap_or_default();
-        let schedule: crate::schedule::Schedule = text
+        let schedule: Schedule = text
             .parse()
-            .map_err(|error| ImportError::Schedule { place: format!("schedule {key}"), error })?;
+            .map_err(|error| ImportError::Schedule { place: key.clone(), error: Box::new(error) })?;
         let name: PlanName = named(key);
         let mut toml = String::new();
         // Writing to a string cannot go wrong.

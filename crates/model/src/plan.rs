@@ -289,17 +289,25 @@ impl Timetable<'_> {
     }
 }
 
-/// What the plans that cover a source keep of it, all of them together; `None` if none of their rules says anything.
-pub fn retention_of(plans: &BTreeMap<PlanName, Plan>, source: &Protected) -> Option<Retention> {
-    let covering = plans.values().filter(|plan| plan.covers(source));
-    let said = covering.flat_map(|plan| &plan.rules).filter_map(|rule| rule.retention.as_ref());
+/// What these plans keep of sources they cover, all of them together; `None` if none of their rules says anything.
+pub fn kept_by<'a>(plans: impl Iterator<Item = &'a Plan>) -> Option<Retention> {
+    let said = plans.flat_map(|plan| &plan.rules).filter_map(|rule| rule.retention.as_ref());
     said.cloned().reduce(Retention::with)
+}
+
+/// What these plans promise for sources they cover: the strictest of each.
+pub fn promised_by<'a>(plans: impl Iterator<Item = &'a Plan>) -> Objectives {
+    plans.map(Plan::objectives).fold(Objectives::default(), Objectives::and)
+}
+
+/// What the plans that cover a source keep of it.
+pub fn retention_of(plans: &BTreeMap<PlanName, Plan>, source: &Protected) -> Option<Retention> {
+    kept_by(plans.values().filter(|plan| plan.covers(source)))
 }
 
 /// What is promised for a source: what itself says, else the strictest of the plans that cover it.
 pub fn objectives_of(plans: &BTreeMap<PlanName, Plan>, source: &Protected) -> Objectives {
-    let covering = plans.values().filter(|plan| plan.covers(source)).map(Plan::objectives);
-    source.objectives.or(covering.fold(Objectives::default(), Objectives::and))
+    source.objectives.or(promised_by(plans.values().filter(|plan| plan.covers(source))))
 }
 
 #[cfg(test)]

@@ -98,8 +98,8 @@ impl Schedule {
         }
     }
 
-    /// Every run after `after` and not after `until`, in order.
-    pub fn runs<'a>(
+    /// Every time after `after` and not after `until`, in order.
+    pub fn times<'a>(
         &'a self,
         (after, until): (Timestamp, Timestamp),
         zone: &'a Zone,

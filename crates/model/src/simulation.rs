@@ -113,7 +113,7 @@ pub struct Month {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SimulationError {
     /// Nobody needs so many runs to see where it goes.
-    #[error("these rules come to more than {MOST_RUNS} backups of a source: simulate fewer days")]
+    #[error("these rules come to more than {MOST_RUNS} backups of a source")]
     TooManyRuns,
     /// What is kept does not work out.
     #[error(transparent)]
@@ -187,7 +187,7 @@ fn runs(simulated: &Simulated<'_>, setting: &Setting<'_>) -> Result<Vec<Timestam
     let mut dice = Dice(setting.seed.unwrap_or_default());
     let mut due = Vec::new();
     for table in &simulated.backups {
-        for at in table.schedule.runs((setting.begin, until), table.zone) {
+        for at in table.schedule.times((setting.begin, until), table.zone) {
             let late = setting.seed.map_or(Duration::ZERO, |_| dice.below(table.start_window.0));
             due.push(at.0.checked_add(late).map_or(at, Timestamp));
             if due.len() > MOST_RUNS {

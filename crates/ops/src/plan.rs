@@ -25,7 +25,7 @@ pub async fn measured(cx: &Cx, vault: &Vault, source: &SourceName, host: &str) -
     let Some(newest) = points.last() else { return Ok(Measured::default()) };
     let records = vault.measures(source, MEASURES).await?;
     let measures: Vec<Measure> = records.into_iter().map(|record| record.measure).collect();
-    // What is replayed is as much as a plan leaves between two points: half of it, on average, and all of it at worst.
+    // At worst everything that is written between two points is replayed.
     let replay = journal_between(&points);
     let wanted = Wanted { host, compared: false, pages: newest.bytes, replay: replay.unwrap_or(0) };
     let restore = estimate(&measures, &wanted).seconds().map(|[middle, ..]| Duration::from_secs_f64(middle));

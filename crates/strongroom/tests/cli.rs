@@ -85,7 +85,8 @@ fn help_says_what_it_said() {
         "completions",
     ];
     let lines = verbs.map(|verb| vec![verb]).into_iter();
-    for verb in lines.chain(["push", "fetch", "status"].map(|verb| vec!["wal", verb])) {
+    let of_plan = ["lint", "show", "simulate", "import"].map(|verb| vec!["plan", verb]);
+    for verb in lines.chain(["push", "fetch", "status"].map(|verb| vec!["wal", verb])).chain(of_plan) {
         let help = desk.ok(&[&verb[..], &["--help"]].concat());
         all.push_str(&format!("\n──── {} ────\n{help}", verb.join(" ")));
     }

@@ -7,7 +7,7 @@ mod live;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,14 +16,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use strongroom_postgres::cluster::InitOptions;
 
-/// A site whose agent keeps its jobs beside the vault.
+/// A site whose agent keeps its jobs in a file beside the vault.
 fn site(plans: &str) -> Option<Site> {
+    site_with(plans, |site| site.inside("catalog.db"))
+}
+
+/// A site whose agent keeps its jobs there.
+fn site_with(plans: &str, catalog: impl Fn(&Site) -> String) -> Option<Site> {
     let binaries = versions().into_iter().next()?;
     let site = Site::new(&binaries, InitOptions { segment_mib: 1, ..InitOptions::default() });
     let settings = format!(
         "[agent]\nsocket = \"{}\"\ngrace = \"1s\"\n{{sweep}}[catalog]\nurl = \"{}\"\n",
         site.inside("agent.sock"),
-        site.inside("catalog.db")
+        catalog(&site)
     );
     let sweep = if plans.contains("retention") { "sweep = { schedule = \"* * * * *\" }\n" } else { "" };
     rewrite(&site, |text| text + &settings.replace("{sweep}", sweep) + plans);
@@ -44,14 +49,27 @@ struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     fn start(site: &'a Site, supervised: bool) -> Agent<'a> {
-        let _ = std::fs::remove_file(site.path("agent.sock"));
         let mut command = site.command(&["run", "--output", "json", "-v"]);
         if supervised {
             command.env("NOTIFY_SOCKET", site.inside("notify.sock")).env("WATCHDOG_USEC", "200000");
         }
-        command.stdout(Stdio::piped()).stderr(File::create(site.path("agent.log")).unwrap());
+        Agent::spawn(site, command, "agent")
+    }
+
+    /// One of another host of the fleet: it has settings, a socket and a log of its own.
+    fn second(site: &'a Site) -> Agent<'a> {
+        let settings = std::fs::read_to_string(site.path("strongroom.toml")).unwrap();
+        std::fs::write(site.path("second.toml"), settings.replace("agent.sock", "second.sock")).unwrap();
+        let command = site.command_with("second.toml", &["run", "--output", "json", "-v"]);
+        Agent::spawn(site, command, "second")
+    }
+
+    fn spawn(site: &'a Site, mut command: Command, name: &str) -> Agent<'a> {
+        let (socket, log) = (site.path(&format!("{name}.sock")), site.path(&format!("{name}.log")));
+        let _ = std::fs::remove_file(&socket);
+        command.stdout(Stdio::piped()).stderr(File::create(log).unwrap());
         let child = command.spawn().unwrap();
-        until("the agent to listen", || site.path("agent.sock").exists());
+        until("the agent to listen", || socket.exists());
         Agent { site, child }
     }
 
@@ -126,7 +144,12 @@ fn points(site: &Site) -> Vec<Value> {
 
 /// Whether a process of this site takes a backup.
 fn somebody_backs_up(site: &Site) -> bool {
-    let config = site.inside("strongroom.toml");
+    backs_up(site, "")
+}
+
+/// The same of one with these settings.
+fn backs_up(site: &Site, settings: &str) -> bool {
+    let config = site.inside(settings);
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
     let mut words = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
@@ -152,7 +175,11 @@ name = \"often\"
 schedule = \"* * * * *\"
 retention = { keep_last = 2 }
 ";
-    let Some(site) = site(plans) else { return };
+    let on_server = |site: &Site| {
+        let (host, port) = (site.cluster.socket_folder(), site.cluster.port());
+        format!("postgresql:///postgres?host={}&port={port}&user=postgres", host.display())
+    };
+    let Some(site) = site_with(plans, on_server) else { return };
     let notified = Notified::at(&site);
     let told = |state: &str| notified.next(state);
     let agent = Agent::start(&site, true);
@@ -184,9 +211,8 @@ retention = { keep_last = 2 }
     agent.signal(Signal::HUP);
     told("RELOADING=1");
     until("the new rule's job", || jobs(&site, "backup").iter().any(|job| job["rule"] == "oftener"));
-    agent.signal(Signal::TERM);
-    told("STOPPING=1");
     assert_eq!(agent.stop(), Some(0));
+    told("STOPPING=1");
     assert!(!somebody_backs_up(&site));
 }
 
@@ -236,4 +262,31 @@ fn a_backup_that_is_interrupted_is_taken_once() {
     assert_eq!((&told["rule"], &told["result"]["point"]), (&"vault".into(), &points[0]["point"]));
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(jobs(&site, "backup").len(), 1);
+}
+
+#[test]
+fn another_agent_goes_on_where_one_was_killed() {
+    let plans = format!(
+        "[plan.p]\nselect = {{ sources = [\"main\"] }}\n[[plan.p.rule]]\nname = \"once\"\nschedule = \"{}\"\n",
+        once()
+    );
+    let Some(site) = site(&plans) else { return };
+    let archiving = site.cluster.sql("show archive_command").unwrap().replace('\'', "''");
+    site.cluster.sql("alter system set archive_command = 'false'; select pg_reload_conf()").unwrap();
+    let (first, second) = (Agent::start(&site, false), Agent::second(&site));
+    let leased = job(&site, "backup", "leased");
+    until("the backup to begin", || somebody_backs_up(&site));
+    let (at_work, other) = match backs_up(&site, "second.toml") {
+        true => (second, first),
+        false => (first, second),
+    };
+    at_work.kill();
+    site.cluster
+        .sql(&format!("alter system set archive_command = '{archiving}'; select pg_reload_conf()"))
+        .unwrap();
+    let done = job(&site, "backup", "done");
+    assert_eq!((&done["id"], &done["attempt"]), (&leased["id"], &2.into()), "{done}");
+    assert_eq!(other.stop(), Some(0));
+    assert_eq!(jobs(&site, "backup").len(), 1);
+    assert_eq!(points(&site).len(), 1);
 }

@@ -105,6 +105,13 @@ impl Site {
         folder.path().join("catalog.db")
     }
 
+    pub fn server(&mut self) -> Option<&mut Cluster> {
+        match self {
+            Site::File(_) => None,
+            Site::Server(cluster) => Some(cluster),
+        }
+    }
+
     pub fn place(&self) -> Place {
         match self {
             Site::File(_) => Place::File(self.path()),

@@ -21,7 +21,15 @@ struct BackupPlan {
     rules: Vec<BackupRule>,
     #[serde(rename = "AdvancedBackupSettings", default)]
     advanced: Vec<Value>,
+    #[serde(flatten)]
+    others: Others,
 }
+
+/// Members that this does not know.
+type Others = serde_json::Map<String, Value>;
+
+/// Members that say nothing about what is done: names of AWS's own, and rights that are not needed here.
+const SILENT: [&str; 3] = ["RuleId", "IamRoleArn", "BackupPlanTags"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -42,6 +50,8 @@ struct BackupRule {
     recovery_point_tags: serde_json::Map<String, Value>,
     #[serde(default)]
     index_actions: Vec<Value>,
+    #[serde(flatten)]
+    others: Others,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -66,6 +76,8 @@ struct BackupSelection {
     not_resources: Vec<String>,
     list_of_tags: Vec<Condition>,
     conditions: Conditions,
+    #[serde(flatten)]
+    others: Others,
 }
 
 #[derive(Deserialize)]
@@ -110,6 +122,10 @@ pub fn plan(plan: Value, selections: &[Value], imported: &mut Imported) -> Resul
     for rule in &plan.rules {
         toml.push_str(&self::rule(&name, rule, is_only, &mut imported.left)?);
     }
+    unknown("the plan", &plan.others, &mut imported.left);
+    for selection in &selections {
+        unknown(&format!("selection {}", selection.selection_name), &selection.others, &mut imported.left);
+    }
     if !plan.advanced.is_empty() {
         imported.left.push("AdvancedBackupSettings: there is nothing like it for databases".to_owned());
     }
@@ -128,7 +144,7 @@ fn rule(
         left.push(format!("rule {said}: it has no schedule, so it never runs by itself and was left out"));
         return Ok(String::new());
     };
-    let wrong = |error| ImportError::Schedule { place: format!("rule {said}"), error };
+    let wrong = |error| ImportError::Schedule { place: format!("rule {said}"), error: Box::new(error) };
     let schedule: Schedule = expression.parse().map_err(wrong)?;
     let name: RuleName = named(said);
     let mut toml =
@@ -189,7 +205,7 @@ fn retention(rule: &BackupRule, schedule: &Schedule, is_only: bool) -> String {
 fn rhythm(schedule: &Schedule) -> Option<u64> {
     let begin = Timestamp::from_unix_seconds(1_767_225_600)?; // 2026-01-01
     let end = Timestamp::from_unix_seconds(2_082_758_400)?; // 2036-01-01
-    let runs: Vec<Timestamp> = schedule.runs((begin, end), &Zone::UTC).take(100).collect();
+    let runs: Vec<Timestamp> = schedule.times((begin, end), &Zone::UTC).take(100).collect();
     runs.windows(2).map(|pair| pair[1].since(pair[0]).as_secs()).max()
 }
 
@@ -201,6 +217,7 @@ fn vault_of(copy: &CopyAction) -> &str {
 /// What has no place in a rule of ours.
 fn leave(rule: &BackupRule, left: &mut Vec<String>) {
     let said = &rule.rule_name;
+    unknown(&format!("rule {said}"), &rule.others, left);
     if let Some(vault) = rule.target_backup_vault_name.as_deref().filter(|vault| *vault != "Default") {
         left.push(format!("rule {said}: it kept points in {vault}; here they go to [vault]"));
     }
@@ -316,4 +333,10 @@ fn exclude(plan: &PlanName, resource: &str, (toml, left): (&mut String, &mut Vec
         quoted(&name)
     );
     left.push(format!("{name} is left out: say why, who answers for it, and by when to look again"));
+}
+
+fn unknown(place: &str, others: &Others, left: &mut Vec<String>) {
+    let unknown =
+        others.iter().filter(|(member, value)| !SILENT.contains(&member.as_str()) && !value.is_null());
+    left.extend(unknown.map(|(member, _)| format!("{place}: {member} is not known here")));
 }

@@ -75,9 +75,9 @@ fn what_has_no_place_here_is_told() {
                     "DestinationBackupVaultArn": "arn:aws:backup:eu-west-1:1:backup-vault:dr",
                     "Lifecycle": { "DeleteAfterDays": 365 },
                 }],
-                "RecoveryPointTags": { "env": "prod" }, "IndexActions": [{}],
+                "RecoveryPointTags": { "env": "prod" }, "IndexActions": [{}], "ScanActions": [{}],
             },
-            { "RuleName": "by hand" },
+            { "RuleName": "by hand", "RuleId": "4711" },
             { "RuleName": "for ever", "ScheduleExpression": "rate(1 day)", "ScheduleExpressionTimezone": "Mars/Olympus" },
         ],
     });
@@ -115,6 +115,7 @@ fn what_has_no_place_here_is_told() {
         "scratch-* is left out: say why",
         "arn:aws:s3:::b was left out",
         "AdvancedBackupSettings",
+        "rule all of it: ScanActions is not known here",
     ] {
         assert!(imported.left.iter().any(|left| left.contains(told)), "{told}: {:#?}", imported.left);
     }
@@ -142,15 +143,20 @@ fn what_is_no_plan_is_refused() {
         ("[]", "neither an AWS Backup plan"),
         ("{}", "neither an AWS Backup plan"),
         ("{\"a\": 1}", "neither an AWS Backup plan"),
-        ("{\"a\": \"cron(0 25 * * ? *)\"}", "schedule a: schedule 'cron(0 25 * * ? *)': the hour is '25'"),
+        (
+            "{\"a\": \"cron(0 25 * * ? *)\"}",
+            "the schedule of a does not read: schedule 'cron(0 25 * * ? *)': the hour is '25'",
+        ),
         ("{\"SelectionName\": \"s\"}", "there is a selection, and no plan"),
-        ("{\"Rules\": 1}", "the AWS Backup plan does not read"),
+        ("{\"Rules\": 1}", "the AWS Backup plan does not read: invalid type"),
         (
             "{\"Rules\": [{\"RuleName\": \"r\", \"ScheduleExpression\": \"daily\"}]}",
-            "rule r: 'daily' has 1 fields",
+            "of rule r does not read: 'daily' has 1 fields",
         ),
     ] {
-        let error = import(&[text.to_owned()]).unwrap_err().to_string();
+        let error = import(&[text.to_owned()]).unwrap_err();
+        let why = std::error::Error::source(&error).map_or_else(String::new, |why| format!(": {why}"));
+        let error = format!("{error}{why}");
         assert!(error.contains(says), "{text}: {error}");
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::cadence::dues;
 use super::{Finding, Situation};
 use crate::name::{PlanName, SourceName};
-use crate::plan::{Plan, Rule};
-use crate::source::Protected;
+use crate::plan::{Plan, Rule, Timetable, Work, kept_by, promised_by};
+use crate::retention::Retention;
+use crate::source::{Objectives, Protected};
+use crate::time::Timestamp;
 
 /// Sources that the same plans cover.
 pub struct Group<'a> {
@@ -13,12 +16,36 @@ pub struct Group<'a> {
     pub plans: Vec<(&'a PlanName, &'a Plan)>,
     /// The sources.
     pub sources: Vec<&'a Protected>,
+    /// When they are backed up, by which plans.
+    pub backups: Vec<(&'a PlanName, Timetable<'a>)>,
+    /// The next times that any of these is due, and which. Reckoned once, for it is most of the work.
+    pub dues: Vec<(Timestamp, usize)>,
 }
 
 impl<'a> Group<'a> {
+    fn new(plans: Vec<(&'a PlanName, &'a Plan)>, now: Timestamp) -> Group<'a> {
+        let of_plan = |(name, plan): &(&'a PlanName, &'a Plan)| {
+            let (name, tables) = (*name, plan.timetables());
+            tables.filter(|table| table.work == Work::Backup).map(move |table| (name, table))
+        };
+        let backups: Vec<(&PlanName, Timetable<'a>)> = plans.iter().flat_map(of_plan).collect();
+        let tables: Vec<Timetable<'a>> = backups.iter().map(|(_, table)| *table).collect();
+        Group { plans, sources: Vec::new(), backups, dues: dues(&tables, now) }
+    }
+
     /// Every rule that backs its sources up.
     pub fn rules(&self) -> impl Iterator<Item = (&'a PlanName, &'a Rule)> + '_ {
         self.plans.iter().flat_map(|(name, plan)| plan.rules.iter().map(move |rule| (*name, rule)))
+    }
+
+    /// What is promised for one of its sources.
+    pub fn objectives(&self, source: &Protected) -> Objectives {
+        source.objectives.or(promised_by(self.plans.iter().map(|(_, plan)| *plan)))
+    }
+
+    /// What its plans keep.
+    pub fn retention(&self) -> Option<Retention> {
+        kept_by(self.plans.iter().map(|(_, plan)| *plan))
     }
 }
 
@@ -28,7 +55,7 @@ pub fn groups<'a>(situation: &Situation<'a>) -> Vec<Group<'a>> {
     for source in situation.sources {
         let plans: Vec<_> = situation.plans.iter().filter(|(_, plan)| plan.covers(source)).collect();
         let names = plans.iter().map(|(name, _)| *name).collect();
-        let group = groups.entry(names).or_insert_with(|| Group { plans, sources: Vec::new() });
+        let group = groups.entry(names).or_insert_with(|| Group::new(plans, situation.now));
         group.sources.push(source);
     }
     groups.into_values().collect()
@@ -36,7 +63,7 @@ pub fn groups<'a>(situation: &Situation<'a>) -> Vec<Group<'a>> {
 
 /// Names of sources.
 pub fn names<'a>(sources: &[&'a Protected]) -> impl Iterator<Item = &'a SourceName> {
-    sources.to_vec().into_iter().map(|source| &source.name)
+    sources.iter().map(|source| &source.name)
 }
 
 /// What is wrong with who is covered.
@@ -49,7 +76,9 @@ pub fn findings(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding>
         let copies = plan.rules.iter().flat_map(|rule| rule.copies.iter().map(move |to| (rule, to)));
         found.extend(copies.filter_map(|(rule, to)| wrong_copy(situation, (name, rule), to)));
         if plan.disaster_recovery && plan.rules.iter().all(|rule| rule.copies.is_empty()) {
-            let what = format!("plan {name} is for disaster recovery, and none of its rules copies anything");
+            let what = format!(
+                "plan {name} is for disaster recovery, and none of its rules names a vault that must have copies"
+            );
             let instead = match situation.vaults.get(1) {
                 Some(other) => format!("say copies = [\"{}\"] in one of them", other.name),
                 None => {

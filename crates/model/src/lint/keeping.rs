@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::cadence::cadence;
+use super::cadence::{cadence, dues};
 use super::coverage::{Group, names};
 use super::{Finding, Severity, Situation};
 use crate::lifecycle::{Gravity, Surroundings, longest_life};
 use crate::name::PlanName;
-use crate::plan::{Rule, Timetable, retention_of};
+use crate::plan::{Rule, Timetable};
 use crate::retention::Retention;
 use crate::source::Protected;
 use crate::time::human_duration;
@@ -31,7 +31,7 @@ pub fn findings(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding>
         found.extend(no_journal(group));
         found.extend(outweighed(situation, group));
     }
-    found.extend(lifecycles(situation));
+    found.extend(lifecycles(situation, groups));
     found
 }
 
@@ -83,7 +83,7 @@ fn shorter_than_its_rhythm(
     table: &Timetable<'_>,
 ) -> Option<Finding> {
     let days = days_only(rule.retention.as_ref()?)?;
-    let longest = cadence(&[*table], situation.now)?.longest;
+    let longest = cadence(&dues(&[*table], situation.now))?.longest;
     if longest.as_secs() <= u64::from(days) * 86_400 {
         return None;
     }
@@ -96,17 +96,14 @@ fn shorter_than_its_rhythm(
     Some(Finding::warn("P304", what, instead).of_plan(name))
 }
 
-/// Whether a source is kept for ever in the first vault.
-fn is_unlimited(situation: &Situation<'_>, source: &Protected) -> bool {
-    let of_vault = situation.vaults.first().is_some_and(|vault| vault.retention.is_some());
-    let others = of_vault || source.retention.is_some() || situation.retention.is_some();
-    !others && retention_of(situation.plans, source).is_none()
-}
-
 fn kept_for_ever(situation: &Situation<'_>, group: &Group<'_>) -> Option<Finding> {
     let (name, _) = group.plans.first()?;
+    let of_vault = situation.vaults.first().is_some_and(|vault| vault.retention.is_some());
+    if of_vault || situation.retention.is_some() || group.retention().is_some() {
+        return None;
+    }
     let sources: Vec<&Protected> =
-        group.sources.iter().filter(|source| is_unlimited(situation, source)).copied().collect();
+        group.sources.iter().filter(|source| source.retention.is_none()).copied().collect();
     let first = sources.first()?;
     let what = match sources.len() {
         1 => format!("nothing says how long points of source {} are kept: they stay for ever", first.name),
@@ -163,19 +160,11 @@ fn outweighed(situation: &Situation<'_>, group: &Group<'_>) -> Option<Finding> {
 }
 
 /// What [`crate::lifecycle::Lifecycle::objections`] says of each vault.
-fn lifecycles(situation: &Situation<'_>) -> Vec<Finding> {
+fn lifecycles(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding> {
     let mut found = Vec::new();
+    let of_sources = kept(situation, groups);
     for vault in situation.vaults {
-        let kept = |source: &Protected| {
-            let of_source = source.retention.clone().or_else(|| retention_of(situation.plans, source));
-            vault.retention.clone().or(of_source).or_else(|| situation.retention.cloned())
-        };
-        let mut retentions: Vec<Retention> = Vec::new();
-        for retention in situation.sources.iter().filter_map(kept) {
-            if !retentions.contains(&retention) {
-                retentions.push(retention);
-            }
-        }
+        let retentions = vault.retention.clone().map_or_else(|| of_sources.clone(), |only| vec![only]);
         let surroundings =
             Surroundings { rebase_days: situation.rebase_days, retentions, lock_days: vault.lock_days };
         found.extend(vault.lifecycle.objections(&surroundings).into_iter().map(|objection| {
@@ -186,6 +175,21 @@ fn lifecycles(situation: &Situation<'_>) -> Vec<Finding> {
             let what = format!("lifecycle of {} ({}): {}", vault.name, objection.rule, objection.what);
             Finding::new("P303", severity, what, objection.instead)
         }));
+    }
+    found
+}
+
+/// What is kept of any source, each once.
+fn kept(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Retention> {
+    let mut found: Vec<Retention> = Vec::new();
+    for group in groups {
+        let planned = group.retention().or_else(|| situation.retention.cloned());
+        let of_source = |source: &&Protected| source.retention.clone().or_else(|| planned.clone());
+        for retention in group.sources.iter().filter_map(of_source) {
+            if !found.contains(&retention) {
+                found.push(retention);
+            }
+        }
     }
     found
 }

@@ -12,7 +12,6 @@ use std::time::Duration;
 use super::cadence::{Cadence, cadence};
 use super::coverage::{Group, names};
 use super::{Finding, Situation};
-use crate::plan::{Timetable, Work, objectives_of};
 use crate::source::{Protected, Shipping};
 use crate::span::Span;
 use crate::tier::{StorageClass, ThawSpeed};
@@ -22,10 +21,10 @@ use crate::time::human_duration;
 pub fn findings(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding> {
     let mut found = Vec::new();
     for group in groups {
-        let rhythm = Rhythm::of(situation, group);
+        let rhythm = Rhythm::of(group);
         let mut unmeasured = Vec::new();
         for source in &group.sources {
-            let objectives = objectives_of(situation.plans, source);
+            let objectives = group.objectives(source);
             if let (Some(rpo), Some(rhythm)) = (objectives.rpo, &rhythm) {
                 found.extend(rhythm.of_source(situation, source).finding(source, rpo));
             }
@@ -37,7 +36,7 @@ pub fn findings(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding>
             }
         }
         found.extend(never_measured(&unmeasured));
-        found.extend(never_drilled(situation, group));
+        found.extend(never_drilled(group));
         found.extend(frozen(situation, group));
     }
     found
@@ -60,15 +59,13 @@ struct Loss {
 
 impl Rhythm {
     /// `None` for sources that no plan covers.
-    fn of(situation: &Situation<'_>, group: &Group<'_>) -> Option<Rhythm> {
-        let tables: Vec<Timetable<'_>> = group.plans.iter().flat_map(|(_, plan)| plan.timetables()).collect();
-        let tables: Vec<_> = tables.into_iter().filter(|table| table.work == Work::Backup).collect();
+    fn of(group: &Group<'_>) -> Option<Rhythm> {
         let is_copied = group
             .plans
             .iter()
             .any(|(_, plan)| plan.disaster_recovery && plan.rules.iter().any(|rule| !rule.copies.is_empty()));
-        let start_window = tables.iter().map(|table| table.start_window).max()?;
-        Some(Rhythm { cadence: cadence(&tables, situation.now), start_window, is_copied })
+        let start_window = group.backups.iter().map(|(_, table)| table.start_window).max()?;
+        Some(Rhythm { cadence: cadence(&group.dues), start_window, is_copied })
     }
 
     fn of_source(&self, situation: &Situation<'_>, source: &Protected) -> Loss {
@@ -167,13 +164,13 @@ fn never_measured(sources: &[&Protected]) -> Option<Finding> {
 }
 
 /// What is promised and never tried is a hope.
-fn never_drilled(situation: &Situation<'_>, group: &Group<'_>) -> Option<Finding> {
+fn never_drilled(group: &Group<'_>) -> Option<Finding> {
     if group.plans.iter().any(|(_, plan)| plan.drill.is_some()) {
         return None;
     }
     let (name, _) = group.plans.first()?;
     let is_promised = |source: &&&Protected| {
-        let objectives = objectives_of(situation.plans, source);
+        let objectives = group.objectives(source);
         objectives.rpo.is_some() || objectives.rto.is_some()
     };
     let sources: Vec<&Protected> = group.sources.iter().filter(is_promised).copied().collect();
@@ -196,7 +193,7 @@ fn frozen(situation: &Situation<'_>, group: &Group<'_>) -> Vec<Finding> {
     // By the promise that is broken: so many sources may have the same.
     let mut broken: BTreeMap<Span, Vec<&Protected>> = BTreeMap::new();
     for source in &group.sources {
-        let rto = objectives_of(situation.plans, source).rto;
+        let rto = group.objectives(source).rto;
         if let Some(rto) = rto.filter(|rto| rto.0 < Duration::from_secs_f64(hours * 3600.0)) {
             broken.entry(rto).or_default().push(source);
         }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::cadence::{cadence, runs};
+use super::cadence::cadence;
 use super::coverage::{Group, names};
 use super::{Finding, Situation};
 use crate::name::{PlanName, SourceName};
-use crate::plan::{Timetable, Work};
+use crate::plan::Timetable;
 use crate::source::Protected;
-use crate::time::human_duration;
+use crate::time::{Timestamp, human_duration};
 
 /// What is wrong with times.
 pub fn findings(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding> {
@@ -43,24 +43,13 @@ fn never_again(situation: &Situation<'_>, name: &PlanName, table: &Timetable<'_>
     Some(Finding::refuse("P101", what, "write * for the year, or take the rule out").of_plan(name))
 }
 
-/// Backups of a group, with their plans.
-fn backups<'a>(group: &Group<'a>) -> Vec<(&'a PlanName, Timetable<'a>)> {
-    let of_plan = |(name, plan): &(&'a PlanName, &'a crate::plan::Plan)| {
-        let name = *name;
-        let tables = plan.timetables().filter(|table| table.work == Work::Backup);
-        tables.map(move |table| (name, table)).collect::<Vec<_>>()
-    };
-    group.plans.iter().flat_map(of_plan).collect()
-}
-
 /// Two backups that fall together: once per pair, where it happens first.
 fn overlaps(situation: &Situation<'_>, group: &Group<'_>) -> Vec<Finding> {
-    let (plans, tables): (Vec<_>, Vec<_>) = backups(group).into_iter().unzip();
     let slowest = group.sources.iter().filter_map(|source| situation.measured(source).backup).max();
     let takes = slowest.unwrap_or_default().max(Duration::from_secs(60));
     let (mut found, mut told) = (Vec::new(), Vec::new());
-    let mut last: Option<(crate::time::Timestamp, usize)> = None;
-    for (at, number) in runs(&tables, situation.now) {
+    let mut last: Option<(Timestamp, usize)> = None;
+    for &(at, number) in &group.dues {
         let near = last.filter(|(before, other)| *other != number && at.since(*before) < takes);
         last = Some((at, number));
         let Some((before, other)) = near else { continue };
@@ -69,7 +58,10 @@ fn overlaps(situation: &Situation<'_>, group: &Group<'_>) -> Vec<Finding> {
             continue;
         }
         told.push(pair);
-        let of = |number: usize| format!("{} of plan {}", tables[number].rule, plans[number]);
+        let of = |number: usize| {
+            let (plan, table) = &group.backups[number];
+            format!("{} of plan {plan}", table.rule)
+        };
         let when = match at == before {
             true => format!("both due at {at}"),
             false => format!("due at {before} and {at}, and a backup takes {}", human_duration(takes)),
@@ -81,7 +73,9 @@ fn overlaps(situation: &Situation<'_>, group: &Group<'_>) -> Vec<Finding> {
         );
         let instead = "one point serves both rules: leave that time out of one of them, and let the other keep it longer";
         found.push(
-            Finding::warn("P102", what, instead).of_plan(plans[number]).of_sources(names(&group.sources)),
+            Finding::warn("P102", what, instead)
+                .of_plan(group.backups[number].0)
+                .of_sources(names(&group.sources)),
         );
     }
     found
@@ -98,8 +92,7 @@ fn slowest<'a>(slow: &[(&'a Protected, Duration)]) -> Option<(&'a SourceName, Du
 }
 
 fn slower_than_its_rhythm(situation: &Situation<'_>, group: &Group<'_>) -> Option<Finding> {
-    let (plans, tables): (Vec<_>, Vec<_>) = backups(group).into_iter().unzip();
-    let shortest = cadence(&tables, situation.now)?.shortest;
+    let shortest = cadence(&group.dues)?.shortest;
     let slow = slow(situation, group, shortest);
     let (source, takes) = slowest(&slow)?;
     let what = format!(
@@ -109,11 +102,11 @@ fn slower_than_its_rhythm(situation: &Situation<'_>, group: &Group<'_>) -> Optio
     );
     let finding = Finding::warn("P104", what, "take them less often, or with more workers in [backup]");
     let finding = finding.of_sources(slow.iter().map(|(source, _)| &source.name));
-    Some(if let [plan] = plans[..] { finding.of_plan(plan) } else { finding })
+    Some(if let [(plan, _)] = &group.plans[..] { finding.of_plan(plan) } else { finding })
 }
 
 fn windows(situation: &Situation<'_>, group: &Group<'_>) -> Vec<Finding> {
-    let finding = |(plan, table): (&PlanName, Timetable<'_>)| {
+    let finding = |(plan, table): &(&PlanName, Timetable<'_>)| {
         let slow = slow(situation, group, table.completion_window.0);
         let (source, takes) = slowest(&slow)?;
         let what = format!(
@@ -129,7 +122,7 @@ fn windows(situation: &Situation<'_>, group: &Group<'_>) -> Vec<Finding> {
                 .of_sources(slow.iter().map(|(source, _)| &source.name)),
         )
     };
-    backups(group).into_iter().filter_map(finding).collect()
+    group.backups.iter().filter_map(finding).collect()
 }
 
 /// Twice as long, in whole minutes: what took so long once may take longer.

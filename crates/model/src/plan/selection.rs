@@ -115,6 +115,7 @@ pub struct Exclusion {
     #[serde(deserialize_with = "said")]
     pub owner: String,
     /// By when somebody looks whether it is still right.
+    #[serde(deserialize_with = "day")]
     pub review: Date,
 }
 
@@ -124,4 +125,25 @@ fn said<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::
         "" => Err(serde::de::Error::custom("it must say something")),
         said => Ok(said.to_owned()),
     }
+}
+
+/// `2027-06-01`, as text or as a date of TOML's own, which comes as a map of one text.
+fn day<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
+    struct Day;
+    impl<'de> serde::de::Visitor<'de> for Day {
+        type Value = Date;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a day such as 2027-06-01")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Date, E> {
+            let wrong = |_| E::custom(format!("'{text}' is no day: write it as 2027-06-01"));
+            text.parse().map_err(wrong)
+        }
+        fn visit_map<M: serde::de::MapAccess<'de>>(self, mut map: M) -> Result<Date, M::Error> {
+            let wrong = || serde::de::Error::custom("it must be a day such as 2027-06-01");
+            let (_, text) = map.next_entry::<serde::de::IgnoredAny, String>()?.ok_or_else(wrong)?;
+            self.visit_str(&text)
+        }
+    }
+    deserializer.deserialize_any(Day)
 }

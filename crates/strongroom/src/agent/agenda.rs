@@ -91,3 +91,63 @@ fn standing(
         completion_window,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: &str = r#"
+        [agent]
+        sweep = { schedule = "0 5 * * 0" }
+        [source.orders]
+        kind = "postgres"
+        [source.shop]
+        kind = "postgres-logical"
+        retention = { keep_last = 3 }
+        [source.scratch]
+        kind = "postgres"
+        [plan.gold]
+        select = { sources = ["*"] }
+        timezone = "Asia/Singapore"
+        verify = { schedule = "0 4 * * *" }
+        expire = { schedule = "0 5 * * *", start_window = "1h" }
+        [[plan.gold.rule]]
+        name = "nightly"
+        schedule = "0 2 * * *"
+        [[plan.gold.exclude]]
+        source = "scratch"
+        reason = "made anew"
+        owner = "ops"
+        review = "2027-01-01"
+    "#;
+
+    #[test]
+    fn each_timetable_is_ordered_for_each_source_that_it_covers() {
+        let lines = agenda(&toml::from_str(SETTINGS).unwrap());
+        let keys: Vec<String> = lines.iter().map(|line| line.standing.key()).collect();
+        assert_eq!(
+            keys,
+            [
+                "backup/orders//gold/nightly",
+                "backup/shop//gold/nightly",
+                "verify/orders//gold/verify",
+                "verify/shop//gold/verify",
+                // Nothing is let go of orders: it keeps everything.
+                "expire/shop//gold/expire",
+                "sweep/*///sweep",
+            ]
+        );
+        assert_eq!(counted(&lines), "backup 2, expire 1, sweep 1, verify 2");
+        let after = Timestamp("2026-11-20T00:00:00Z".parse().unwrap());
+        let next: Vec<String> =
+            lines.iter().map(|line| line.next_after(after).unwrap().0.to_string()).collect();
+        assert_eq!(next[0], "2026-11-20T18:00:00Z");
+        assert_eq!(next[5], "2026-11-22T05:00:00Z");
+        assert_eq!(lines[4].standing.start_window.as_secs(), 3600);
+    }
+
+    #[test]
+    fn settings_without_plans_order_nothing() {
+        assert!(agenda(&Settings::default()).is_empty());
+    }
+}

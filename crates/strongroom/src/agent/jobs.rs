@@ -44,9 +44,11 @@ impl Processes {
 impl Runner for Processes {
     async fn run(&self, job: &Job, mut stop: Stop) -> Ended {
         let context = self.settings.context();
-        if let (Kind::Backup, Some(source), Some(began), 2..) =
-            (job.kind, &job.source, job.began, job.attempt)
-            && let Some(found) = point_since(&context, source, began).await
+        if let (Kind::Backup, Some(source), Some(began), 2..) = (job.kind, &job.source, job.began, job.token)
+            && let Some(found) = tokio::select! {
+                found = point_since(&context, source, began) => found,
+                _ = stop.asked() => None,
+            }
         {
             let ended =
                 Report { code: Some(0), json: Some(found), said: "an earlier attempt took it".into() };
@@ -86,7 +88,7 @@ fn words(context: &Context, job: &Job) -> Result<Vec<String>, Failure> {
     }
     if job.kind == Kind::Verify {
         words.push("--data".to_owned());
-        words.extend(["--budget".to_owned(), context.settings.agent.verify_budget.clone()]);
+        words.extend(["--budget".to_owned(), context.settings.agent.verify_budget.to_string()]);
     }
     words.extend(["--output", "json"].map(str::to_owned));
     Ok(words)
@@ -199,5 +201,36 @@ pub async fn told_states(context: &Context, source: Option<&SourceName>) -> Resu
     match report.json {
         Some(Value::Array(states)) if answered => Ok(states),
         _ => Err(told(&report)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_a_person_must_mend_is_not() {
+        for code in Code::ALL {
+            let expected = match code {
+                Code::Ok | Code::Problems | Code::Incomplete => How::Done,
+                Code::Usage
+                | Code::Settings
+                | Code::Damaged
+                | Code::NoRestore
+                | Code::Target
+                | Code::Newer
+                | Code::Conflict => How::FailedForGood,
+                _ => How::Failed,
+            };
+            assert_eq!(how(Some(code as i32)), expected, "{code:?}");
+        }
+        assert_eq!(how(None), How::Failed);
+    }
+
+    #[test]
+    fn why_a_process_failed_is_told_with_its_causes() {
+        let json = json!({ "error": { "message": "open vault v", "causes": ["a", "b"], "hint": "c" } });
+        let report = Report { code: Some(6), json: Some(json), said: "WARN slow\n".into() };
+        assert_eq!(told(&report), "WARN slow\nopen vault v: a: b");
     }
 }

@@ -55,10 +55,10 @@ pub async fn work(settings: Arc<Present>, mut leave: watch::Receiver<bool>) {
     context.printer.note(&format!("jobs are kept in {}", catalog.place()));
     let runner = Arc::new(Processes::new(Arc::clone(&settings)));
     let rhythm = Rhythm {
-        slots: context.settings.agent.jobs,
+        slots: context.settings.agent.jobs.get(),
         lease: LEASE,
         look_every: LOOK_EVERY,
-        grace: context.settings.agent.grace,
+        grace: context.settings.agent.grace.0,
         retry: Retry::default(),
     };
     let worker = Worker::new(&context.cx, Arc::clone(&catalog), runner, this_agent(&context), rhythm);

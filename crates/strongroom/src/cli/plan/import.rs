@@ -39,10 +39,9 @@ pub struct Arguments {
 pub fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
     let texts: Vec<String> = arguments.files.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     let shown: Vec<String> = arguments.files.iter().map(|path| path.display().to_string()).collect();
-    let imported = import(&texts).map_err(|error| {
-        let failure = Failure::new(Code::Settings, format!("import {}: {error}", shown.join(", ")));
-        failure.hint("`aws backup get-backup-plan --backup-plan-id ID` prints a plan as it is read here")
-    })?;
+    let imported = import(&texts);
+    let imported =
+        imported.map_err(|error| Failure::from(error).under(&format!("import {}", shown.join(", "))))?;
     let toml = together(&imported);
     check(&toml)?;
     let written = match arguments.write {

@@ -67,7 +67,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     };
     let mut text: Vec<String> = findings.iter().map(line).collect();
     text.push(match (of_plan.len(), findings.len()) {
-        (0, 0) => format!("there is no plan: {NO_PLAN}"),
+        (0, _) => format!("there is no plan: {NO_PLAN}"),
         (plans, 0) => {
             format!("{} for {}: nothing is wrong", counted(plans, "plan"), counted(covered.len(), "source"))
         }

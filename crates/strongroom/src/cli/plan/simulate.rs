@@ -147,8 +147,8 @@ fn play(
         rebase_days: settings.backup.rebase_days as u32,
         prices,
     };
-    let played = simulate(&simulated, &setting)
-        .map_err(|error| Failure::new(Code::Settings, format!("simulate source {}: {error}", source.name)))?;
+    let played = simulate(&simulated, &setting);
+    let played = played.map_err(|error| Failure::from(error).under(&format!("source {}", source.name)))?;
     let rpo = objectives_of(&settings.plans, source).rpo.map(|rpo| rpo.as_secs());
     plays.push(Play { sources: vec![source.name.clone()], growth, key, rpo, played });
     Ok(())
