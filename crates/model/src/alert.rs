@@ -83,6 +83,8 @@ pub enum AlertKind {
     Rpo,
     /// WAL is missing between what can be restored and what was shipped.
     WalGap,
+    /// The server keeps WAL for a slot that nobody reads from, or gave the slot up.
+    Slot,
     /// The newest point is much smaller or larger than those before.
     Size,
     /// The vault is nearly as large as it was expected to become.
@@ -116,6 +118,7 @@ words!(
     Late = "late",
     Rpo = "rpo",
     WalGap = "wal-gap",
+    Slot = "slot",
     Size = "size",
     Storage = "storage",
     Damage = "damage",
@@ -136,7 +139,7 @@ impl AlertKind {
         use AlertKind::*;
         match self {
             BackupFailed | Late | Rpo | WalGap | Damage | DrillFailed | VaultSilent => Severity::Critical,
-            JobFailed | Size | Storage | VerifyOverdue | DrillOverdue | HoldEnds | LockEnds => {
+            JobFailed | Slot | Size | Storage | VerifyOverdue | DrillOverdue | HoldEnds | LockEnds => {
                 Severity::Warning
             }
             AgentSilent | ChannelFails => Severity::Warning,

@@ -95,6 +95,8 @@ pub struct Sight<'a> {
     pub has_vault: bool,
     /// The vault's answer is fresh.
     pub is_fresh: bool,
+    /// Sources whose servers said which slots they have.
+    pub slots: &'a BTreeSet<SourceName>,
 }
 
 impl Sight<'_> {
@@ -107,7 +109,9 @@ impl Sight<'_> {
             condition.kind,
             BackupFailed | JobFailed | Damage | VerifyOverdue | AgentSilent | ChannelFails | VaultSilent
         );
-        is_watched && (self.is_fresh || by_catalog)
+        let by_server = condition.kind == Slot
+            && condition.source.as_ref().is_some_and(|source| self.slots.contains(source));
+        is_watched && (by_server || (condition.kind != Slot && (self.is_fresh || by_catalog)))
     }
 
     /// That the vault answers again only an answer shows: an agent that has just begun has waited for none yet.

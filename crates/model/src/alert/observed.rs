@@ -14,6 +14,8 @@ pub struct Observed {
     pub vault: VaultState,
     /// The end of the newest job of each kind of chores of the vault's own.
     pub chores: Vec<JobEnd>,
+    /// So many bytes a server may keep for a slot that nobody reads from.
+    pub slot_limit: u64,
     /// Agents that were heard of.
     pub agents: Vec<AgentState>,
     /// Channels that alerts go to.
@@ -43,6 +45,8 @@ pub struct SourceState {
     pub is_backed_up_now: bool,
     /// The last verification that came to its end.
     pub verified_at: Option<Timestamp>,
+    /// Slots of ours at its server that nobody reads from; `None` if it was not asked or did not say.
+    pub slots: Option<Vec<SlotState>>,
     /// The end of the newest job of each kind and vault.
     pub jobs: Vec<JobEnd>,
 }
@@ -66,6 +70,17 @@ pub struct Held {
     pub holds: Vec<(PointId, Timestamp)>,
     /// The newest drill.
     pub drill: Option<DrillState>,
+}
+
+/// A replication slot that nobody reads from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotState {
+    /// Its name.
+    pub name: String,
+    /// Bytes of WAL that the server keeps for it.
+    pub kept: u64,
+    /// The server gave it up: WAL may be missing.
+    pub is_lost: bool,
 }
 
 /// A drill.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::observed::{AgentState, End, Held, JobEnd, Observed, SourceState, VaultState};
-use super::{AlertKind, Condition};
+use super::observed::{AgentState, End, Held, JobEnd, Observed, SlotState, SourceState, VaultState};
+use super::{AlertKind, Condition, Severity};
 use crate::size::ByteSize;
 use crate::time::{Timestamp, human_duration};
 
@@ -54,6 +54,7 @@ pub fn conditions(observed: &Observed, now: Timestamp) -> Vec<Condition> {
 fn of_source(source: &SourceState, observed: &Observed, now: Timestamp) -> Vec<Condition> {
     let mut found: Vec<Condition> = source.jobs.iter().filter_map(|job| job_of_source(source, job)).collect();
     found.extend(overdue(source));
+    found.extend(slots(source, observed.slot_limit, now));
     let Some(held) = &source.held else { return found };
     found.extend(late(source, held));
     found.extend(rpo(source, held, now));
@@ -161,6 +162,33 @@ fn gap(source: &SourceState, held: &Held, now: Timestamp) -> Option<Condition> {
         Condition::new(AlertKind::WalGap, Some(&source.name), text, since)
             .look(format!("strongroom backup {}", source.name)),
     )
+}
+
+/// Slots that fill the server's disk, and those that it gave up to save it.
+fn slots(source: &SourceState, limit: u64, now: Timestamp) -> Vec<Condition> {
+    let name = &source.name;
+    let told = |slot: &SlotState| {
+        let found = |text: String| {
+            Condition::new(AlertKind::Slot, Some(name), text, now).look(format!("strongroom doctor {name}"))
+        };
+        match slot {
+            SlotState { name: slot, is_lost: true, .. } => {
+                let text = format!(
+                    "the server of {name} gave up the slot {slot}, and with it WAL that may be in no vault"
+                );
+                Some(Condition { severity: Severity::Critical, ..found(text).of(format!("{slot}:lost")) })
+            }
+            SlotState { name: slot, kept, .. } if *kept > limit => {
+                let text = format!(
+                    "the server of {name} keeps {} of WAL for the slot {slot}, from which nobody reads",
+                    ByteSize(*kept)
+                );
+                Some(found(text).of(slot))
+            }
+            SlotState { .. } => None,
+        }
+    };
+    source.slots.iter().flatten().filter_map(told).collect()
 }
 
 fn size(source: &SourceState, held: &Held) -> Option<Condition> {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::news::{Alert, Event, News, Sight, is_for, news};
-use super::observed::{AgentState, ChannelState, DrillState, End, Held, JobEnd, Observed, SourceState};
+use super::observed::{
+    AgentState, ChannelState, DrillState, End, Held, JobEnd, Observed, SlotState, SourceState,
+};
 use super::rules::conditions;
 use super::{AlertKind, Condition, Severity};
 use crate::name::PointId;
@@ -43,6 +45,7 @@ fn well() -> SourceState {
         drill_due: None,
         is_backed_up_now: false,
         verified_at: None,
+        slots: None,
         jobs: Vec::new(),
     }
 }
@@ -132,6 +135,28 @@ fn what_would_be_lost_is_told() {
         "rpo -100",
     );
     check("a gap", |source| held(source).gap = Some("00000001000000000000000A".into()), "wal-gap -3540");
+}
+
+#[test]
+fn slots_that_nobody_reads_from_are_told() {
+    let slot = |kept, is_lost| Some(vec![SlotState { name: "strongroom_orders".into(), kept, is_lost }]);
+    for (slots, expected) in
+        [(slot(100, false), ""), (slot(101, false), "warning"), (slot(0, true), "critical"), (None, "")]
+    {
+        let source = SourceState { slots, ..well() };
+        let observed = Observed { sources: vec![source], slot_limit: 100, ..Observed::default() };
+        let found: Vec<&str> =
+            conditions(&observed, at(0)).iter().map(|found| found.severity.word()).collect();
+        assert_eq!(found.join(" "), expected);
+    }
+    // What a server does not say is neither news nor over.
+    let (sources, nobody) = (BTreeSet::from(["orders".parse().unwrap()]), BTreeSet::new());
+    let condition = condition(AlertKind::Slot, "orders");
+    let firing = [Alert { condition: condition.clone(), fired_at: at(0), told_at: at(0) }];
+    for (slots, expected) in [(&sources, "recovered slot/orders/"), (&nobody, "")] {
+        let sight = Sight { sources: &sources, has_vault: true, is_fresh: true, slots };
+        assert_eq!(told(&news(&firing, &[], sight, (at(1), Duration::MAX))), expected);
+    }
 }
 
 #[test]
@@ -250,7 +275,7 @@ fn check_news(
         .iter()
         .map(|condition| Alert { condition: condition.clone(), fired_at: at(-HOUR), told_at: at(-HOUR) })
         .collect();
-    let sight = Sight { sources: &sources, has_vault, is_fresh };
+    let sight = Sight { sources: &sources, has_vault, is_fresh, slots: &sources };
     assert_eq!(told(&news(&firing, conditions, sight, (at(later), Duration::from_secs(7200)))), expected);
 }
 

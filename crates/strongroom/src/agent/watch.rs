@@ -13,6 +13,7 @@
 //! - Nobody waits for the vault but the watch itself: metrics are what was read last.
 
 mod reading;
+mod slots;
 mod observe;
 mod deliver;
 pub mod board;
@@ -34,6 +35,7 @@ use crate::agent::watch::board::{Board, Snapshot};
 use crate::agent::watch::deliver::deliver;
 use crate::agent::watch::observe::{Facts, observed};
 use crate::agent::watch::reading::{Reading, read};
+use crate::agent::watch::slots::slots;
 use crate::catalog;
 use crate::channels::ping_address;
 use crate::context::Context;
@@ -164,7 +166,7 @@ impl Watcher {
 
     async fn tell_news(
         &self,
-        context: &Context,
+        context: &Arc<Context>,
         catalog: &Catalog,
         is_fresh: bool,
     ) -> Result<(), CatalogError> {
@@ -174,10 +176,17 @@ impl Watcher {
         let subjects: Vec<&str> = std::iter::once(VAULT).chain(sources).collect();
         let held = catalog.watch(&subjects, &self.name, (now, until)).await?;
         let known = catalog.known_since(&subjects).await?;
+        let slots = slots(context).await;
         let mut facts = Facts::of(catalog, now).await?;
-        let observed = observed(context, &facts, (self.reading.as_ref(), self.silent.clone()), (&known, now));
+        let observed =
+            observed(context, &facts, (self.reading.as_ref(), self.silent.clone()), &slots, (&known, now));
         let sources: BTreeSet<SourceName> = held.iter().filter_map(|held| held.parse().ok()).collect();
-        let sight = Sight { sources: &sources, has_vault: held.contains(VAULT), is_fresh };
+        let sight = Sight {
+            sources: &sources,
+            has_vault: held.contains(VAULT),
+            is_fresh,
+            slots: &slots.keys().cloned().collect(),
+        };
         let remind = context.settings.watch.remind_after.0;
         let news = news(&facts.alerts, &conditions(&observed, now), sight, (now, remind));
         if !news.is_empty() {

@@ -187,3 +187,26 @@ fn news(context: &Context) -> News {
     let condition = Condition::new(AlertKind::Test, None, text, now).look("strongroom alert list");
     News { event: Event::Fired, condition, fired_at: now, at: now }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page is the promise: every alert is on it, with its severity first, and nothing else is.
+    #[test]
+    fn the_page_of_alerts_is_the_table() {
+        let page = include_str!("../../../../docs/alerts.md");
+        let (_, told) = page.split_once("## What is told").unwrap();
+        let (told, _) = told.split_once("\n## ").unwrap();
+        let rows: Vec<(&str, &str)> = told
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+                Some((cells.next()?.trim_end_matches('`'), cells.next()?.split(';').next()?))
+            })
+            .collect();
+        let table: Vec<(&str, &str)> =
+            AlertKind::ALL.iter().map(|kind| (kind.word(), kind.severity().word())).collect();
+        assert_eq!(rows, table);
+    }
+}

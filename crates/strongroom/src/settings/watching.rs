@@ -29,6 +29,9 @@ pub struct WatchSettings {
     /// What goes on is told again after so long.
     #[serde(deserialize_with = "some_time")]
     pub remind_after: Span,
+    /// So much WAL a server may keep for a slot of ours that nobody reads from.
+    #[serde(deserialize_with = "super::from_text")]
+    pub slot_limit: ByteSize,
     /// So much the points in the vault are expected to hold.
     #[serde(deserialize_with = "super::some_from_text")]
     pub expected_storage: Option<ByteSize>,
@@ -42,6 +45,7 @@ impl Default for WatchSettings {
             every: Span::from_secs(60),
             late_after: Span::from_hours(1),
             remind_after: Span::from_hours(12),
+            slot_limit: ByteSize(10 << 30),
             expected_storage: None,
             ping: None,
         }

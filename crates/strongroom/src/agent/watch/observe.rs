@@ -15,6 +15,7 @@ use strongroom_model::source::Protected;
 use strongroom_model::{SourceName, Timestamp};
 
 use crate::agent::watch::reading::Reading;
+use crate::agent::watch::slots::Slots;
 use crate::context::Context;
 use crate::failure::Code;
 
@@ -67,11 +68,13 @@ pub fn observed(
     context: &Context,
     facts: &Facts,
     (reading, silent): (Option<&Reading>, Option<(Timestamp, String)>),
+    slots: &Slots,
     (known, now): (&BTreeMap<String, Timestamp>, Timestamp),
 ) -> Observed {
     let settings = &context.settings;
     let sources = settings.protected();
     let sources = sources.iter().map(|source| of_source(context, facts, (source, reading), (known, now)));
+    let sources = sources.map(|source| SourceState { slots: slots.get(&source.name).cloned(), ..source });
     let record = |name: &str| facts.channels.iter().find(|record| record.name == name);
     let failing =
         |record: &ChannelRecord| Some((record.failing_since?, record.why.clone().unwrap_or_default()));
@@ -86,6 +89,7 @@ pub fn observed(
             lock_days: settings.vault.lock.as_ref().map(|lock| lock.days()),
         },
         chores: facts.ends.iter().filter(|job| job.source.is_none()).map(end_of).collect(),
+        slot_limit: settings.watch.slot_limit.0,
         agents: facts
             .agents
             .iter()
@@ -126,6 +130,7 @@ fn of_source(
         drill_due: newest(Work::Drill),
         is_backed_up_now: facts.runs(Kind::Backup, name),
         verified_at: facts.verified.get(name).copied(),
+        slots: None,
         jobs: facts.ends.iter().filter(|job| job.source.as_ref() == Some(name)).map(end_of).collect(),
     }
 }
