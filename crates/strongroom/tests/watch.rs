@@ -79,7 +79,7 @@ fn what_goes_wrong_is_told_once_and_so_is_its_end() {
     let (sink, port) =
         (HttpSink::start(), TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
     let settings = format!(
-        "[agent]\nsocket = \"{0}\"\n[catalog]\nurl = \"{1}\"\n[watch]\nevery = \"1s\"\nping = \"{2}/ping\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
+        "[agent]\nsocket = \"{0}\"\n[catalog]\nurl = \"{1}\"\n[source.main.receive]\nnot_by_agent = true\n[watch]\nevery = \"1s\"\nslot_limit = \"1B\"\nping = \"{2}/ping\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
          [alert.hook]\nkind = \"webhook\"\nurl = \"{2}/hook\"\n[alert.second]\nkind = \"exec\"\ncommand = \"exit 1\"\n\
          [plan.gold]\nselect = {{ sources = [\"*\"] }}\n[[plan.gold.rule]]\nname = \"daily\"\nschedule = \"{3}\"\n",
         site.inside("agent.sock"),
@@ -129,5 +129,12 @@ fn what_goes_wrong_is_told_once_and_so_is_its_end() {
         serde_json::from_slice(&site.run(&["alert", "list", "--output", "json"]).stdout).unwrap();
     let keys: Vec<&Value> = listed["alerts"].as_array().unwrap().iter().map(|alert| &alert["kind"]).collect();
     assert_eq!(keys, ["channel-fails"], "{listed}");
+
+    // A slot that nobody reads from holds WAL until it is dropped.
+    site.cluster.sql("select pg_create_physical_replication_slot('strongroom_main', true)").unwrap();
+    site.cluster.sql("select pg_logical_emit_message(true, 'fill', 'x')").unwrap();
+    until("the slot to be told of", || told(&sink).contains(&"fired slot/main/strongroom_main".to_owned()));
+    site.cluster.sql("select pg_drop_replication_slot('strongroom_main')").unwrap();
+    until("its end", || told(&sink).contains(&"recovered slot/main/strongroom_main".to_owned()));
     agent.stop();
 }
