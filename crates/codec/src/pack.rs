@@ -217,6 +217,11 @@ impl PackWriter {
         self.out.len()
     }
 
+    /// Pages so far.
+    pub fn pages(&self) -> u32 {
+        self.pages
+    }
+
     /// Whether no page was added yet.
     pub fn is_empty(&self) -> bool {
         self.pages == 0

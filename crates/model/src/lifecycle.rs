@@ -59,6 +59,8 @@ pub struct Surroundings {
     pub retentions: Vec<Retention>,
     /// Days for which objects are locked.
     pub lock_days: Option<u32>,
+    /// The class that packs are put into at once.
+    pub packs: Option<StorageClass>,
 }
 
 /// Days before which S3 moves nothing into an infrequently read class ("Transition actions").
@@ -88,6 +90,7 @@ impl Lifecycle {
             found.extend(steps.windows(2).filter_map(|pair| out_of_order(what, pair[0], pair[1])));
             found.extend(steps.windows(2).filter_map(|pair| too_short(what, pair[0], pair[1])));
         }
+        found.extend(gone_before_paid(surroundings));
         found.extend(self.frozen_in_use(surroundings.rebase_days));
         found.extend(self.gone_too_soon(surroundings));
         found.extend(self.window_is_frozen(surroundings));
@@ -148,6 +151,18 @@ impl Lifecycle {
             instead: "the lock wins: say the same number of days in both places".to_owned(),
         })
     }
+}
+
+/// What is put into a class at once is paid for its minimum, however soon it goes.
+fn gone_before_paid(surroundings: &Surroundings) -> Option<Objection> {
+    let (class, life) = (surroundings.packs?, longest_life(&surroundings.retentions)?);
+    let (life, minimum) = (life + surroundings.rebase_days, class.minimum_days());
+    (life < minimum).then(|| Objection {
+        rule: "minimum-duration",
+        gravity: Gravity::Warning,
+        what: format!("no pack lives longer than {life} days, and each pays for {minimum} in {class}"),
+        instead: "leave the storage class out, or keep points longer".to_owned(),
+    })
 }
 
 fn too_early(what: &str, step: &Step) -> Option<Objection> {
@@ -216,6 +231,7 @@ mod tests {
             rebase_days: 30,
             retentions: vec![retention],
             lock_days: Some(60),
+            packs: None,
         };
         let year = keeps(Retention { keep_days: 365, pitr_days: 35, ..Retention::default() });
         let month = keeps(Retention { keep_days: 30, ..Retention::default() });
@@ -243,6 +259,16 @@ mod tests {
         ] {
             assert_eq!(rules(&lifecycle, surroundings), expected, "{lifecycle:?}");
         }
+        // What begins in a class stays there for as long as it must, or is paid for as if it had.
+        let at_once = |retention_days, class| Surroundings {
+            packs: Some(class),
+            rebase_days: 6,
+            ..keeps(Retention { keep_days: retention_days, ..Retention::default() })
+        };
+        let broken = |surroundings| rules(&Lifecycle::default(), &surroundings);
+        assert_eq!(broken(at_once(24, StandardIa)), []);
+        assert_eq!(broken(at_once(23, StandardIa)), [("minimum-duration", warning)]);
+        assert_eq!(broken(at_once(24, GlacierIr)), [("minimum-duration", warning)]);
         // What is kept by count may stay for ever: nothing is known of its end.
         let counted = keeps(Retention { keep_days: 1, keep_last: 3, ..Retention::default() });
         assert_eq!(rules(&packs(&[step(250, DeepArchive)]), &counted), []);

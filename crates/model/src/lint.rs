@@ -19,6 +19,7 @@ use crate::name::{PlanName, SourceName};
 use crate::plan::Plan;
 use crate::retention::Retention;
 use crate::source::Protected;
+use crate::tier::StorageClass;
 use crate::time::Timestamp;
 
 mod cadence;
@@ -65,6 +66,8 @@ pub struct VaultPolicy {
     pub lifecycle: Lifecycle,
     /// Days for which objects are locked.
     pub lock_days: Option<u32>,
+    /// The class that packs are put into at once.
+    pub packs: Option<StorageClass>,
 }
 
 /// What was measured of a source.

@@ -20,6 +20,7 @@ use futures::future::try_join_all;
 use strongroom_engine::{DumpEngine, DumpPart, DumpSession};
 use strongroom_model::entry::{Entry, Owner};
 use strongroom_model::point::{FileRow, Intent, PointFacts, Summary};
+use strongroom_model::trend::{Shrunk, shrunk};
 use strongroom_model::{Cancelled, Cx, PointId, SourceName, Timestamp};
 use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
@@ -103,6 +104,16 @@ async fn parent(vault: &Vault, source: &SourceName, engine: &str) -> Result<Opti
     let newest =
         points.iter().filter_map(PointRow::restorable).filter(fits).max_by_key(|point| point.committed_at);
     Ok(newest.map(|point| point.point.clone()))
+}
+
+/// Whether a dump that was taken is far smaller than the one before it.
+pub async fn has_shrunk(
+    vault: &Vault,
+    dumped: &Summary,
+    least_percent: u32,
+) -> Result<Option<Shrunk>, OpsError> {
+    let points = vault.points(&dumped.source).await?;
+    Ok(shrunk(points.iter().filter_map(PointRow::restorable), dumped, least_percent))
 }
 
 /// Everything between the intent and the commit.

@@ -1,11 +1,15 @@
 //! Why a verb did not do what it was asked.
 
+use std::path::PathBuf;
+
 use strongroom_engine::EngineError;
+use strongroom_model::drill::ChoiceError;
 use strongroom_model::entry::EntryPath;
 use strongroom_model::restore_plan::PlanError;
 use strongroom_model::retention::RetentionError;
-use strongroom_model::{Cancelled, Lsn, PointId, SourceName, SystemId, Timeline, WalSegment};
+use strongroom_model::{ByteSize, Cancelled, Lsn, PointId, SourceName, SystemId, Timeline, WalSegment};
 use strongroom_postgres::archive::ArchiveError;
+use strongroom_postgres::launch::LaunchError;
 use strongroom_vault::VaultError;
 use strongroom_vault::verify::LostPages;
 
@@ -24,6 +28,30 @@ pub enum OpsError {
     /// Nothing can be restored as asked.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// Nothing can be drawn.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
+    /// A restored server did not get where it should.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// What the engine wrote of a point does not read.
+    #[error("read what recovery point {point} says of its server: {why}")]
+    Facts {
+        /// The point.
+        point: PointId,
+        /// What does not fit.
+        why: String,
+    },
+    /// The disk would be full before the drill is over.
+    #[error("restore into {}: {free} are free, and a drill of this point needs {needed}", place.display())]
+    NoRoom {
+        /// The drill's folder.
+        place: PathBuf,
+        /// Bytes free there.
+        free: ByteSize,
+        /// Bytes needed.
+        needed: ByteSize,
+    },
     /// The source has been another cluster so far.
     #[error("source {source_name} is registered as system {registered}, and this is system {found}")]
     OtherLineage {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! manifest rows ▶ prepare every folder, link and file ▶ batches of stretches ▶ workers: (compare,) fetch, open, check, write
-//!                                                       ▶ finish: durable, pg_control last
+//!                                                       ▶ finish: durable, pg_control last (▶ read ahead of replay)
 //! ```
 //!
 //! Where the target has files from before, they are compared page by page, and only what differs is fetched and written. A
@@ -42,6 +42,10 @@ const BATCH: u64 = 64 << 20;
 /// Pages of a file that one worker writes, so that all have work until the last file's end.
 const STRETCH: u32 = (BATCH / PAGE_SIZE as u64) as u32;
 
+/// The share of the files' size from which on the journal to be replayed changes so many of their pages that reading all of
+/// them first takes less time.
+const READ_AHEAD: u64 = 10;
+
 /// Files a worker holds open at most: eight workers keep to half of the 1024 that a process usually may open.
 const OPEN_FILES: usize = 32;
 
@@ -64,7 +68,7 @@ pub struct Restored {
     pub from_replicas: BTreeMap<String, usize>,
     /// Pages that no vault has whole. They are zeros in what was restored.
     pub lost: Vec<LostPages>,
-    /// How long it took, in seconds; durable on disk at the end.
+    /// How long it took, in seconds: until it is durable on disk, and read into memory for a long replay.
     pub seconds: f64,
 }
 
@@ -144,7 +148,8 @@ pub async fn restore(
     let began = tokio::time::Instant::now();
     let restored = write_point(cx, vaults, plan, target.clone(), options).await?;
     cx.progress.begin("making durable", 0);
-    let lost = restored.lost.clone();
+    let (lost, bytes, cx) = (restored.lost.clone(), restored.bytes, cx.clone());
+    let replays = plan.replays();
     let work = move || {
         if !lost.is_empty() {
             // Plain structs with string keys, which JSON cannot refuse.
@@ -152,7 +157,12 @@ pub async fn restore(
                 .unwrap_or_else(|why| unreachable!("lost pages are not JSON: {why}"));
             target.leave(LOST_PAGES, &text)?;
         }
-        Ok(target.finish()?)
+        target.finish()?;
+        if replays >= bytes / READ_AHEAD {
+            cx.progress.begin("reading ahead of replay", 0);
+            target.read_ahead(&cx, bytes);
+        }
+        Ok(())
     };
     off_the_runtime(work).await?;
     Ok(Restored { seconds: Duration::as_secs_f64(&began.elapsed()), ..restored })

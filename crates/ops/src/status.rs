@@ -1,10 +1,12 @@
 //! `strongroom status`: one line per source: how old is the last point, how far does the journal reach, what is wrong.
 
 use serde::Serialize;
+use strongroom_model::drill::{Drill, DrillOutcome};
 use strongroom_model::point::{PointState, Summary};
 use strongroom_model::{Cx, PointId, SourceName, Timestamp};
 use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
+use strongroom_vault::drills::DrillEvidence;
 
 use crate::error::OpsError;
 use crate::list::{SourceListing, list};
@@ -37,6 +39,8 @@ pub struct SourceStatus {
     pub figures: Figures,
     /// Holds that have an end.
     pub holds: Vec<HoldEnd>,
+    /// The last drill whose record counts; `None` if there never was one, or who asks may not check the records.
+    pub drill: Option<LastDrill>,
     /// What a person should look at.
     pub problems: Vec<String>,
 }
@@ -74,6 +78,19 @@ pub struct HoldEnd {
     pub point: PointId,
     /// Until when.
     pub until: Timestamp,
+}
+
+/// A drill in a few figures.
+#[derive(Debug, Serialize)]
+pub struct LastDrill {
+    /// Its record.
+    pub evidence: String,
+    /// When it ended.
+    pub at: Timestamp,
+    /// What it came to.
+    pub outcome: DrillOutcome,
+    /// Seconds until the data could be used; `None` if it did not get there.
+    pub rto_seconds: Option<f64>,
 }
 
 /// Reads every source's state from the vault alone.
@@ -140,6 +157,7 @@ pub async fn status(
             gap: listing.windows.last().and_then(|window| window.gap.clone()),
             figures: Figures::of(&mut by_age),
             holds: ending_holds(vault, &listing).await?,
+            drill: last_drill(vault, &listing.source).await?,
             source: listing.source,
             problems,
         });
@@ -154,6 +172,17 @@ async fn ending_holds(vault: &Vault, listing: &SourceListing) -> Result<Vec<Hold
     let holds = vault.holds(&listing.source).await?;
     let ending = holds.into_iter().filter(|hold| hold.released.is_none());
     Ok(ending.filter_map(|hold| Some(HoldEnd { point: hold.point, until: hold.placed.until? })).collect())
+}
+
+async fn last_drill(vault: &Vault, source: &SourceName) -> Result<Option<LastDrill>, OpsError> {
+    if !vault.may_read() {
+        return Ok(None);
+    }
+    let records = vault.drills(source, 1).await?;
+    Ok(records.into_iter().rev().find_map(|DrillEvidence { id, drill, .. }| {
+        let Drill { ended_at: at, outcome, rto_seconds, .. } = drill?;
+        Some(LastDrill { evidence: id, at, outcome, rto_seconds })
+    }))
 }
 
 /// Points begun long ago and never decided: their writers died.

@@ -14,7 +14,7 @@ use strongroom_model::Cx;
 use tokio_postgres::config::SslMode as Encryption;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSqlOwned, ToSql};
-use tokio_postgres::{Config, Row};
+use tokio_postgres::{Config, Row, SimpleQueryMessage, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::conninfo::{Conninfo, ConninfoError, Host, SslMode};
@@ -279,7 +279,33 @@ impl Client {
         sql: &str,
         values: Values<'_>,
     ) -> Result<Row, SqlError> {
-        let mut asking = std::pin::pin!(self.inner.query_one(sql, values));
+        self.however_long(cx, operation, self.inner.query_one(sql, values)).await
+    }
+
+    /// Asks something of the user's: the first column of every row, as text; `None` for null. However long it takes, unless the
+    /// session has a `statement_timeout`; cancelled as above.
+    pub async fn first_column(
+        &self,
+        cx: &Cx,
+        operation: &'static str,
+        sql: &str,
+    ) -> Result<Vec<Option<String>>, SqlError> {
+        let answer = self.however_long(cx, operation, self.inner.simple_query(sql)).await?;
+        let rows = answer.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let column = |row: &SimpleQueryRow| row.try_get(0).map(|text| text.map(str::to_owned));
+        rows.map(|row| column(row).map_err(|error| self.unreadable(operation, error.into()))).collect()
+    }
+
+    async fn however_long<T>(
+        &self,
+        cx: &Cx,
+        operation: &'static str,
+        asking: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, SqlError> {
+        let mut asking = std::pin::pin!(asking);
         loop {
             match tokio::time::timeout(LOOK_EVERY, asking.as_mut()).await {
                 Ok(answer) => return answer.map_err(|error| self.failure(operation, error)),

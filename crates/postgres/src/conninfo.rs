@@ -255,6 +255,18 @@ impl Conninfo {
         Conninfo::from_parameters(written, environment)
     }
 
+    /// A database of the server whose socket (of port 5432) lies in this folder.
+    pub(crate) fn of_socket(folder: &Path, user: &str, database: &str) -> Result<Conninfo, ConninfoError> {
+        let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
+        let text = format!(
+            "host='{}' port=5432 user='{}' sslmode=disable dbname='{}'",
+            quoted(&folder.display().to_string()),
+            quoted(user),
+            quoted(database)
+        );
+        Conninfo::read(&text, &|_| None)
+    }
+
     fn from_parameters(
         mut given: Parameters,
         environment: Environment<'_>,

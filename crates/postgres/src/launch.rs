@@ -111,17 +111,17 @@ pub struct Launched {
     pub seconds: f64,
 }
 
-/// Starts the server in `data` and comes back when it reached its target. Blocks.
+/// Starts the server in `data`, with further `options` of its own (`-p 5433`), and comes back when it reached its target. Blocks.
 pub fn launch(
     cx: &Cx,
     data: &Path,
-    (major, port): (Major, Option<u16>),
+    (major, options): (Major, &str),
     course: &Course,
     environment: &[(&str, PathBuf)],
 ) -> Result<Launched, LaunchError> {
     let began = Instant::now();
     let (log, mut watch) = (data.join(LOG), Watch::new(course.begins));
-    start(data, &log, (major, port), environment)?;
+    start(data, &log, (major, options), environment)?;
     loop {
         cx.check()?;
         std::thread::sleep(LOOK_AGAIN);
@@ -171,15 +171,15 @@ fn checked_end(data: &Path, timeline: Timeline, course: &Course) -> Result<Optio
 fn start(
     data: &Path,
     log: &Path,
-    (major, port): (Major, Option<u16>),
+    (major, options): (Major, &str),
     environment: &[(&str, PathBuf)],
 ) -> Result<(), LaunchError> {
     let failed = |operation, object: String| move |source| LaunchError::Io { operation, object, source };
     let mut command = Command::new(pg_ctl(major)?);
     // Not waiting: how long recovery takes nobody knows.
     command.args(["start", "-s", "-W", "-D"]).arg(data).arg("-l").arg(log);
-    if let Some(port) = port {
-        command.args(["-o", &format!("-p {port}")]);
+    if !options.is_empty() {
+        command.args(["-o", options]);
     }
     // Root restores for others, and no server runs as root.
     if rustix::process::geteuid().is_root() {
@@ -215,7 +215,7 @@ fn start(
 }
 
 /// The `pg_ctl` of this version, where packages put it and on `PATH`.
-fn pg_ctl(major: Major) -> Result<PathBuf, LaunchError> {
+pub(crate) fn pg_ctl(major: Major) -> Result<PathBuf, LaunchError> {
     let usual = [format!("/usr/lib/postgresql/{major}/bin"), format!("/usr/pgsql-{major}/bin")];
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> =

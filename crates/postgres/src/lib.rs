@@ -9,6 +9,7 @@
 //! receive  conninfo ▶ connect ▶ sender (may it? its slot) ▶ replication (WAL as it is written) ▶ receiving ▶ vault
 //! restore  vault ▶ selection (whose files stay zeros) ▶ target (folders, links, pages; pg_control last) ▶ recovery (what to recover to) ▶ server
 //! dump     conninfo ▶ connect ▶ logical (schema, rows and facts of one moment, and back)
+//! drill    vault ▶ drill (a server of its own) ▶ recovery ▶ checks from all sides ▶ gone
 //! export   vault ▶ target (a folder, or archives) ▶ backup_manifest ▶ pg_verifybackup, and a server without us
 //! ```
 //!
@@ -38,6 +39,7 @@ pub mod export;
 #[cfg(feature = "test-cluster")]
 pub mod cluster;
 pub mod quote;
+pub(crate) mod guard;
 pub mod archive;
 pub mod recovery;
 pub mod course;
@@ -57,3 +59,4 @@ pub mod advice;
 pub mod stream;
 pub mod session;
 pub mod logical;
+pub mod drill;

@@ -24,6 +24,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod copying;
 pub mod program;
 pub(crate) mod archive;
+pub mod roles;
 pub(crate) mod outlet;
 pub(crate) mod catalog;
 pub(crate) mod snapshot;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use strongroom_engine::{EngineError, PageSink, PageSource, Target};
+use strongroom_model::Cx;
 use strongroom_model::entry::{Entry, EntryPath, Owner};
 use strongroom_model::restore_plan::RestorePlan;
 use strongroom_model::target::RecoveryTarget;
@@ -166,6 +167,10 @@ impl Target for RecoveringFolder {
         }
         self.folder.add_file(&Self::path(self.signal)?, b"", &seen.owner)?;
         self.folder.finish()
+    }
+
+    fn read_ahead(&self, cx: &Cx, bytes: u64) {
+        self.folder.read_ahead(cx, bytes);
     }
 }
 

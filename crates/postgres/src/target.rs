@@ -7,6 +7,7 @@
 //! prepare  folders, links (tablespaces' to where they go now), files of their size, all holes
 //! open     pages, in large direct writes
 //! finish   everything durable ▶ pg_control gets its name ▶ that durable, too
+//! read_ahead   large files into memory, if there is room ([`warm`])
 //! ```
 //!
 //! **Invariants**
@@ -36,7 +37,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 use rustix::io::Errno;
 use strongroom_engine::{EngineError, PageSink, PageSource, Target};
 use strongroom_model::entry::{Entry, EntryKind, EntryPath, Owner};
-use strongroom_model::{PointId, SystemId};
+use strongroom_model::{Cx, PointId, SystemId};
 
 use crate::control::{CONTROL_FILE, ControlError, poisoned};
 use crate::owner::numbers;
@@ -48,6 +49,7 @@ mod sink;
 mod present;
 pub mod survey;
 pub mod tar;
+mod warm;
 
 use begun::Begun;
 use place::Place;
@@ -584,6 +586,30 @@ impl Target for FolderTarget {
         let note = self.root.show(begun::UNFINISHED.as_bytes());
         Begun::done(self.root.folder()).map_err(|errno| EngineError::io("remove", note, errno.into()))?;
         self.reveal_control()
+    }
+
+    fn read_ahead(&self, cx: &Cx, bytes: u64) {
+        if !warm::has_room(bytes) {
+            return;
+        }
+        for path in lock(&self.folders).iter() {
+            let (place, relative) = self.locate(path);
+            let Ok(folder) = place.open_folder(&relative) else { continue };
+            for (name, found) in place.names(&relative).unwrap_or_default() {
+                let size = found.st_size as u64;
+                // Smaller ones went through the page cache, and are in it.
+                if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile || size < DIRECT_FROM {
+                    continue;
+                }
+                if cx.check().is_err() {
+                    return;
+                }
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+                if let Ok(file) = rustix::fs::openat(&folder, name.as_slice(), flags, Mode::empty()) {
+                    warm::read_ahead(&file, size);
+                }
+            }
+        }
     }
 }
 

@@ -8,12 +8,18 @@
 mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use harness::servers;
+use harness::{cx, servers};
+use rustix::io::{Errno, ReadWriteFlags};
 use strongroom_engine::{PageRead, Reader, Target};
 use strongroom_model::entry::{Entry, EntryKind, EntryPath};
 use strongroom_model::page::PAGE_SIZE;
@@ -237,6 +243,7 @@ async fn a_cluster_copied_under_load_starts_elsewhere_and_never_without_its_labe
         put(&target, like, "backup_label", label.as_bytes());
         assert!(!restored.join(CONTROL_FILE).exists());
         target.finish().unwrap();
+        reads_ahead(&target, &listing);
         copy_wal(&source, &restored);
         relink(&binaries, &restored, oid, &moved);
         drop(source);
@@ -269,6 +276,30 @@ async fn a_cluster_copied_under_load_starts_elsewhere_and_never_without_its_labe
 }
 
 /// A server with pgbench's tables, a tablespace, an unlogged table with rows and one to be dropped.
+/// What was written past the page cache is in it once replay is about to need it, if there is room.
+fn reads_ahead(target: &FolderTarget, listing: &Listing) {
+    let is_large = |entry: &&Entry| entry.path.as_bytes().starts_with(b"base/") && entry.size() >= 512 << 10;
+    let large = listing.entries.iter().find(is_large).unwrap();
+    let path = target.path().join(OsStr::from_bytes(large.path.as_bytes()));
+    let file = File::open(&path).unwrap();
+    let first_page = || {
+        let mut page = [0; PAGE_SIZE];
+        rustix::io::preadv2(&file, &mut [IoSliceMut::new(&mut page)], 0, ReadWriteFlags::NOWAIT)
+    };
+    if first_page() != Err(Errno::AGAIN) {
+        return println!("skipped: {} was not written past the page cache", path.display());
+    }
+    target.read_ahead(&cx(), u64::MAX);
+    assert_eq!(first_page(), Err(Errno::AGAIN), "there is no such room");
+    target.read_ahead(&cx(), large.size());
+    let until = Instant::now() + Duration::from_secs(60);
+    while first_page() == Err(Errno::AGAIN) {
+        assert!(Instant::now() < until, "{} was not read", path.display());
+        std::thread::yield_now();
+    }
+    assert_eq!(first_page(), Ok(PAGE_SIZE));
+}
+
 fn loaded(binaries: &Binaries) -> (Cluster, tempfile::TempDir) {
     let cluster = started(binaries, &keeping_wal());
     run(cluster.client("pgbench").args(["-i", "-q", "-s", "3", "postgres"])).unwrap();

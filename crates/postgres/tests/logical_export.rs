@@ -30,6 +30,8 @@ fn options(server: &Server, shape: Shape, to: &Path) -> ExportOptions {
         shape,
         to: Some(to.to_owned()),
         compressed: Compressed::No,
+        no_owner: false,
+        no_privileges: false,
         programs: server.programs.clone(),
         scratch: Some(server.scratch.path.clone()),
     }

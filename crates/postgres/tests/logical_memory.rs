@@ -33,9 +33,9 @@ async fn rows_larger_than_the_memory_there_is_and_tables_of_several_ranges() {
     server.sql("postgres", "create database large");
     server.sql(
         "large",
-        // One row a page, so that few rows are more pages than a part has.
+        // Rows of 500 MB as text. One row a page, so that few rows are more pages than a part has.
         "create table wide (id int, t text, b bytea); alter table wide alter t set storage external, alter b set storage external; \
-         insert into wide values (1, repeat('0123456789abcdef', 19000000), null), (2, null, decode(repeat('00ff10', 50000000), 'hex')); \
+         insert into wide values (1, repeat('0123456789abcdef', 31250000), null), (2, null, decode(repeat('00ff10', 83000000), 'hex')); \
          create table long (id int, v text) with (fillfactor = 10); \
          insert into long select n, repeat('x', 700) from generate_series(1, 40000) n",
     );

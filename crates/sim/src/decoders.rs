@@ -14,6 +14,7 @@ use strongroom_codec::manifest::ManifestReader;
 use strongroom_codec::pack::{PackReader, PackScope, TRAILER_SIZE, Trailer, pack_header};
 use strongroom_codec::seal::{BlockPlace, BlockType, Sealer};
 use strongroom_codec::stream::{StreamReader, StreamScope, StreamWriter};
+use strongroom_model::drill::Drill;
 use strongroom_model::history::TimelineHistory;
 use strongroom_model::point::{Decision, Intent, JournalRange, PointFacts};
 use strongroom_model::{
@@ -63,6 +64,7 @@ pub fn stream(data: &[u8]) {
         while let Ok(Some(record)) = reader.next_chunk() {
             let _ = serde_json::from_slice::<Decision>(&record);
             let _ = serde_json::from_slice::<Intent>(&record);
+            let _ = serde_json::from_slice::<Drill>(&record);
         }
     }
 }

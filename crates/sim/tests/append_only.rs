@@ -11,9 +11,11 @@ use strongroom_codec::header::{Kind, SUITES};
 use strongroom_codec::keys::{Keyring, VaultKey};
 use strongroom_codec::manifest::{hex_bytes, to_hex};
 use strongroom_codec::stream::{StreamScope, write_record};
+use strongroom_model::drill::{Choice as Chosen, Drill, DrillOutcome, SHAPE};
 use strongroom_model::estimate::{Measure, Stretch};
 use strongroom_model::retention::Retention;
-use strongroom_model::{Cx, SystemId, Timeline, VaultId, WalFile};
+use strongroom_model::target::RecoveryTarget;
+use strongroom_model::{Cx, PointId, SourceName, SystemId, Timeline, VaultId, WalFile};
 use strongroom_ops::OpsError;
 use strongroom_ops::copy_points::{Choice, CopyRequest, copy};
 use strongroom_ops::expire::{expire, plan};
@@ -260,6 +262,72 @@ async fn what_restores_took_is_not_believed_of_who_may_only_append() {
         let path = "evidence/2099-01/20990101T000000Z-00000000.restore.toy";
         forger.write(&cx, (path.into(), Kind::Evidence), forged).await;
         assert_eq!(owner.measures(&source(), 9).await.unwrap(), [record], "{suite:?}");
+    }
+}
+
+/// Nor is what a drill found, whatever it says; and rubbish with newer names pushes no record out of sight.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_drills_found_is_not_believed_of_who_may_only_append() {
+    for suite in divided() {
+        let (cx, store, owner, host) = opened(suite).await;
+        let point = take(&cx, &host, &toy()).await.unwrap().point;
+        let drill = drill_of(&cx, (&owner, &source()), &point);
+        assert!(is_append_only(host.keep_drill(&cx, &drill).await), "{suite:?}");
+        let id = owner.keep_drill(&cx, &drill).await.unwrap();
+        let forger = Forger::of(&cx, &store, &owner).await;
+        let kept = owner.drills(&source(), 1).await.unwrap().pop().unwrap();
+        let other = drill_of(&cx, (&owner, &"other".parse().unwrap()), &point);
+        owner.keep_drill(&cx, &other).await.unwrap();
+        let of_other = owner.drills(&other.source, 1).await.unwrap().remove(0);
+        for (number, (statement, signature)) in [
+            // Never signed; the owner's own, said again; the owner's own of another source.
+            (kept.statement.replace("failed", "passed"), "00".repeat(64)),
+            (kept.statement.clone(), kept.signature.clone()),
+            (of_other.statement, of_other.signature),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let forged = serde_json::json!({ "statement": statement, "signature": signature });
+            let path = format!("evidence/2099-01/2099010{}T000000Z-00000000.drill.toy", number + 1);
+            forger.write(&cx, (path, Kind::Evidence), forged).await;
+        }
+        let records = owner.drills(&source(), 9).await.unwrap();
+        let wrong: Vec<_> = records.iter().filter_map(|record| record.wrong).collect();
+        assert_eq!(
+            wrong,
+            ["the signature is wrong", "the statement is of another source or vault"],
+            "{suite:?}"
+        );
+        let counted: Vec<_> = records.iter().filter_map(|record| record.drill.clone()).collect();
+        assert_eq!(counted, [drill], "{suite:?}: {id} counts once");
+        let hidden = host.drills(&source(), 9).await.unwrap();
+        assert!(hidden.iter().all(|record| record.drill.is_none()), "{suite:?}: a host cannot check");
+    }
+}
+
+/// A drill of a point that failed.
+fn drill_of(cx: &Cx, (vault, source): (&Vault, &SourceName), point: &PointId) -> Drill {
+    Drill {
+        drill: SHAPE,
+        vault: vault.id().to_string(),
+        source: source.clone(),
+        point: point.clone(),
+        product: "toy".into(),
+        chosen: Chosen::Latest,
+        target: RecoveryTarget::Latest,
+        reached: None,
+        began_at: cx.now(),
+        ended_at: cx.now(),
+        host: "h".into(),
+        tool: "t".into(),
+        server: None,
+        phases: Vec::new(),
+        rto_seconds: Some(1.5),
+        objective_seconds: None,
+        checks: Vec::new(),
+        outcome: DrillOutcome::Failed,
+        why: None,
     }
 }
 

@@ -22,13 +22,15 @@ mod jobs;
 mod alert;
 mod list;
 mod show;
-mod status;
 mod copy;
 mod thaw;
 mod restore;
 mod export;
 mod import;
 mod verify;
+mod drill;
+mod status;
+mod report;
 mod key;
 mod hold;
 mod expire;
@@ -82,6 +84,9 @@ enum Verb {
     Export(export::Arguments),
     Import(import::Arguments),
     Verify(verify::Arguments),
+    Drill(drill::Arguments),
+    #[command(subcommand)]
+    Report(report::Kind),
     #[command(subcommand)]
     Key(key::Verb),
     #[command(subcommand)]
@@ -198,6 +203,8 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Export(arguments) => export::run(&context, &arguments).await,
         Verb::Import(arguments) => import::run(&context, &arguments).await,
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
+        Verb::Drill(arguments) => drill::run(&context, &arguments, line).await,
+        Verb::Report(kind) => report::run(&context, &kind).await,
         Verb::Key(verb) => key::run(&context, &verb).await,
         Verb::Hold(verb) => hold::run(&context, &verb).await,
         Verb::Expire(arguments) => expire::run(&context, &arguments).await,

@@ -46,6 +46,9 @@ const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a segment waits for a vault before the next one is asked.
 const FETCH_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Names the folder of PostgreSQL's programs.
+const PROGRAMS: &str = "STRONGROOM_PROGRAMS";
+
 /// How long a probe stays locked.
 const PROBE_LOCK: Duration = Duration::from_secs(60);
 
@@ -384,6 +387,7 @@ impl Context {
             retention: settings.retention.clone(),
             lifecycle: settings.lifecycle.clone(),
             lock_days: settings.lock.as_ref().map(LockSettings::days),
+            packs: settings.classes.packs,
         };
         std::iter::once(first).chain(further).map(policy).collect()
     }
@@ -532,7 +536,14 @@ impl Context {
             let what = format!("{key} of source {source} concerns files, and this source is dumped");
             return Err(Failure::new(Code::Settings, what).hint("leave it out"));
         }
-        Ok(Some(Box::new(Logical::new(self.conninfo_of(source)?, Programs::default()))))
+        Ok(Some(Box::new(Logical::new(self.conninfo_of(source)?, self.programs(None)))))
+    }
+
+    /// Where PostgreSQL's programs are: flag, else its variable, else file, else wherever packages put them.
+    pub fn programs(&self, flag: Option<&Path>) -> Programs {
+        let of_variable = || variable(PROGRAMS).map(PathBuf::from);
+        let of_file = || self.settings.postgres.programs.as_ref().map(|path| self.beside_file(path));
+        Programs { folder: flag.map(Path::to_owned).or_else(of_variable).or_else(of_file) }
     }
 
     /// The engine of a configured source.

@@ -51,6 +51,10 @@ pub enum Code {
     Journal = 13,
     /// Done, and not in every vault.
     Incomplete = 14,
+    /// Restored, and a check of it failed.
+    Unproven = 15,
+    /// Restored and sound, and not within the time it may take.
+    TooSlow = 16,
     /// Not done, for another reason.
     Failed = 20,
     /// A broken invariant of Strongroom's own.
@@ -62,7 +66,7 @@ pub enum Code {
 impl Code {
     /// Every code.
     #[cfg(test)]
-    pub const ALL: [Code; 18] = [
+    pub const ALL: [Code; 20] = [
         Code::Ok,
         Code::Absent,
         Code::Usage,
@@ -78,6 +82,8 @@ impl Code {
         Code::Conflict,
         Code::Journal,
         Code::Incomplete,
+        Code::Unproven,
+        Code::TooSlow,
         Code::Failed,
         Code::Bug,
         Code::Cancelled,
@@ -333,6 +339,16 @@ impl From<OpsError> for Failure {
             OpsError::Engine(error) => return error.into(),
             OpsError::Archive(error) => return error.into(),
             OpsError::Plan(error) => return error.into(),
+            OpsError::Launch(error) => return error.into(),
+            OpsError::Choice(_) => (Code::NoRestore, "`strongroom list` shows what can be restored"),
+            OpsError::Facts { .. } => (
+                Code::Damaged,
+                "was the point made by a newer strongroom? Use that one, or another point (--point)",
+            ),
+            OpsError::NoRoom { .. } => (
+                Code::Target,
+                "name a folder on a larger disk: --scratch, or scratch of [drill] in strongroom.toml",
+            ),
             OpsError::OtherLineage { .. } => (
                 Code::Conflict,
                 "is this the right cluster for this source? After pg_upgrade or a new initdb: strongroom backup SOURCE --new-lineage",

@@ -17,6 +17,7 @@ mod channels;
 mod journal;
 mod receive;
 mod agent;
+mod recovering;
 mod cli;
 
 use std::process::ExitCode;

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use strongroom_model::lifecycle::Lifecycle;
-use strongroom_model::plan::{Plan, retention_of};
+use strongroom_model::plan::{Plan, objectives_of, retention_of};
 use strongroom_model::retention::Retention;
 use strongroom_model::source::{Objectives, Protected, Shipping, SourceKind};
 use strongroom_model::span::Span;
-use strongroom_model::tier::StorageClass;
+use strongroom_model::tier::{ClassError, StorageClass};
 use strongroom_model::{ByteSize, PlanName, SourceName, Timestamp};
 use strongroom_postgres::sender::SlotName;
 use strongroom_postgres::session::Access;
@@ -27,9 +27,11 @@ use crate::secret::Reference;
 
 mod mistake;
 mod agent;
+mod drill;
 pub mod watching;
 
 pub use agent::{AgentSettings, CatalogSettings};
+pub use drill::{DrillSettings, ScratchSettings};
 use mistake::Mistake;
 use watching::{AlertSettings, ChannelName, HttpSettings, WatchSettings};
 
@@ -68,12 +70,26 @@ pub struct Settings {
     pub alerts: BTreeMap<ChannelName, AlertSettings>,
     /// Where metrics are served. Without it they are not.
     pub http: Option<HttpSettings>,
+    /// PostgreSQL on this host.
+    #[serde(default)]
+    pub postgres: PostgresSettings,
+    /// Where drills are carried out.
+    #[serde(default)]
+    pub drill: ScratchSettings,
     /// Where these settings came from.
     #[serde(skip)]
     pub path: Option<PathBuf>,
     /// Tells one content of that file from another.
     #[serde(skip)]
     pub fingerprint: u64,
+}
+
+/// `[postgres]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresSettings {
+    /// The folder of its programs (`pg_dump`, `pg_restore`, `psql`, `initdb`), if not where packages put them.
+    pub programs: Option<PathBuf>,
 }
 
 /// `[vault]` and `[[also]]`
@@ -156,11 +172,20 @@ pub struct ClassSettings {
 fn readable_class<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<StorageClass>, D::Error> {
-    match StorageClass::deserialize(deserializer)? {
-        class if class.is_frozen() => Err(serde::de::Error::custom(format!(
+    readable(StorageClass::deserialize(deserializer)?).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Reads a class that objects can be put into at once: `STANDARD_IA`.
+pub fn parse_class(text: &str) -> Result<StorageClass, String> {
+    readable(text.parse().map_err(|error: ClassError| error.to_string())?)
+}
+
+fn readable(class: StorageClass) -> Result<StorageClass, String> {
+    match class.is_frozen() {
+        true => Err(format!(
             "objects in {class} must be thawed before they can be read, and the next backup reads them: freeze them later, with [vault.lifecycle]"
-        ))),
-        class => Ok(Some(class)),
+        )),
+        false => Ok(class),
     }
 }
 
@@ -228,6 +253,9 @@ pub struct BackupSettings {
     /// Days within which each page is read even though the server says that it did not change.
     #[serde(deserialize_with = "at_least_one")]
     pub prove_days: usize,
+    /// A dump that has fewer percent of the bytes of the one before it is a problem. 0: none is.
+    #[serde(deserialize_with = "percent")]
+    pub least_percent: u32,
 }
 
 /// `hints` of `[backup]`
@@ -250,6 +278,7 @@ impl Default for BackupSettings {
             rebase_days: (REBASE_AFTER.as_secs() / DAY) as usize,
             hints: Hints::Auto,
             prove_days: 7,
+            least_percent: 50,
         }
     }
 }
@@ -301,6 +330,9 @@ pub struct SourceSettings {
     pub rpo: Option<Span>,
     /// A restore of it may take so long; what its plans say if left out.
     pub rto: Option<Span>,
+    /// What its drills look at.
+    #[serde(default)]
+    pub drill: DrillSettings,
 }
 
 impl SourceSettings {
@@ -400,6 +432,13 @@ fn at_least_one<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usi
     match usize::deserialize(deserializer)? {
         0 => Err(serde::de::Error::custom("it must be at least 1")),
         number => Ok(number),
+    }
+}
+
+fn percent<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        percent @ 0..=100 => Ok(percent),
+        _ => Err(serde::de::Error::custom("it must be between 0 and 100")),
     }
 }
 
@@ -537,6 +576,12 @@ impl Settings {
         own.or_else(planned).or_else(|| self.retention.clone())
     }
 
+    /// What is promised for a source: by itself, or else by its plans.
+    pub fn objectives_of(&self, source: &SourceName) -> Objectives {
+        let protected = self.sources.get(source).map(|settings| settings.protected(source));
+        protected.map(|protected| objectives_of(&self.plans, &protected)).unwrap_or_default()
+    }
+
     /// The source that was named, or the only one there is.
     pub fn source(&self, named: Option<&SourceName>) -> Result<SourceName, SettingsError> {
         let mut known = self.sources.keys();
@@ -610,6 +655,7 @@ mod tests {
             ("[source.a]\nkind = \"postgres\"\n[source.a]\nkind = \"postgres\"\n", "duplicate key"),
             ("[backup]\nworkers = 0\n", "at least 1"),
             ("[backup]\nprove_days = 0\n", "at least 1"),
+            ("[backup]\nleast_percent = 101\n", "between 0 and 100"),
             ("[backup]\nhints = \"always\"\n", "unknown variant `always`, expected `auto` or `off`"),
             ("[backup]\nworkers = -1\n", "line 2"),
             ("[backup]\ncompression = \"gzip\"\n", "'gzip' is not a compression"),

@@ -73,6 +73,8 @@ fn help_says_what_it_said() {
     let verbs = [
         "init",
         "backup",
+        "dump",
+        "import",
         "wal",
         "list",
         "show",
@@ -81,12 +83,21 @@ fn help_says_what_it_said() {
         "restore",
         "export",
         "verify",
+        "drill",
+        "hold",
+        "expire",
+        "sweep",
+        "lifecycle",
+        "thaw",
+        "key",
+        "run",
         "doctor",
         "completions",
     ];
     let lines = verbs.map(|verb| vec![verb]).into_iter();
     let of_plan = ["lint", "show", "simulate", "import"].map(|verb| vec!["plan", verb]);
-    for verb in lines.chain(["push", "fetch", "status"].map(|verb| vec!["wal", verb])).chain(of_plan) {
+    let further = ["push", "fetch", "status"].map(|verb| vec!["wal", verb]);
+    for verb in lines.chain(further).chain(of_plan).chain([vec!["report", "rto-rpo"]]) {
         let help = desk.ok(&[&verb[..], &["--help"]].concat());
         all.push_str(&format!("\n──── {} ────\n{help}", verb.join(" ")));
     }

@@ -5,7 +5,9 @@
 
 mod live;
 
-use live::{Site, said, versions};
+use std::process::Stdio;
+
+use live::{Site, said, until, versions};
 use serde_json::Value;
 use strongroom_postgres::cluster::{Cluster, InitOptions};
 
@@ -102,6 +104,54 @@ fn a_database_is_dumped_and_comes_back_whole_and_in_part() {
     }
 }
 
+/// What an application does all the time, with tables that nobody drops.
+const APPLICATION: &str = "\
+insert into visits (customer) values (1 + (random() * 499)::int);
+update customers set name = 'customer ' || id || '!' where id = 1 + (random() * 499)::int;
+select count(*) from visits where customer = 7;
+";
+
+#[test]
+fn a_dropped_table_is_brought_back_while_the_application_runs() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let shop = shop(Site::new(&binaries, InitOptions::default()));
+    let cluster = &shop.0.cluster;
+    let sql = |sql: &str| cluster.sql_in("shop", sql).unwrap();
+    sql(
+        "create table visits (id bigserial primary key, customer int references customers, at timestamptz default now())",
+    );
+    let script = shop.0.path("application.sql");
+    std::fs::write(&script, APPLICATION).unwrap();
+    shop.0.binaries.give(&script).unwrap();
+    let mut application = cluster.client("pgbench");
+    application.args(["-n", "-c", "3", "-T", "600", "-f"]).arg(shop.0.binaries.inside(&script)).arg("shop");
+    let mut application = application.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let visits = || sql("select count(*) from visits").parse::<u64>().unwrap();
+    until("the application to run", || visits() > 0);
+
+    let orders = "select count(*), md5(string_agg(o::text, '|' order by id)) from orders o";
+    let keys = "select conname, conrelid::regclass from pg_constraint where confrelid = 'customers'::regclass order by 1";
+    let (rows, keys_before) = (sql(orders), sql(keys));
+    shop.run(0, &["backup"]);
+    sql("drop table orders");
+    let before = visits();
+    let restored = shop.json(&["restore", "--table", "public.orders", "--yes"]);
+    assert_eq!(restored["restored"]["report"]["rows"], 60_000);
+    assert_eq!((sql(orders), sql(keys)), (rows, keys_before));
+    until("the application to go on", || visits() > before);
+    // What it wrote since stays, and none of it failed.
+    shop.run(0, &["restore", "--table", "public.visits=public.visits_then", "--yes"]);
+    assert_eq!(
+        sql("select count(*) from visits_then t left join visits v using (id) where v.id is null"),
+        "0"
+    );
+    assert!(sql("select count(*) from visits_then").parse::<u64>().unwrap() <= before);
+    assert_eq!(application.try_wait().unwrap(), None, "the application ended");
+    application.kill().unwrap();
+    let heard = said(&application.wait_with_output().unwrap());
+    assert!(!heard.contains("ERROR") && !heard.contains("aborted"), "{heard}");
+}
+
 #[test]
 fn what_a_dump_cannot_do_is_refused_and_nothing_is_touched() {
     for binaries in versions() {
@@ -114,6 +164,19 @@ fn what_a_dump_cannot_do_is_refused_and_nothing_is_touched() {
             (&["restore", "--to", "/tmp/nowhere", "--yes"], "is a dump"),
             (&["restore", "--standby", "--to-database", "x", "--yes"], "--standby concerns a folder"),
             (&["restore", "--to-database", "shop", "--yes"], "shop"),
+            (
+                &["restore", "--to-database", "x", "--map-role", "a=b", "--map-role", "a=c", "--yes"],
+                "--map-role names role a twice",
+            ),
+            (
+                &["restore", "--to-database", "x", "--map-role", "nobody=postgres", "--yes"],
+                "the dump names no role nobody",
+            ),
+            (
+                &["restore", "--to-database", "x", "--map-role", "postgres=nobody", "--yes"],
+                "the server has no role nobody",
+            ),
+            (&["restore", "--to", "/tmp/nowhere", "--map-role", "a=b"], "--map-role concerns a dump"),
             (
                 &["restore", "--at", "2020-01-01 00:00:00+00", "--to-database", "x", "--yes"],
                 "before every recovery point",
@@ -133,6 +196,17 @@ fn what_a_dump_cannot_do_is_refused_and_nothing_is_touched() {
         let text = std::fs::read_to_string(shop.0.path("shop.toml")).unwrap();
         std::fs::write(shop.0.path("shop.toml"), text.clone() + "access = \"stream\"\n").unwrap();
         assert!(shop.run(3, &["backup"]).contains("access of source shop concerns files"));
+        // PostgreSQL's programs are looked for where the settings say, or else where the flag does.
+        std::fs::write(shop.0.path("shop.toml"), text.clone() + "[postgres]\nprograms = \"nowhere\"\n")
+            .unwrap();
+        let nowhere = format!("there is none in {}", shop.0.inside("nowhere"));
+        assert!(
+            shop.run(5, &["backup"]).contains(&format!("find pg_dump of PostgreSQL {}", binaries.major()))
+        );
+        let restore = ["restore", "--to-database", "x", "--dry-run"];
+        assert!(shop.run(10, &restore).contains(&nowhere));
+        let programs = format!("--programs=/usr/lib/postgresql/{}/bin", binaries.major());
+        shop.run(0, &[&restore[..], &[&programs]].concat());
         std::fs::write(shop.0.path("shop.toml"), text).unwrap();
         // Absent is an answer that recovery believes: this is none.
         let fetched = shop

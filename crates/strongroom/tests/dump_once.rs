@@ -124,21 +124,22 @@ fn a_bucket_takes_it_and_a_rule_that_freezes_too_early_is_named() {
     let Some(server) = MotoServer::start() else { return };
     let Some(desk) = Desk::new() else { return };
     server.make_bucket("audit-12");
-    let run = |variables: &[(&str, &str)]| {
-        let mut command = desk.strongroom(&["dump", "--once", "--output", "json"]);
+    let run = |variables: &[(&str, &str)], flags: &[&str]| {
+        let mut command = desk.strongroom(&[&["dump", "--once", "--output", "json"], flags].concat());
         command.env("AWS_ENDPOINT_URL", server.endpoint()).env("AWS_ALLOW_HTTP", "true");
         command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
         json(&command.envs(variables.iter().copied()).output().unwrap())
     };
-    let dumped = run(&[("S3_BUCKET", "s3://audit-12/postgresql")]);
+    let dumped = run(&[("S3_BUCKET", "s3://audit-12/postgresql")], &[]);
     assert_eq!(
         (&dumped["vault"], &dumped["objections"]),
         (&"s3://audit-12/postgresql".into(), &Value::Array(vec![]))
     );
-    assert!(server.keys("audit-12").iter().any(|key| key == "postgresql/vault.json"));
+    let keys = server.keys("audit-12");
+    assert!(keys.iter().any(|key| key == "postgresql/vault.json"));
     assert!(!desk.path("backup").exists(), "nothing is written to disk on the way");
     // 7 and 30, the scripts' defaults: 90 days are paid for.
-    let again = run(&[("BACKUP_BUCKET", "audit-{account-id}"), ("AWS_ACCOUNT_ID", "12")]);
+    let again = run(&[("BACKUP_BUCKET", "audit-{account-id}"), ("AWS_ACCOUNT_ID", "12")], &[]);
     let objections = again["objections"].as_array().unwrap();
     assert_eq!(objections.len(), 1, "{objections:?}");
     assert_eq!(
@@ -146,6 +147,15 @@ fn a_bucket_takes_it_and_a_rule_that_freezes_too_early_is_named() {
         (&"minimum-duration".into(), &"warning".into())
     );
     assert!(objections[0]["what"].as_str().unwrap().contains("pays until day 97"), "{objections:?}");
+    // What is read seldom can be kept for less from the beginning; listings read the rest.
+    let cold = run(&[("S3_BUCKET", "s3://audit-12/cold")], &["--storage-class", "STANDARD_IA"]);
+    assert_eq!(cold["objections"], Value::Array(vec![]));
+    for key in server.keys("audit-12").iter().filter(|key| key.starts_with("cold/")) {
+        let is_cold = server.headers(&format!("audit-12/{key}")).contains("x-amz-storage-class: standard_ia");
+        assert_eq!(is_cold, key.contains("/packs/"), "{key}");
+    }
+    let frozen = desk.strongroom(&["dump", "--once", "--storage-class", "GLACIER"]).output().unwrap();
+    assert!(answers(&frozen, 2).contains("must be thawed before they can be read"));
     let mut late = desk.strongroom(&["dump", "--once", "--dry-run"]);
     late.env("AWS_ENDPOINT_URL", server.endpoint()).env("AWS_ALLOW_HTTP", "true");
     late.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
@@ -212,4 +222,30 @@ fn with_the_server_down_the_script_passes_and_this_does_not() {
     let points = listed[0]["points"].as_array().unwrap();
     assert_eq!((points.len(), &points[0]["point"]), (1, &dumped["point"]), "{listed}");
     answers(&desk.strongroom(&["verify"]).output().unwrap(), 0);
+}
+
+/// Whole and in order, and not what anybody wants: what was kept until then stays.
+#[test]
+fn a_dump_that_has_shrunk_is_a_problem_and_lets_nothing_go() {
+    let Some(desk) = Desk::new() else { return };
+    let first = desk.dump(&[]);
+    assert_eq!(first["shrunk"], Value::Null);
+    desk.cluster.sql_in("audit", "delete from checker_config where id > 1000").unwrap();
+    let once = |arguments: &[&str], code: i32| {
+        let words = [&["dump", "--once", "--keep-days", "0", "--keep-last", "1"], arguments].concat();
+        let output = desk.strongroom(&words).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        output
+    };
+    let told: Value = serde_json::from_slice(&once(&["--output", "json"], 4).stdout).unwrap();
+    assert_eq!((&told["shrunk"]["before"], &told["shrunk"]["least_percent"]), (&first["point"], &50.into()));
+    assert_eq!(told["expired"]["why_not"], "the dump has shrunk");
+    let listed: Value = json(&desk.strongroom(&["list", "--output", "json"]).output().unwrap());
+    assert_eq!(listed[0]["points"].as_array().unwrap().len(), 2, "{listed}");
+    // It is held against the last one, so that the next is in order; and how small is too small can be said.
+    desk.cluster.sql_in("audit", "delete from checker_config where id > 800").unwrap();
+    let said = said(&once(&["--least-percent", "95"], 4));
+    assert!(said.contains("are less than 95 % of") && said.contains("nothing was let go"), "{said}");
+    let told: Value = serde_json::from_slice(&once(&["--output", "json"], 0).stdout).unwrap();
+    assert_eq!(told["expired"].as_array().map(Vec::len), Some(3), "{told}");
 }

@@ -1,6 +1,6 @@
-//! Evidence: what was verified, when, how deep, and how it came out; and how long restores took. Append-only, in the vault
-//! itself, so that neither a lost host nor a rebuilt catalog forgets it; signed, so that an auditor can check a record without
-//! the vault.
+//! Evidence: what was verified, when, how deep, and how it came out; how long restores took; and, in [`crate::drills`], what
+//! drills found. Append-only, in the vault itself, so that neither a lost host nor a rebuilt catalog forgets it; signed, so that
+//! an auditor can check a record without the vault.
 
 use std::collections::BTreeMap;
 
@@ -66,11 +66,11 @@ pub struct RestoreMeasure {
 
 /// A record as it lies in the vault.
 #[derive(Serialize, Deserialize)]
-struct SignedRecord {
+pub(crate) struct SignedRecord {
     /// The statement's exact bytes.
-    statement: String,
+    pub(crate) statement: String,
     /// Hexadecimal; empty in a vault without encryption, whose key everybody knows.
-    signature: String,
+    pub(crate) signature: String,
 }
 
 /// A record that was read.
@@ -105,7 +105,7 @@ impl Vault {
         Ok(id)
     }
 
-    async fn keep_statement<T: Serialize>(
+    pub(crate) async fn keep_statement<T: Serialize>(
         &self,
         cx: &Cx,
         key: &Key,
@@ -128,7 +128,7 @@ impl Vault {
     }
 
     /// `None` in a vault without encryption, and on a host that may only append.
-    fn signing_key(&self) -> Option<SigningKey> {
+    pub(crate) fn signing_key(&self) -> Option<SigningKey> {
         self.keys.vault_key().filter(|_| self.signs()).map(|key| SigningKey::of(key, self.suite))
     }
 
@@ -137,7 +137,7 @@ impl Vault {
         let public = self.signing_key().map(|key| key.public()).unwrap_or_default();
         let mut records = Vec::new();
         for object in self.list(layout::EVIDENCE).await? {
-            if layout::parse_measure(&object.key).is_some() {
+            if layout::parse_measure(&object.key).or(layout::parse_drill(&object.key)).is_some() {
                 continue;
             }
             let Some(SignedRecord { statement, signature }) = self.signed_record(&object.key).await? else {
@@ -183,7 +183,7 @@ impl Vault {
     }
 
     /// `None` if it does not read, or is gone.
-    async fn signed_record(&self, key: &Key) -> Result<Option<SignedRecord>, VaultError> {
+    pub(crate) async fn signed_record(&self, key: &Key) -> Result<Option<SignedRecord>, VaultError> {
         match self.get_record(key, Kind::Evidence).await {
             Err(VaultError::Damaged { .. }) => Ok(None),
             result => result,
@@ -192,7 +192,7 @@ impl Vault {
 }
 
 /// A new record's month and id.
-fn name_of(cx: &Cx) -> (String, String) {
+pub(crate) fn name_of(cx: &Cx) -> (String, String) {
     let now = cx.now();
     (now.0.strftime("%Y-%m").to_string(), format!("{}-{}", now.compact(), to_hex(&cx.random::<4>())))
 }

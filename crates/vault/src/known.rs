@@ -5,7 +5,7 @@
 //!                                        ▲ where the new stream is, as far as its pages were found
 //! ```
 //!
-//! A part that an engine keeps to its bound of 1 GiB is known whole. Of a longer one there is a window that goes forward with
+//! A part of some 200 MiB is known whole: engines keep most of theirs to that. Of a longer one there is a window that goes forward with
 //! the stream, so that memory does not grow with it: 28 bytes a page, 7 MiB at most.
 
 use std::ops::Range;
@@ -18,10 +18,10 @@ use tokio::runtime::Handle;
 use crate::error::VaultError;
 use crate::parent::{Parent, StreamPage};
 
-/// Pages known at a time: of some 5.2 KiB on average, 1.3 GiB of a stream.
+/// Pages known at a time: of some 800 bytes on average, 200 MiB of a stream.
 const KNOWN: u32 = 1 << 18;
 
-/// Pages that are judged together, whether they may be taken over: some 42 MiB.
+/// Pages that are judged together, whether they may be taken over: some 6 MiB.
 const STRETCH: u32 = 1 << 13;
 
 /// The parent's pages of one stream, as far as they are known.

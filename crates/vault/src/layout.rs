@@ -237,7 +237,26 @@ pub fn measure(month: &str, id: &str, source: &SourceName) -> Key {
 
 /// Of which source a key names what a restore took.
 pub fn parse_measure(key: &Key) -> Option<SourceName> {
-    key.last_segment().split_once(MEASURE)?.1.parse().ok()
+    evidence_of(key, MEASURE)
+}
+
+/// Between a drill's id and its source.
+const DRILL: &str = ".drill.";
+
+/// What a drill of `source` found. `month` is `2026-11`; `id` sorts by time.
+pub fn drill(month: &str, id: &str, source: &SourceName) -> Key {
+    evidence(month, &format!("{id}{DRILL}{source}"))
+}
+
+/// Of which source a key names what a drill found.
+pub fn parse_drill(key: &Key) -> Option<SourceName> {
+    evidence_of(key, DRILL)
+}
+
+/// The source behind an id and a word. An id has no point, and a source may.
+fn evidence_of(key: &Key, word: &str) -> Option<SourceName> {
+    let name = key.last_segment();
+    name[name.find('.')?..].strip_prefix(word)?.parse().ok()
 }
 
 /// Which segment's file a key names: all of it, a part, or a backup's label. Histories are none.
@@ -273,7 +292,11 @@ mod tests {
         let dotted: SourceName = "a.restore.b".parse().unwrap();
         let measured = measure("2026-11", "20261120T120000Z-1f2e3d4c", &dotted);
         assert_eq!(measured.as_str(), "evidence/2026-11/20261120T120000Z-1f2e3d4c.restore.a.restore.b");
-        assert_eq!((parse_measure(&measured), kind(&measured)), (Some(dotted), Some(Kind::Evidence)));
+        assert_eq!((parse_measure(&measured), kind(&measured)), (Some(dotted.clone()), Some(Kind::Evidence)));
+        let drilled = drill("2026-11", "20261120T120000Z-1f2e3d4c", &dotted);
+        assert_eq!(drilled.as_str(), "evidence/2026-11/20261120T120000Z-1f2e3d4c.drill.a.restore.b");
+        assert_eq!((parse_drill(&drilled), parse_measure(&drilled)), (Some(dotted), None));
+        assert_eq!(parse_drill(&measured), None);
         assert_eq!(parse_measure(&evidence("2026-11", "20261120T120000Z-1f2e3d4c")), None);
         assert_eq!(wal_of("00000002.history"), "sources/orders/wal/42/00000002.history");
         assert_eq!(

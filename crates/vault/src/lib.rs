@@ -48,6 +48,7 @@ pub mod sweep;
 pub mod copy;
 pub mod verify;
 pub mod evidence;
+pub mod drills;
 
 pub use error::VaultError;
 pub use keys::{Recipient, Unlock};

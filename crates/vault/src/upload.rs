@@ -55,6 +55,10 @@ pub mod stream;
 /// A pack is closed once it is this long, in bytes (docs/decisions/0001).
 pub const PACK_TARGET: usize = 32 << 20;
 
+/// Or once it has this many pages: those of streams compress well, and whoever reads a pack has its footer in memory, 32 bytes
+/// for each of them.
+const PACK_PAGES: u32 = 1 << 16;
+
 /// Room for what a pack grows beyond its target: the last frame and the footer.
 const PACK_SLACK: usize = 1 << 20;
 
@@ -543,7 +547,8 @@ impl Packer {
         let shared = Arc::clone(&self.shared);
         let (writer, _) = self.pack.get_or_insert_with(|| open_pack(&shared));
         add(writer);
-        if writer.len() >= PACK_TARGET { self.hand_over() } else { Ok(()) }
+        let is_full = writer.len() >= PACK_TARGET || writer.pages() >= PACK_PAGES;
+        if is_full { self.hand_over() } else { Ok(()) }
     }
 
     /// Hands over the last pack. To be called once, after the last page.

@@ -204,7 +204,7 @@ fn every_flipped_byte_of_a_pack_of_streams_is_noticed() {
     }
 }
 
-/// What tells pages of streams apart costs less than a sixtieth of what they take, their lengths a fifth of that.
+/// What tells pages of streams apart costs less than an eleventh of what they take, their lengths a seventh of that.
 #[test]
 fn a_footer_of_streams_is_small() {
     let text: String =
@@ -221,7 +221,7 @@ fn a_footer_of_streams_is_small() {
     let prints = u64::from(open(&object).unwrap().pages()) * 16;
     let whole = footer.end - footer.start;
     assert!(
-        share(whole) < 1.0 / 60.0 && share(whole - prints) < 1.0 / 300.0,
+        share(whole) < 1.0 / 11.0 && share(whole - prints) < 1.0 / 80.0,
         "{whole} and {prints} of {}",
         object.len()
     );

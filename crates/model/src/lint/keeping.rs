@@ -165,8 +165,12 @@ fn lifecycles(situation: &Situation<'_>, groups: &[Group<'_>]) -> Vec<Finding> {
     let of_sources = kept(situation, groups);
     for vault in situation.vaults {
         let retentions = vault.retention.clone().map_or_else(|| of_sources.clone(), |only| vec![only]);
-        let surroundings =
-            Surroundings { rebase_days: situation.rebase_days, retentions, lock_days: vault.lock_days };
+        let surroundings = Surroundings {
+            rebase_days: situation.rebase_days,
+            retentions,
+            lock_days: vault.lock_days,
+            packs: vault.packs,
+        };
         found.extend(vault.lifecycle.objections(&surroundings).into_iter().map(|objection| {
             let severity = match objection.gravity {
                 Gravity::Warning => Severity::Warn,

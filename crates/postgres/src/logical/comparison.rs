@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::BytesMut;
 use strongroom_model::Cx;
 use tokio::task::JoinSet;
 
@@ -19,7 +18,7 @@ use crate::logical::fingerprint::fingerprint;
 use crate::logical::large_objects::Objects;
 use crate::logical::loading::Loading;
 use crate::logical::statement::read_rows;
-use crate::logical::tally::Counted;
+use crate::logical::tally::{Counted, Tally};
 
 const OPERATION: &str = "read rows back";
 
@@ -139,15 +138,15 @@ async fn count(
     let failed = |error| LogicalError::copy("read back", &name, error);
     let sql = read_rows(&table, number, &loading.facts.database.encoding);
     unless_cancelled(cx, copying.copy_out(OPERATION, &sql)).await?.map_err(failed)?;
-    let (mut tally, mut buffer) = (table.tally(), BytesMut::new());
+    // Times are for people: they are in the sum as well.
+    let mut tally = Tally::new(Vec::new());
     loop {
         let mut take = |piece: &[u8], ends: bool| tally.take(piece, ends);
-        let reading = copying.read_rows(OPERATION, (&mut buffer, ENOUGH), &mut take);
+        let reading = copying.read_rows(OPERATION, ENOUGH, &mut take);
         if !unless_cancelled(cx, reading).await?.map_err(failed)? {
             return Ok(tally.finish());
         }
-        cx.progress.advance(buffer.len() as u64);
-        buffer.clear();
+        cx.progress.advance(ENOUGH as u64);
     }
 }
 

@@ -147,7 +147,7 @@ async fn publish(loading: &Loading) -> Result<Vec<String>, LogicalError> {
     sql.push_str(&rename(under_way, name));
     // Last: who gives it away may not change it any more.
     if !loading.options.no_owner {
-        let owner = quoted_name(&loading.facts.database.owner);
+        let owner = quoted_name(loading.options.roles.of(&loading.facts.database.owner));
         sql.push_str(&format!("ALTER DATABASE {} OWNER TO {owner};", quoted_name(name)));
     }
     sql.push_str("COMMIT");
@@ -164,7 +164,8 @@ fn attributes(loading: &Loading, database: &str) -> String {
     }
     let settings = loading.facts.role_settings.iter().filter(|_| !options.no_privileges);
     for (role, setting) in settings {
-        sql.push_str(&set(&format!("ROLE {} IN DATABASE {database}", quoted_name(role)), setting));
+        let role = quoted_name(options.roles.of(role));
+        sql.push_str(&set(&format!("ROLE {role} IN DATABASE {database}"), setting));
     }
     if fact.connection_limit >= 0 {
         sql.push_str(&format!("ALTER DATABASE {database} CONNECTION LIMIT {};", fact.connection_limit));
@@ -175,7 +176,7 @@ fn attributes(loading: &Loading, database: &str) -> String {
     if !options.no_privileges && !fact.grants.is_empty() {
         sql.push_str(&format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC;"));
         for grant in &fact.grants {
-            sql.push_str(&grant_statement(grant, &format!("DATABASE {database}")));
+            sql.push_str(&grant_statement(&options.roles.grant(grant), &format!("DATABASE {database}")));
         }
     }
     sql

@@ -11,7 +11,6 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use strongroom_model::{Cancelled, Cx};
@@ -87,18 +86,19 @@ impl Copying {
         self.begin(operation, sql, |message| matches!(message, Message::CopyInResponse(_))).await
     }
 
-    /// Appends rows to `out` until it has `enough` bytes; `row` is told of every piece and whether a row ends with it.
-    /// `false` after the last: the connection is free again.
+    /// Hands on rows until they had `enough` bytes: every piece, and whether a row ends with it. `false` after the last: the
+    /// connection is free again.
     pub(crate) async fn read_rows(
         &mut self,
         operation: &'static str,
-        (out, enough): (&mut BytesMut, usize),
+        enough: usize,
         row: &mut (impl FnMut(&[u8], bool) + Send),
     ) -> Result<bool, SqlError> {
-        while out.len() < enough {
+        let mut bytes = 0;
+        while bytes < enough {
             let mut take = |piece: &[u8], ends: bool| {
+                bytes += piece.len();
                 row(piece, ends);
-                out.extend_from_slice(piece);
             };
             let received = self.wire.receive_copy(&mut take).await;
             match received.map_err(|source| self.lost(operation, &source))? {

@@ -97,7 +97,8 @@ impl Logical {
     async fn begin(&self, cx: &Cx) -> Result<Dumping, LogicalError> {
         let (snapshot, mut catalog, pg_dump) = self.look(cx).await?;
         snapshot.lock(cx, &catalog).await?;
-        read_sequences(cx, snapshot.client(), &mut catalog.sequences).await?;
+        let read = read_sequences(cx, snapshot.client(), &mut catalog.sequences).await;
+        read.map_err(|error| snapshot.gone(error))?;
         let schema = fingerprint(cx, snapshot.client()).await?;
         let globals = match self.globals(cx, &snapshot).await {
             Ok(globals) => Some(globals),

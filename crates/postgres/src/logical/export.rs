@@ -26,7 +26,7 @@ use strongroom_model::Cx;
 use strongroom_model::entry::EntryPath;
 
 use crate::logical::archive::Packing;
-use crate::logical::exporting::{Directory, Form, Script};
+use crate::logical::exporting::{Directory, Form, Roles, Script};
 use crate::logical::facts::LogicalFacts;
 use crate::logical::failure::LogicalError;
 use crate::logical::outlet::{Outlet, folder_of, publish, sync_folder};
@@ -66,6 +66,10 @@ pub struct ExportOptions {
     pub to: Option<PathBuf>,
     /// Of a directory.
     pub compressed: Compressed,
+    /// Of SQL: everything belongs to the role that runs it.
+    pub no_owner: bool,
+    /// Of SQL: nobody is given any rights.
+    pub no_privileges: bool,
     /// Where `pg_restore` is.
     pub programs: Programs,
     /// A folder for the schema's archive; the system's for temporary files if `None`.
@@ -387,7 +391,10 @@ impl Exporting {
     async fn section(&self, cx: &Cx, section: &str) -> Result<Vec<u8>, LogicalError> {
         let Some(program) = &self.pg_restore else { return Ok(Vec::new()) };
         let mut command = program.on_files();
-        command.arg(format!("--section={section}")).args(["--file", "-"]).arg(&self.archive);
+        command.arg(format!("--section={section}")).args(["--file", "-"]);
+        command.args(self.options.no_owner.then_some("--no-owner"));
+        command.args(self.options.no_privileges.then_some("--no-privileges"));
+        command.arg(&self.archive);
         let text = program.run(cx, &mut command, &self.facts.database.name).await?;
         Ok(crate::logical::program::plain_sql(&text))
     }
@@ -435,7 +442,8 @@ impl Exporting {
                     Some(path) => files.create(path, packing)?,
                     None => Outlet::standard(packing)?,
                 };
-                Ok(Box::new(Script::begin(outlet, facts, before)?))
+                let roles = Roles { owners: !self.options.no_owner, rights: !self.options.no_privileges };
+                Ok(Box::new(Script::begin(outlet, (facts, roles), before)?))
             }
         }
     }

@@ -133,10 +133,20 @@ fn belongings(oid: u32, attributes: &Attributes) -> Belongings {
     }
 }
 
+/// What of an export concerns roles.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Roles {
+    /// Whether everything gets its owner.
+    pub(crate) owners: bool,
+    /// Whether rights are given.
+    pub(crate) rights: bool,
+}
+
 /// One file of SQL.
 pub(crate) struct Script {
     outlet: Outlet,
     facts: Arc<LogicalFacts>,
+    roles: Roles,
     /// The part whose COPY is open.
     open: Option<Part>,
     objects: Objects,
@@ -146,7 +156,7 @@ impl Script {
     /// Begins with what comes before rows.
     pub(crate) fn begin(
         mut outlet: Outlet,
-        facts: Arc<LogicalFacts>,
+        (facts, roles): (Arc<LogicalFacts>, Roles),
         before: &[u8],
     ) -> Result<Script, LogicalError> {
         let database = &facts.database;
@@ -161,7 +171,7 @@ impl Script {
         }
         outlet.write(b"\n")?;
         outlet.write(before)?;
-        Ok(Script { outlet, facts, open: None, objects: Objects::default() })
+        Ok(Script { outlet, facts, roles, open: None, objects: Objects::default() })
     }
 
     /// Opens the part's COPY, unless it is.
@@ -183,6 +193,8 @@ impl Script {
             match step {
                 Step::Begin(oid, attributes) => {
                     let Belongings { owner, grants, comment } = belongings(oid, &attributes);
+                    let owner = Some(owner).filter(|_| self.roles.owners).unwrap_or_default();
+                    let grants = Some(grants).filter(|_| self.roles.rights).unwrap_or_default();
                     let comment = comment.unwrap_or_default();
                     let sql = format!("SELECT pg_catalog.lo_create('{oid}');\n{owner}{grants}{comment}");
                     self.outlet.write(sql.as_bytes())?;

@@ -3,7 +3,7 @@
 //! **Invariant**: rows, sums and sequences are of the one snapshot that the parts show; whatever the dump does not have is
 //! named in [`LogicalFacts::left_out`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,14 @@ impl LogicalFacts {
     /// The major version of the server.
     pub fn major(&self) -> u16 {
         u16::try_from(self.version_num / 10_000).unwrap_or(u16::MAX)
+    }
+
+    /// Every role that a restore names: as an owner, in a right, or by what is set for it.
+    pub fn roles_named(&self) -> BTreeSet<&str> {
+        let of_settings = self.role_settings.iter().map(|(role, _)| role);
+        let of_rights = self.database.grants.iter().filter_map(|grant| grant.to.as_ref());
+        let owners = self.roles.iter().chain([&self.database.owner]);
+        owners.chain(of_settings).chain(of_rights).map(String::as_str).collect()
     }
 }
 

@@ -195,7 +195,7 @@ impl LogicalError {
                 format!("install postgresql-{at_least}: the file is restored into a server of its own first")
             }
             LogicalError::NoProgram { at_least, .. } => format!(
-                "install postgresql-client-{at_least}, or name the folder of its programs in the settings"
+                "install postgresql-client-{at_least}, or name the folder of its programs: --programs, or `programs` of [postgres]"
             ),
             LogicalError::Program { .. } => "what does the server's log say?".into(),
             LogicalError::Malformed { .. } => {

@@ -8,7 +8,7 @@ use crate::connect::{Client, Values};
 use crate::logical::choice::Choice;
 use crate::logical::facts::{DatabaseFact, LogicalFacts, TableFact, qualified};
 use crate::logical::fingerprint::{free, own};
-use crate::logical::options::{LoadOptions, Scope};
+use crate::logical::options::{LoadOptions, Scope, UNDER_WAY, drop_database, drop_schemas};
 use crate::refusal::SqlError;
 
 const OPERATION: &str = "look at the target";
@@ -53,6 +53,7 @@ impl Question<'_> {
             fit.against.push(format!("the server is PostgreSQL {ours}, and the dump is of {theirs}"));
         }
         cx.check()?;
+        self.left_aside(&mut fit).await?;
         self.roles(&mut fit).await?;
         match &self.options.scope {
             Scope::NewDatabase(name) => {
@@ -85,6 +86,32 @@ impl Question<'_> {
         rows.iter().map(|row| self.client.get(OPERATION, row, "name")).collect()
     }
 
+    /// What restores left that were killed, or failed: they could say so themselves only then.
+    async fn left_aside(&self, fit: &mut Fit) -> Result<(), SqlError> {
+        let sql = format!(
+            "SELECT datname::text AS name FROM pg_catalog.pg_database d WHERE datname ~ '{UNDER_WAY}[0-9a-z]+$' AND NOT EXISTS \
+             (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend') ORDER BY 1"
+        );
+        for name in self.names(&sql, &[]).await? {
+            let remove = drop_database(&name);
+            fit.notes.push(format!(
+                "database {name} is left of a restore that did not end; to remove it: {remove}"
+            ));
+        }
+        let sql = format!(
+            "SELECT nspname::text AS name FROM pg_catalog.pg_namespace WHERE nspname ~ '{UNDER_WAY}[0-9a-z]+$' AND NOT EXISTS \
+             (SELECT FROM pg_catalog.pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+             AND application_name = current_setting('application_name')) ORDER BY 1"
+        );
+        for name in self.names(&sql, &[]).await? {
+            let (database, remove) = (self.client.database(), drop_schemas([name.as_str()]));
+            fit.notes.push(format!(
+                "schema {name} of database {database} is left of a restore that did not end; to remove it: {remove}"
+            ));
+        }
+        Ok(())
+    }
+
     async fn extensions(&self, fit: &mut Fit) -> Result<(), SqlError> {
         let wanted: Vec<&str> =
             self.facts.extensions.iter().map(|extension| extension.name.as_str()).collect();
@@ -113,12 +140,17 @@ impl Question<'_> {
     }
 
     async fn roles(&self, fit: &mut Fit) -> Result<(), SqlError> {
-        let sql = "SELECT w AS name FROM unnest($1::text[]) w WHERE w NOT IN \
-                   (SELECT rolname::text FROM pg_catalog.pg_roles) ORDER BY 1";
-        if !(self.options.no_owner && self.options.no_privileges) {
-            let missing = self.names(sql, &[&self.facts.roles]).await?;
-            fit.miss("role", &missing, "create it, or use --no-owner and --no-privileges");
-        }
+        let (map, named) = (&self.options.roles, self.facts.roles_named());
+        let unknown = map.pairs().filter(|(dumped, _)| !named.contains(dumped));
+        fit.against.extend(unknown.map(|(dumped, _)| format!("the dump names no role {dumped}")));
+        let wanted: BTreeSet<&str> = match self.options.no_owner && self.options.no_privileges {
+            true => map.pairs().map(|(_, here)| here).collect(),
+            false => named.iter().map(|role| map.of(role)).collect(),
+        };
+        let wanted: Vec<&str> = wanted.into_iter().collect();
+        let missing = self.names(MISSING_ROLES, &[&wanted]).await?;
+        let remedy = "create it, say --map-role for one that is there, or use --no-owner and --no-privileges";
+        fit.miss("role", &missing, remedy);
         let sql = "SELECT w AS name FROM unnest($1::text[]) w WHERE w NOT IN \
                    (SELECT spcname::text FROM pg_catalog.pg_tablespace) ORDER BY 1";
         if !self.options.no_tablespaces {
@@ -333,6 +365,10 @@ impl Question<'_> {
         Ok(())
     }
 }
+
+/// Which of these roles the server does not have.
+pub(crate) const MISSING_ROLES: &str = "SELECT w AS name FROM unnest($1::text[]) w \
+                                        WHERE w NOT IN (SELECT rolname::text FROM pg_catalog.pg_roles) ORDER BY 1";
 
 const SCHEMA: &str = "SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text";
 

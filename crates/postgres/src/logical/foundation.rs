@@ -2,15 +2,21 @@
 
 use strongroom_model::Cx;
 
+use crate::connect;
 use crate::conninfo::Conninfo;
 use crate::logical::aside;
 use crate::logical::copying::{Copying, unless_cancelled};
 use crate::logical::failure::LogicalError;
-use crate::logical::fit::create_database;
+use crate::logical::fit::{MISSING_ROLES, create_database};
 use crate::logical::loading::{Loading, Stage};
+use crate::logical::roles::indispensable;
 
 /// Makes it, once the schema's archive is on disk.
 pub(crate) async fn lay(cx: &Cx, loading: &Loading) -> Result<(), LogicalError> {
+    expect_roles(loading).await?;
+    if !loading.options.roles.is_empty() {
+        loading.options.roles.rewrite(&loading.archive).await?;
+    }
     match &loading.stage {
         Stage::Database { under_way, .. } => {
             let mut copying = Copying::connect(&loading.server).await?;
@@ -23,6 +29,33 @@ pub(crate) async fn lay(cx: &Cx, loading: &Loading) -> Result<(), LogicalError> 
         Stage::Schemas { .. } => return aside::lay(cx, loading).await,
     }
     restore_section(cx, loading, "pre-data").await
+}
+
+/// Where nobody gets anything, policies and user mappings of the whole database name roles all the same: known once the archive
+/// is here, and refused while there is nothing else.
+async fn expect_roles(loading: &Loading) -> Result<(), LogicalError> {
+    let options = &loading.options;
+    let is_part = matches!(loading.stage, Stage::Schemas { .. });
+    if is_part || !(options.no_owner && options.no_privileges) {
+        return Ok(());
+    }
+    let roles = indispensable(&loading.archive).await?;
+    let wanted: Vec<&str> = roles.iter().map(|role| options.roles.of(role)).collect();
+    let client = connect::connect(&loading.server).await?;
+    const OPERATION: &str = "look at the target";
+    let rows = client.rows(OPERATION, MISSING_ROLES, &[&wanted]).await?;
+    let missing = rows.iter().map(|row| client.get(OPERATION, row, "name"));
+    let missing = missing.collect::<Result<Vec<String>, _>>()?.join(", ");
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(LogicalError::Refused {
+            what: format!("database {}", loading.facts.database.name),
+            place: loading.place.clone(),
+            reasons: vec![format!(
+                "policies or user mappings name roles that the server does not have: {missing} (create them, or say --map-role)"
+            )],
+        }),
+    }
 }
 
 /// Has `pg_restore` make what comes before the rows, or after them.

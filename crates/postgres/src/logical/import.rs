@@ -20,13 +20,14 @@ use tokio::sync::mpsc;
 
 use crate::connect;
 use crate::conninfo::Conninfo;
+use crate::guard::as_user;
 use crate::logical::copying::unless_cancelled;
 use crate::logical::dump::{Logical, NAME};
 use crate::logical::facts::{ImportedFact, LeftOut, LogicalFacts};
 use crate::logical::failure::LogicalError;
 use crate::logical::incoming::{Incoming, Kind};
 use crate::logical::program::Programs;
-use crate::logical::scratch::Scratch;
+use crate::logical::scratch::{Haste, Scratch, user};
 use crate::quote::{quoted_name, quoted_string};
 
 /// The database that others are made from.
@@ -70,8 +71,8 @@ impl Import {
         incoming: &Incoming,
         options: &ImportOptions,
     ) -> Result<Import, EngineError> {
-        let scratch =
-            Scratch::start(cx, &options.programs, incoming.at_least(), options.scratch.as_deref()).await?;
+        let place = (options.scratch.as_deref(), Haste::Hurried);
+        let scratch = Scratch::start(cx, &options.programs, incoming.at_least(), place).await?;
         cx.progress.begin("restoring the file", 0);
         match load(cx, &scratch, incoming, options).await {
             Ok(conninfo) => Ok(Import {
@@ -156,7 +157,8 @@ async fn psql(
     (into, place): (&Conninfo, &str),
 ) -> Result<(), LogicalError> {
     let program = scratch.programs.find("psql", scratch.major).await?;
-    let mut command = program.command(into, place);
+    // The file may tell psql to run programs (`\!`).
+    let mut command = as_user(program.command(into, place), user()?);
     command.args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f", "-"]);
     command.stdin(Stdio::piped());
     let sql = incoming.sql()?;

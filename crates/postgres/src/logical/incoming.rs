@@ -27,6 +27,9 @@ const READ: usize = 256 << 10;
 /// Bytes of an archive that are taken for its contents at first.
 const CONTENTS: u64 = 4 << 20;
 
+/// What statements begin with that make or fill something.
+const MAKES: [&str; 5] = ["CREATE ", "COPY ", "INSERT ", "SELECT ", "DO "];
+
 /// How the file was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -158,6 +161,12 @@ impl Incoming {
                 "it holds a whole cluster (pg_dumpall): import each of its databases as a file of its own"
             }
             Script { is_empty: true, .. } => "it is empty",
+            Script { has_nul: true, .. } => {
+                "it is no dump: it holds NUL bytes, which SQL does not (a shell that writes UTF-16, as PowerShell's > does?)"
+            }
+            Script { is_dump: false, makes: false, .. } => {
+                "it is no dump: no line of it makes or fills anything"
+            }
             Script { rows: true, .. } => "it ends in the middle of a table's rows: it is truncated",
             Script { is_dump: true, is_complete: false, .. } => {
                 "it does not end with 'PostgreSQL database dump complete': it is truncated"
@@ -317,6 +326,9 @@ struct Script {
     is_cluster: bool,
     is_archive: bool,
     is_complete: bool,
+    has_nul: bool,
+    /// Whether a line begins as those do that make or fill something.
+    makes: bool,
     /// Between COPY and its end.
     rows: bool,
     server: Option<String>,
@@ -334,6 +346,8 @@ impl Default for Script {
             is_cluster: false,
             is_archive: false,
             is_complete: false,
+            has_nul: false,
+            makes: false,
             rows: false,
             server: None,
             program: None,
@@ -347,6 +361,7 @@ impl Default for Script {
 impl Script {
     fn take(&mut self, line: &[u8]) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        self.has_nul |= line.contains(&0);
         if self.rows {
             self.rows = line != b"\\.";
             return;
@@ -354,6 +369,10 @@ impl Script {
         self.is_archive |= self.is_empty && (line.starts_with(MAGIC) || line.starts_with(b"toc.dat\0"));
         self.is_empty &= line.is_empty();
         let text = String::from_utf8_lossy(line);
+        let start = text.trim_start();
+        self.makes |= MAKES
+            .iter()
+            .any(|word| start.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)));
         let after = |start: &str| text.strip_prefix(start).map(|rest| rest.trim().to_owned());
         match &*text {
             "-- PostgreSQL database dump" => self.is_dump = true,

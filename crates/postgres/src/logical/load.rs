@@ -186,13 +186,15 @@ fn plan(loading: &Loading, fit: &Fit) -> LoadPlan {
         }
     };
     let count = if loading.choice.large_objects { loading.facts.large_objects.count } else { 0 };
-    let mut steps = vec![
+    let called = |(dumped, here): (&str, &str)| format!("call role {dumped} of the dump {here}");
+    let mut steps: Vec<String> = loading.options.roles.pairs().map(called).collect();
+    steps.extend([
         begin,
         format!("make the tables with {}", loading.pg_restore.path.display()),
         format!("write {rows} rows of {} tables, and {count} large objects", loading.choice.tables.len()),
         "read everything back and compare it with the dump".to_owned(),
         format!("build indexes, keys and triggers, {jobs} at a time, and analyze"),
-    ];
+    ]);
     steps.append(&mut end);
     steps.extend(fit.notes.iter().map(|note| format!("note: {note}")));
     LoadPlan {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use strongroom_model::Cx;
+use tokio::sync::OnceCell;
 
 use crate::conninfo::Conninfo;
 use crate::logical::choice::Choice;
@@ -18,10 +19,9 @@ use crate::logical::copying::Copying;
 use crate::logical::facts::{LogicalFacts, SequenceFact, TableFact};
 use crate::logical::failure::LogicalError;
 use crate::logical::listing::Listing;
-use crate::logical::options::{LoadOptions, Scope, drop_database};
+use crate::logical::options::{LoadOptions, Scope, drop_database, drop_schemas};
 use crate::logical::part::Part;
 use crate::logical::program::Program;
-use crate::quote::quoted_name;
 
 /// Where rows go until everything is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub(crate) struct Loading {
     /// The schema's archive.
     pub(crate) archive: PathBuf,
     pub(crate) folder: tempfile::TempDir,
+    /// What is in it, once that was asked.
+    listing: OnceCell<Listing>,
     /// Whether something was made that would be left.
     made: AtomicBool,
     idle: Mutex<Vec<Copying>>,
@@ -100,6 +102,7 @@ impl Loading {
         Ok(Loading {
             archive: folder.path().join("schema.dump"),
             folder,
+            listing: OnceCell::new(),
             server: begun.server,
             conninfo: begun.conninfo,
             place: begun.place,
@@ -149,8 +152,12 @@ impl Loading {
         staged.collect()
     }
 
-    /// The entries of the schema's archive.
-    pub(crate) async fn listing(&self, cx: &Cx) -> Result<Listing, LogicalError> {
+    /// The entries of the schema's archive, once that is complete.
+    pub(crate) async fn listing(&self, cx: &Cx) -> Result<&Listing, LogicalError> {
+        self.listing.get_or_try_init(|| self.list(cx)).await
+    }
+
+    async fn list(&self, cx: &Cx) -> Result<Listing, LogicalError> {
         let mut command = self.pg_restore.on_files();
         command.args(["--list", "--verbose"]).arg(&self.archive);
         let printed = self.pg_restore.run(cx, &mut command, &self.conninfo.database).await?;
@@ -219,10 +226,9 @@ impl Loading {
             }
             Stage::Schemas { aside, .. } => {
                 let names: Vec<&str> = aside.values().map(String::as_str).collect();
-                let quoted: Vec<String> = aside.values().map(|name| quoted_name(name)).collect();
                 (
                     format!("schema {} of database {}", names.join(", "), self.conninfo.database),
-                    format!("DROP SCHEMA {} CASCADE;", quoted.join(", ")),
+                    drop_schemas(names),
                 )
             }
         };

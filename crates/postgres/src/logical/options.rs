@@ -4,10 +4,14 @@ use std::path::PathBuf;
 
 use crate::logical::facts::Relation;
 use crate::logical::program::Programs;
+use crate::logical::roles::RoleMap;
 use crate::quote::quoted_name;
 
 /// The longest name that a server keeps whole, in bytes.
 const LONGEST: usize = 63;
+
+/// In the name of what is under way, before its id.
+pub(crate) const UNDER_WAY: &str = "__strongroom_";
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -16,6 +20,8 @@ pub struct LoadOptions {
     pub scope: Scope,
     /// What has the name already is renamed aside at the end. Never dropped.
     pub replace: bool,
+    /// What roles are called here: as owners, in rights, default rights, policies and user mappings.
+    pub roles: RoleMap,
     /// Everything belongs to the role that restores.
     pub no_owner: bool,
     /// Nobody is given any rights.
@@ -108,7 +114,7 @@ impl LoadOptions {
 
     /// What this is called while it is restored.
     pub(crate) fn under_way(&self, name: &str) -> String {
-        suffixed(name, &format!("__strongroom_{}", self.id))
+        suffixed(name, &format!("{UNDER_WAY}{}", self.id))
     }
 
     /// What the one is called that had the name before.
@@ -129,6 +135,12 @@ fn suffixed(name: &str, end: &str) -> String {
 /// How to get rid of a database that was left aside.
 pub(crate) fn drop_database(name: &str) -> String {
     format!("DROP DATABASE {};", quoted_name(name))
+}
+
+/// How to get rid of schemas that were left aside.
+pub(crate) fn drop_schemas<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> = names.into_iter().map(quoted_name).collect();
+    format!("DROP SCHEMA {} CASCADE;", quoted.join(", "))
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "finds programs and runs them")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use strongroom_model::Cx;
@@ -20,6 +21,12 @@ use crate::logical::failure::LogicalError;
 
 /// Bytes kept of what a program says.
 const SAID: u64 = 64 << 10;
+
+/// Variables that a program is started with, and beginnings of their names. Of ours it gets no other: they may be secrets, and a
+/// dump may tell `psql` to run programs.
+const HANDED_ON: [&str; 9] =
+    ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "OPENSSL_CONF"];
+const HANDED_ON_BY_BEGINNING: [&str; 3] = ["LC_", "KRB5", "SSL_CERT_"];
 
 /// How long a program may take to end after it was asked to.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
@@ -46,32 +53,45 @@ impl Programs {
     /// The program of the lowest major version that is `at_least` this. A newer one than needed writes settings that an
     /// older server would not know.
     pub async fn find(&self, name: &'static str, at_least: u16) -> Result<Program, LogicalError> {
-        let (folders, found) = self.all(name).await;
+        // None is closer than the version itself.
+        let found = self.found(name, |major| major == at_least).await;
         match found.range(at_least..).next() {
             Some((&major, path)) => Ok(Program { name, path: path.clone(), major }),
-            None => Err(none(name, at_least, (&folders, &found))),
+            None => Err(none(name, at_least, (&self.folders(), &found))),
         }
     }
 
     /// The program of the highest major version.
     pub async fn newest(&self, name: &'static str) -> Result<Program, LogicalError> {
-        let (folders, found) = self.all(name).await;
+        let found = self.found(name, |_| false).await;
         match found.last_key_value() {
             Some((&major, path)) => Ok(Program { name, path: path.clone(), major }),
-            None => Err(none(name, 13, (&folders, &found))),
+            None => Err(none(name, 13, (&self.folders(), &found))),
         }
     }
 
-    /// Where was looked, and what is there, by major version.
-    async fn all(&self, name: &str) -> (Vec<PathBuf>, BTreeMap<u16, PathBuf>) {
-        let folders = self.folders();
+    /// What is there by major version, until one is enough.
+    async fn found(&self, name: &str, is_enough: impl Fn(u16) -> bool) -> BTreeMap<u16, PathBuf> {
         let mut found = BTreeMap::new();
-        for path in folders.iter().map(|folder| folder.join(name)).filter(|path| path.exists()) {
+        for path in self.files(name) {
             if let Some(major) = major_of(&path).await {
                 found.entry(major).or_insert(path);
+                if is_enough(major) {
+                    break;
+                }
             }
         }
-        (folders, found)
+        found
+    }
+
+    /// The files of this name, each once. Not Debian's script, which takes longer to choose one of the others than they take for
+    /// a small table.
+    fn files(&self, name: &str) -> Vec<PathBuf> {
+        let mut seen = BTreeSet::new();
+        let is_new = |path: &PathBuf| {
+            path.canonicalize().is_ok_and(|real| !real.ends_with("pg_wrapper") && seen.insert(real))
+        };
+        self.folders().iter().map(|folder| folder.join(name)).filter(is_new).collect()
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -109,15 +129,17 @@ async fn major_of(path: &Path) -> Option<u16> {
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
+/// Whether a program gets this variable of ours.
+fn is_handed_on(name: &OsStr) -> bool {
+    let begins = |beginning: &&str| name.as_encoded_bytes().starts_with(beginning.as_bytes());
+    HANDED_ON.iter().any(|known| name == *known) || HANDED_ON_BY_BEGINNING.iter().any(begins)
+}
+
 impl Program {
     /// The command that runs it on files alone.
     pub(crate) fn on_files(&self) -> Command {
         let mut command = Command::new(&self.path);
-        for variable in std::env::vars_os().map(|(name, _)| name) {
-            if variable.as_encoded_bytes().starts_with(b"PG") {
-                command.env_remove(variable);
-            }
-        }
+        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_handed_on(name)));
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
@@ -140,22 +162,39 @@ impl Program {
         object: &str,
     ) -> Result<Vec<u8>, LogicalError> {
         let mut running = self.start(command)?;
-        let mut printed = Vec::new();
-        let reading = async {
-            match running.child.stdout.take() {
-                Some(mut stdout) => stdout.read_to_end(&mut printed).await.map(drop),
-                None => Ok(()),
-            }
-        };
-        match unless_cancelled(cx, reading).await {
-            Ok(read) => read.map_err(|source| self.io("read from", source))?,
-            Err(cancelled) => {
-                running.stop().await;
-                return Err(cancelled.into());
-            }
-        }
+        let printed = running.printed(cx).await?;
         running.end(cx, object).await?;
         Ok(printed)
+    }
+
+    /// The same of a program whose failure is an answer: whether it succeeded, and all it said.
+    pub(crate) async fn ask(&self, cx: &Cx, command: &mut Command) -> Result<(bool, String), LogicalError> {
+        let mut running = self.start(command)?;
+        let printed = running.printed(cx).await?;
+        let status = running.ended(cx).await?;
+        let said = running.said.await.unwrap_or_default();
+        let text = format!("{}\n{said}", String::from_utf8_lossy(&printed));
+        Ok((status.success(), text.trim().to_owned()))
+    }
+
+    /// Runs one that leaves another behind, which would inherit pipes: what it says is not read.
+    pub(crate) async fn run_detached(
+        &self,
+        cx: &Cx,
+        command: &mut Command,
+        object: &str,
+    ) -> Result<(), LogicalError> {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let status =
+            unless_cancelled(cx, command.status()).await?.map_err(|source| self.io("run", source))?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(LogicalError::Program {
+                program: self.name,
+                object: object.to_owned(),
+                said: status.to_string(),
+            }),
+        }
     }
 
     /// Starts it, to be read by the caller.
@@ -195,8 +234,22 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Waits for its end; what it warned of.
-    pub(crate) async fn end(mut self, cx: &Cx, object: &str) -> Result<Vec<String>, LogicalError> {
+    /// All it prints, unless the caller took that.
+    async fn printed(&mut self, cx: &Cx) -> Result<Vec<u8>, LogicalError> {
+        let mut printed = Vec::new();
+        let Some(mut stdout) = self.child.stdout.take() else { return Ok(printed) };
+        match unless_cancelled(cx, stdout.read_to_end(&mut printed)).await {
+            Ok(read) => read.map_err(|source| self.program.io("read from", source))?,
+            Err(cancelled) => {
+                self.stop().await;
+                return Err(cancelled.into());
+            }
+        };
+        Ok(printed)
+    }
+
+    /// Waits for its end.
+    async fn ended(&mut self, cx: &Cx) -> Result<ExitStatus, LogicalError> {
         let waited = match unless_cancelled(cx, self.child.wait()).await {
             Ok(waited) => waited,
             Err(cancelled) => {
@@ -204,7 +257,12 @@ impl Running {
                 return Err(cancelled.into());
             }
         };
-        let status = waited.map_err(|source| self.program.io("wait for", source))?;
+        waited.map_err(|source| self.program.io("wait for", source))
+    }
+
+    /// Waits for its end; what it warned of.
+    pub(crate) async fn end(mut self, cx: &Cx, object: &str) -> Result<Vec<String>, LogicalError> {
+        let status = self.ended(cx).await?;
         let said = self.said.await.unwrap_or_default();
         if !status.success() {
             let said = if said.is_empty() { status.to_string() } else { said.replace('\n', " ") };
@@ -274,4 +332,21 @@ fn place_of(host: &Host) -> Vec<(&'static str, String)> {
     variables.extend(host.address.map(|address| ("PGHOSTADDR", address.to_string())));
     variables.retain(|(_, value)| !value.is_empty());
     variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_handed_on() {
+        for name in ["PATH", "LC_ALL", "KRB5CCNAME", "SSL_CERT_FILE", "TZ"] {
+            assert!(is_handed_on(OsStr::new(name)), "{name}");
+        }
+        for name in
+            ["PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "STRONGROOM_PASSPHRASE", "POSTGRES_PASSWORD", "PATHS"]
+        {
+            assert!(!is_handed_on(OsStr::new(name)), "{name}");
+        }
+    }
 }

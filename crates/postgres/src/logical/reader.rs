@@ -99,8 +99,12 @@ impl Rows {
 
     async fn more(&mut self, cx: &Cx) -> Result<Option<Bytes>, LogicalError> {
         let (Some(copying), Some(tally)) = (&mut self.copying, &mut self.tally) else { return Ok(None) };
-        let mut count = |piece: &[u8], ends: bool| tally.take(piece, ends);
-        let reading = copying.read_rows(OPERATION, (&mut self.buffer, ENOUGH), &mut count);
+        let buffer = &mut self.buffer;
+        let mut take = |piece: &[u8], ends: bool| {
+            tally.take(piece, ends);
+            buffer.extend_from_slice(piece);
+        };
+        let reading = copying.read_rows(OPERATION, ENOUGH, &mut take);
         let read = unless_cancelled(cx, reading).await?;
         let goes_on = read.map_err(|error| LogicalError::copy("read", &self.table, error))?;
         if !goes_on {

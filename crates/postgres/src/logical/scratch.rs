@@ -1,12 +1,11 @@
 //! A server of our own, in a folder of its own, for as long as something is restored into it to be looked at.
 //!
 //! ```text
-//! folder ▶ guard (waits for our end) ▶ initdb ▶ settings ▶ pg_ctl start ▶ …… ▶ our end of the pipe closes ▶ guard: stop, remove
+//! folder ▶ guard (waits for our end) ▶ initdb ▶ settings ▶ pg_ctl start ▶ …… ▶ our end comes ▶ guard: stop, remove
 //! ```
 //!
 //! **Invariants**
-//! - The server never outlives us: a guard, a shell whose standard input we hold, stops it and removes its folder when that
-//!   closes, whatever closed it: the end of the work, an error, Ctrl-C, `kill -9`.
+//! - The server does not outlive us, whatever ends us: its [`Guard`] stops it and removes its folder.
 //! - Nobody else reaches it: it listens on a socket in a folder that only its user may enter.
 
 #![allow(clippy::disallowed_methods, reason = "makes a folder and starts programs in it")]
@@ -17,23 +16,16 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use strongroom_model::Cx;
-use tokio::process::{Child, ChildStdin, Command};
 
 use crate::conninfo::Conninfo;
+use crate::guard::{Guard, as_user};
 use crate::logical::copying::unless_cancelled;
 use crate::logical::failure::LogicalError;
 use crate::logical::program::{Program, Programs};
 
-/// Stops the server and removes the folder, once nobody holds the other end of its standard input.
-const GUARD: &str =
-    r#"read -r _; "$1" stop -D "$2/data" -m immediate -s -w >/dev/null 2>&1; cd / && rm -rf "$2""#;
-
-/// Nothing in it must survive a crash, and it must take whatever a dump has.
+/// It must take whatever a dump has, and nobody else may reach it.
 const SETTINGS: &str = "\
 listen_addresses = ''
-fsync = off
-synchronous_commit = off
-full_page_writes = off
 wal_level = minimal
 max_wal_senders = 0
 max_wal_size = '4GB'
@@ -43,15 +35,30 @@ logging_collector = off
 lc_messages = 'C'
 ";
 
+/// Nothing in it must survive a crash.
+const HURRIED: &str = "\
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+";
+
+/// How much is at stake in a scratch server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// It is read once, and gone.
+    Hurried,
+    /// It is timed: what a server in earnest has to do, it does.
+    InEarnest,
+}
+
 /// Bytes of the log that an error quotes.
 const QUOTED: usize = 2000;
 
 /// A server that runs.
 pub(crate) struct Scratch {
     folder: PathBuf,
-    guard: Child,
-    /// Held: the guard waits for its end.
-    held: Option<ChildStdin>,
+    guard: Guard,
+    haste: Haste,
     /// Where programs are.
     pub(crate) programs: Programs,
     /// Its major version.
@@ -65,7 +72,7 @@ impl Scratch {
         cx: &Cx,
         programs: &Programs,
         at_least: Option<u16>,
-        parent: Option<&Path>,
+        (parent, haste): (Option<&Path>, Haste),
     ) -> Result<Scratch, LogicalError> {
         let initdb = match at_least {
             Some(major) => programs.find("initdb", major).await?,
@@ -74,8 +81,11 @@ impl Scratch {
         let pg_ctl = programs.find("pg_ctl", initdb.major).await?;
         let user = user()?;
         let folder = make_folder(parent, user)?;
-        let (guard, held) = guard(&pg_ctl, &folder, user)?;
-        let scratch = Scratch { folder, guard, held, programs: programs.clone(), major: initdb.major };
+        let guard = Guard::watch(&pg_ctl.path, (&folder.join("data"), &folder), user);
+        let path = PathBuf::from("/bin/sh");
+        let guard = guard.map_err(|source| LogicalError::Io { operation: "run", path, source })?;
+        let (programs, major) = (programs.clone(), initdb.major);
+        let scratch = Scratch { folder, guard, haste, programs, major };
         match scratch.begin(cx, (&initdb, &pg_ctl), user).await {
             Ok(()) => Ok(scratch),
             Err(error) => {
@@ -105,7 +115,8 @@ impl Scratch {
         initdb.run(cx, &mut command, "a scratch server").await?;
         let path = data.join("postgresql.auto.conf");
         let folder = self.folder.display().to_string().replace('\'', "''");
-        let settings = format!("{SETTINGS}unix_socket_directories = '{folder}'\n");
+        let hurried = if self.haste == Haste::Hurried { HURRIED } else { "" };
+        let settings = format!("{SETTINGS}{hurried}unix_socket_directories = '{folder}'\n");
         let written = std::fs::OpenOptions::new()
             .append(true)
             .open(&path)
@@ -136,29 +147,35 @@ impl Scratch {
 
     /// How to reach one of its databases.
     pub(crate) fn conninfo(&self, database: &str) -> Result<Conninfo, LogicalError> {
-        let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
-        let folder = self.folder.display().to_string();
-        let text = format!(
-            "host='{}' port=5432 user=postgres sslmode=disable dbname='{}'",
-            quoted(&folder),
-            quoted(database)
-        );
-        Conninfo::read(&text, &|_| None).map_err(|error| LogicalError::Malformed {
+        let read = Conninfo::of_socket(&self.folder, "postgres", database);
+        read.map_err(|error| LogicalError::Malformed {
             what: "the scratch server's address".into(),
             why: error.to_string(),
         })
     }
 
+    /// The folder that everything of it is in, its socket as well.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Stops it and waits until it and its folder are gone.
-    pub(crate) async fn stop(mut self) {
-        drop(self.held.take());
-        // Whether it ended well changes nothing: it was asked, and there is no one else to ask.
-        let _ = self.guard.wait().await;
+    pub(crate) async fn stop(self) {
+        self.guard.end().await;
+    }
+
+    /// Leaves it to itself, running; where its folder is.
+    pub(crate) async fn leave(self) -> Result<PathBuf, LogicalError> {
+        let path = self.folder;
+        match self.guard.leave().await {
+            Ok(()) => Ok(path),
+            Err(source) => Err(LogicalError::Io { operation: "leave", path, source }),
+        }
     }
 }
 
 /// No server runs as root: then as `postgres`.
-fn user() -> Result<Option<(u32, u32)>, LogicalError> {
+pub(crate) fn user() -> Result<Option<(u32, u32)>, LogicalError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
@@ -179,28 +196,4 @@ fn make_folder(parent: Option<&Path>, user: Option<(u32, u32)>) -> Result<PathBu
         Ok(folder.keep())
     });
     made.map_err(|source| LogicalError::Io { operation: "create a folder in", path: parent, source })
-}
-
-fn guard(
-    pg_ctl: &Program,
-    folder: &Path,
-    user: Option<(u32, u32)>,
-) -> Result<(Child, Option<ChildStdin>), LogicalError> {
-    let mut command = as_user(Command::new("/bin/sh"), user);
-    command.args(["-c", GUARD, "guard"]).arg(&pg_ctl.path).arg(folder);
-    // In a group of its own: Ctrl-C on a terminal is for us, and it hears of it by our end.
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    let spawned = command.spawn();
-    let path = PathBuf::from("/bin/sh");
-    let mut guard = spawned.map_err(|source| LogicalError::Io { operation: "run", path, source })?;
-    let held = guard.stdin.take();
-    Ok((guard, held))
-}
-
-fn as_user(mut command: Command, user: Option<(u32, u32)>) -> Command {
-    if let Some((uid, gid)) = user {
-        command.uid(uid).gid(gid);
-    }
-    command.env("LC_ALL", "C").current_dir("/");
-    command
 }

@@ -113,9 +113,6 @@ impl Snapshot {
     fn not_locked(&self, some: &[(u32, String)], error: SqlError) -> LogicalError {
         let place = self.client.place().to_owned();
         match error {
-            SqlError::Refused { code, said, .. } if GONE.contains(&code.as_str()) => {
-                LogicalError::Changed { place, what: vec![said] }
-            }
             SqlError::Refused { code, .. } if code == LOCKED => {
                 let names: Vec<&str> = some.iter().map(|(_, name)| name.as_str()).collect();
                 let table = match names[..] {
@@ -123,6 +120,16 @@ impl Snapshot {
                     _ => format!("one of {}", names.join(", ")),
                 };
                 LogicalError::Waiting { table, place }
+            }
+            error => self.gone(error),
+        }
+    }
+
+    /// Something that the snapshot shows was not there any more.
+    pub(crate) fn gone(&self, error: SqlError) -> LogicalError {
+        match error {
+            SqlError::Refused { code, said, .. } if GONE.contains(&code.as_str()) => {
+                LogicalError::Changed { place: self.client.place().to_owned(), what: vec![said] }
             }
             error => error.into(),
         }

@@ -119,7 +119,9 @@ impl Tally {
                 ends.then(|| hasher.finish_128())
             }
         };
-        self.look_for_times(piece, ends);
+        if !self.is_time.is_empty() {
+            self.look_for_times(piece, ends);
+        }
         if let Some(hash) = hash {
             self.hasher = None;
             self.counted.rows += 1;

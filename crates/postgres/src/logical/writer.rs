@@ -172,12 +172,12 @@ impl LargeObjects {
         let mut sql = String::new();
         let options = &self.loading.options;
         if !options.no_owner {
-            let owner = quoted_name(&attributes.owner);
+            let owner = quoted_name(options.roles.of(&attributes.owner));
             sql.push_str(&format!("ALTER LARGE OBJECT {oid} OWNER TO {owner};"));
         }
         if !options.no_privileges {
             for grant in &attributes.grants {
-                sql.push_str(&grant_statement(grant, &format!("LARGE OBJECT {oid}")));
+                sql.push_str(&grant_statement(&options.roles.grant(grant), &format!("LARGE OBJECT {oid}")));
             }
         }
         if let Some(comment) = &attributes.comment {

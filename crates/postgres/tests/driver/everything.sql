@@ -1,4 +1,5 @@
--- Every kind of object and type that a dump must bring back. Runs on versions 13 to 18.
+-- Every kind of object and type that a dump must bring back. Runs on versions 13 to 18. It stands for the database that
+-- PostgreSQL's own regression tests make: Debian's packages have pg_regress and none of the SQL that it would run.
 create role keeper; create role reader; create role "Odd ""Role""";
 create extension if not exists plpgsql;
 create schema app authorization keeper;
@@ -126,6 +127,41 @@ create event trigger watching on ddl_command_end when tag in ('CREATE TABLE') ex
 create foreign data wrapper nowhere; create server far foreign data wrapper nowhere;
 create foreign table app.distant (a int) server far; create user mapping for reader server far;
 create text search configuration app.words (copy = simple);
+
+create table app.names (a regclass, b regtype, c regproc, d regprocedure, e regoper, f regoperator, g regnamespace, h regconfig,
+    i regdictionary, j regcollation, k oidvector, l int2vector, m cid, n refcursor, o interval day to second(3), p timestamp(0)[], q char(3)[],
+    r bit varying[], s money[], t xml[], u tsquery[], v box[], w jsonb[], x app.positive[]);
+insert into app.names values ('app.many', 'app.mood', 'app.inner_trap', 'app.trap(int)', 'app.===', 'app.===(int,int)', 'app', 'app.words',
+    'simple', 'app.plain', '1 2', '3 -4', '5', 'cursor', '3 04:05:06.7894', '{2026-01-01 00:00:00.7,infinity}', '{a,"b c",NULL}',
+    '{101,NULL}', '{-1.5}', '{<a/>,NULL}', '{"''a b'' & c"}', '{(1,1),(0,0);(2,2),(1,1)}', '{"{\"a\": [1]}",null}', '{1,NULL}');
+-- What only newer versions have.
+do $$ declare version int := current_setting('server_version_num'); begin
+if version >= 140000 then
+    execute 'create table app.multi (id int primary key, a int4multirange, t tstzmultirange, f app.floatmultirange)';
+    execute 'insert into app.multi values (1, ''{[1,3),[5,)}'', ''{}'', ''{[1.5,2.5]}''), (2, null, ''{["2026-01-01 00:00:00+00",)}'', null)';
+    execute 'create table app.packed (t text compression pglz)';
+end if;
+if version >= 150000 then
+    execute 'create table app.nulls (a int unique nulls not distinct)';
+    execute 'insert into app.nulls values (null), (1)';
+    execute 'create view app.invoking with (security_invoker) as select a from app.nulls';
+    execute 'create publication pub_some for table app.parent where (id < 10)';
+    execute 'create publication pub_schema for tables in schema app';
+end if;
+if version >= 170000 then
+    execute 'create table app.numbered (id int generated always as identity, n int) partition by range (n)';
+    execute 'create table app.numbered_low partition of app.numbered for values from (0) to (50)';
+    execute 'create table app.numbered_high partition of app.numbered for values from (50) to (1000)';
+    execute 'insert into app.numbered (n) select n from generate_series(1, 100) n';
+end if;
+if version >= 180000 then
+    execute 'create table app.unstored (a int, twice int generated always as (a * 2) virtual, b text)';
+    execute 'insert into app.unstored (a, b) select n, ''b'' || n from generate_series(1, 100) n';
+    execute 'create table app.booked (room int, during tstzrange, primary key (room, during without overlaps))';
+    execute 'insert into app.booked values (1, ''[2026-01-01,2026-01-02)''), (1, ''[2026-01-02,2026-01-03)'')';
+    execute 'alter table app.refers add constraint loose check (id > 1000) not enforced';
+end if;
+end $$;
 
 alter table app.many owner to keeper; alter table app.types owner to "Odd ""Role""";
 grant select on app.many to reader with grant option; grant select (kind), update (id) on app.parent to reader; grant usage on schema app to reader;

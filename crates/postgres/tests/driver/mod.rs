@@ -18,6 +18,7 @@ use strongroom_postgres::logical::facts::LogicalFacts;
 use strongroom_postgres::logical::load::Load;
 use strongroom_postgres::logical::options::{LoadOptions, Scope, Without};
 use strongroom_postgres::logical::program::Programs;
+use strongroom_postgres::logical::roles::RoleMap;
 
 /// A server, and the client programs of its version.
 pub struct Server {
@@ -221,6 +222,7 @@ impl Server {
         LoadOptions {
             scope,
             replace: false,
+            roles: RoleMap::default(),
             no_owner: false,
             no_privileges: false,
             no_tablespaces: false,

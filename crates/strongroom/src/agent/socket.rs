@@ -9,6 +9,7 @@ use std::fs::{File, Permissions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -161,10 +162,13 @@ impl Listener {
         }
     }
 
-    /// Listens for the commands of a server that this process starts.
+    /// Listens for the commands of a server that this process starts, which may start several.
     pub fn of_restore() -> Result<Listener, Failure> {
+        static STARTED: AtomicU64 = AtomicU64::new(0);
         make_own_folder()?;
-        Listener::at(own_folder().join(format!("restore-{}.sock", std::process::id())), None)
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let name = format!("restore-{}-{number}.sock", std::process::id());
+        Listener::at(own_folder().join(name), None)
     }
 
     fn at(path: PathBuf, lock: Option<File>) -> Result<Listener, Failure> {

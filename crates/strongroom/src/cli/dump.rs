@@ -7,6 +7,7 @@
 //! **Invariants**: nothing is made for a server that cannot be dumped; a vault is never made unencrypted; nothing is let go
 //! before the new point is committed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -21,11 +22,10 @@ use strongroom_ops::expire::{expire, plan};
 use strongroom_ops::init::init;
 use strongroom_postgres::conninfo::Conninfo;
 use strongroom_postgres::logical::dump::Logical;
-use strongroom_postgres::logical::program::Programs;
 use strongroom_vault::upload::UploadOptions;
 use strongroom_vault::{Compression, Recipient, Suite, Vault, VaultError};
 
-use super::backup::dumping::describe;
+use super::backup::dumping::{describe, shrunk, with_size};
 use super::expire::ending;
 use super::init::examine;
 use crate::context::{Context, kept, variable};
@@ -35,7 +35,7 @@ use crate::conventions::{
 use crate::failure::{Code, Failure};
 use crate::output::Outcome;
 use crate::secret::{Reference, SecretError};
-use crate::settings::{BackupSettings, Settings, VaultSettings, parse_rate};
+use crate::settings::{BackupSettings, ClassSettings, Settings, VaultSettings, parse_class, parse_rate};
 use crate::surroundings;
 
 /// Take one dump without any settings file
@@ -86,9 +86,15 @@ pub struct Arguments {
     /// Newest dumps that are kept however old they are
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     keep_last: u32,
+    /// Percent of the last dump's bytes below which this one is a problem, and nothing is let go [default: 50]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    least_percent: Option<u32>,
     /// Days after which the bucket freezes what it holds: dumps are stored afresh before, and what that costs is said
     #[arg(long, value_name = "DAYS")]
     glacier_days: Option<u32>,
+    /// The storage class that a bucket keeps rows in, from the beginning: STANDARD_IA is paid for 30 days
+    #[arg(long, value_name = "CLASS", value_parser = parse_class)]
+    storage_class: Option<StorageClass>,
     /// Tables read at a time, and threads that compress and encrypt
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -101,6 +107,9 @@ pub struct Arguments {
     /// Store everything, even what earlier dumps have
     #[arg(long)]
     afresh: bool,
+    /// The folder of pg_dump, if not where packages put it [env: STRONGROOM_PROGRAMS]
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Only look at the server and the vault, and say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -128,7 +137,8 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     for objection in &wanted.objections {
         context.printer.note(&format!("warning: {}\n         {}", objection.what, objection.instead));
     }
-    let engine = Logical::new(wanted.conninfo.clone(), Programs::default());
+    let programs = context.programs(arguments.programs.as_deref());
+    let engine = Logical::new(wanted.conninfo.clone(), programs);
     let found = engine.inspect(&wanted.context.cx).await?;
     if arguments.dry_run {
         return would(&wanted, &found).await;
@@ -139,7 +149,10 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let took = wanted.context.cx.now().since(began);
     let mut text = made.as_ref().map(|made| format!("{made}\n")).unwrap_or_default();
     text.push_str(&format!("{}\nin {}\n", describe(&summary, took), vault.place()));
-    Ok(let_go(&wanted, &vault, (&summary, text, made.is_some())).await)
+    let least_percent = arguments.least_percent.unwrap_or(wanted.context.settings.backup.least_percent);
+    let shrunk = shrunk(&vault, &summary, least_percent).await;
+    let outcome = let_go(&wanted, &vault, (&summary, text, made.is_some()), shrunk.is_some()).await;
+    Ok(with_size(outcome, shrunk.as_ref()))
 }
 
 /// Everything that is read from flags and the environment, before anything is done.
@@ -165,7 +178,8 @@ fn wanted(context: &Context, arguments: &Arguments) -> Result<Wanted, Failure> {
     // A folder freezes nothing.
     let glacier_days = glacier_days.filter(|_| url.contains("://"));
     let backup = backup(arguments, glacier_days);
-    let objections = glacier_days.map(|days| objections(days, &retention, &backup)).unwrap_or_default();
+    let class = arguments.storage_class.filter(|_| url.contains("://"));
+    let objections = objections((glacier_days, class), &retention, &backup);
     let settings = Settings {
         vault: vault_settings(arguments),
         retention: Some(retention.clone()),
@@ -227,6 +241,7 @@ fn vault_settings(arguments: &Arguments) -> VaultSettings {
         region: arguments.region.clone().or_else(|| REGION.of(&variable).map(|(_, region)| region)),
         // Stores that only speak S3 seldom have a host name for each bucket.
         path_style: endpoint.is_some(),
+        classes: ClassSettings { packs: arguments.storage_class, wal: None },
         allow_http: variable("AWS_ALLOW_HTTP").is_some_and(|word| word == "true"),
         ..VaultSettings::default()
     }
@@ -244,13 +259,19 @@ fn backup(arguments: &Arguments, glacier_days: Option<u32>) -> BackupSettings {
     }
 }
 
-/// What `strongroom lifecycle` would say of a bucket that freezes everything after so many days.
-fn objections(days: u32, retention: &Retention, backup: &BackupSettings) -> Vec<Objection> {
-    let packs = vec![Step { days, class: StorageClass::Glacier }];
+/// What `strongroom lifecycle` would say of a bucket that freezes everything after so many days, and of the class that packs
+/// begin in.
+fn objections(
+    (glacier_days, class): (Option<u32>, Option<StorageClass>),
+    retention: &Retention,
+    backup: &BackupSettings,
+) -> Vec<Objection> {
+    let packs = glacier_days.map(|days| Step { days, class: StorageClass::Glacier }).into_iter().collect();
     let surroundings = Surroundings {
         rebase_days: backup.rebase_days as u32,
         retentions: vec![retention.clone()],
         lock_days: None,
+        packs: class,
     };
     Lifecycle { packs, ..Lifecycle::default() }.objections(&surroundings)
 }
@@ -339,11 +360,13 @@ fn recipients(context: &Context) -> Result<Vec<Recipient>, Failure> {
     }
 }
 
-/// Lets go what is too old. The dump is committed, whatever becomes of this.
+/// Lets go what is too old. The dump is committed, whatever becomes of this. If it has shrunk, those before it may be what is
+/// wanted: they stay.
 async fn let_go(
     wanted: &Wanted,
     vault: &Arc<Vault>,
     (summary, mut text, made): (&Summary, String, bool),
+    has_shrunk: bool,
 ) -> Outcome {
     let (cx, hand) = (&wanted.context.cx, surroundings::hand());
     let expiring = async {
@@ -352,13 +375,22 @@ async fn let_go(
         Ok::<_, strongroom_ops::OpsError>((plan, expired))
     };
     let mut json = serde_json::to_value(summary).unwrap_or_default();
-    let code = match expiring.await {
-        Ok((plan, expired)) => {
+    let expired = match has_shrunk {
+        true => None,
+        false => Some(expiring.await),
+    };
+    let code = match expired {
+        None => {
+            text.push_str("nothing was let go");
+            json["expired"] = json!({ "why_not": "the dump has shrunk" });
+            Code::Problems
+        }
+        Some(Ok((plan, expired))) => {
             text.push_str(&ending(&plan, Some(&expired)));
             json["expired"] = json!(expired.points);
             Code::Ok
         }
-        Err(error) => {
+        Some(Err(error)) => {
             let why = Failure::from(error).on_one_line();
             text.push_str(&format!("warning: the dump is taken, and nothing was let go: {why}"));
             json["expired"] = json!({ "why_not": why });

@@ -38,13 +38,14 @@ Examples:
   strongroom export orders --point 20261120T120000Z-1f2e3d4c --to /srv/export --tablespace-map fast=/srv/fast
   strongroom export orders --tar --to /srv/archives --dry-run
   pg_verifybackup /srv/export
-  strongroom export shop --format sql --to /srv/shop.sql.gz
+  strongroom export shop --format sql --to '/srv/{source}-{time}.sql.zst' --no-owner --no-privileges
   strongroom export shop --format sql --to - | psql -X -v ON_ERROR_STOP=1 -d shop
   strongroom export shop --format directory --to /srv/shop && pg_restore -j 4 -d shop /srv/shop")]
 pub struct Arguments {
     /// The source; may be left out if there is only one
     source: Option<SourceName>,
-    /// The folder to write into; of --format sql the file, or - for standard output
+    /// The folder to write into; of --format sql the file, or - for standard output. Of a dump {source}, {point} and {time}
+    /// (20261120_120000, UTC) in it stand for its own
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// Whose layout it is to have
@@ -53,6 +54,12 @@ pub struct Arguments {
     /// How the files of --format directory are compressed [default: not at all]
     #[arg(long, value_enum, value_name = "HOW")]
     compress: Option<Compress>,
+    /// Of --format sql: everything belongs to the role that runs it
+    #[arg(long)]
+    no_owner: bool,
+    /// Of --format sql: nobody is given any rights
+    #[arg(long)]
+    no_privileges: bool,
     /// As archives (pg_basebackup -Ft): base.tar, one OID.tar per tablespace, pg_wal.tar
     #[arg(long)]
     tar: bool,
@@ -71,6 +78,9 @@ pub struct Arguments {
     /// Thaw what is frozen first, and wait for it: hours
     #[arg(long)]
     thaw: bool,
+    /// The folder of pg_restore, which --format sql runs, if not where packages put it [env: STRONGROOM_PROGRAMS]
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Print what would be written and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -115,9 +125,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         Whose::Sql => return dumped::run(context, arguments, (&source, Shape::Sql)).await,
         Whose::Directory => return dumped::run(context, arguments, (&source, Shape::Directory)).await,
     }
-    if arguments.compress.is_some() {
-        return Err(Failure::new(Code::Usage, "--compress concerns --format directory"));
-    }
+    refuse_what_is_of_dumps(arguments)?;
     let vault = context.answering().await?;
     let plan = match plan(&vault, &source, arguments.point.as_ref()).await {
         Ok(plan) => plan,
@@ -143,6 +151,20 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let exported = exported.map_err(|error| failure(error, &facts))?;
     let text = tell(&exported, &vault.place(), (&source, arguments), &target.notes());
     Ok(Outcome::new(&json!({ "plan": plan, "exported": exported, "notes": target.notes() }), text))
+}
+
+/// A flag that would do nothing is a mistake about what is done.
+fn refuse_what_is_of_dumps(arguments: &Arguments) -> Result<(), Failure> {
+    let flags = [
+        ("--compress concerns --format directory", arguments.compress.is_some()),
+        ("--no-owner concerns --format sql", arguments.no_owner),
+        ("--no-privileges concerns --format sql", arguments.no_privileges),
+        ("--programs concerns --format sql", arguments.programs.is_some()),
+    ];
+    match flags.into_iter().find(|(_, given)| *given) {
+        Some((why, _)) => Err(Failure::new(Code::Usage, why)),
+        None => Ok(()),
+    }
 }
 
 /// Lost pages are named one file a line.

@@ -8,7 +8,6 @@ use strongroom_ops::dump::DumpRequest;
 use strongroom_ops::import::{Imported, import, look};
 use strongroom_postgres::logical::import::ImportOptions;
 use strongroom_postgres::logical::incoming::Incoming;
-use strongroom_postgres::logical::program::Programs;
 use strongroom_vault::Compression;
 use strongroom_vault::upload::UploadOptions;
 
@@ -45,7 +44,7 @@ pub struct Arguments {
     /// Where to make the scratch server; it needs as much room as the database [default: the system's temporary folder]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
-    /// The folder of the server's programs, if not where packages put them
+    /// The folder of the server's programs, if not where packages put them [env: STRONGROOM_PROGRAMS]
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
     /// Threads that restore, read, compress and encrypt
@@ -85,7 +84,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         tool: surroundings::tool(),
     };
     let options = ImportOptions {
-        programs: Programs { folder: arguments.programs.clone() },
+        programs: context.programs(arguments.programs.as_deref()),
         scratch: arguments.scratch.clone(),
         database: arguments.source.to_string(),
         roles: arguments.role.clone(),

@@ -48,6 +48,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         rebase_days: context.settings.backup.rebase_days as u32,
         retentions: context.retentions(named)?,
         lock_days: settings.lock.as_ref().map(|lock| lock.days()),
+        packs: settings.classes.packs,
     };
     let plan = plan(&*custody, &prefix, (&settings.lifecycle, &surroundings)).await?;
     if arguments.xml {

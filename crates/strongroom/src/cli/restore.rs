@@ -28,14 +28,13 @@ use strongroom_store::folder::free_bytes;
 use strongroom_vault::point::Point;
 use strongroom_vault::{Vault, VaultError};
 
-use crate::agent::Agent;
-use crate::agent::socket::{Listener, OF_RESTORE};
 use crate::cli::thaw::describe as describe_thaw;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::losses::lost_pages;
 use crate::output::{Outcome, tinted};
 use crate::progress::ProgressLine;
+use crate::recovering::Serving;
 use crate::settings::parse_rate;
 use crate::surroundings::hand;
 use loading::LoadingArguments;
@@ -201,6 +200,7 @@ pub async fn run(
     let Some(to) = arguments.to.as_deref() else {
         return loading::run(context, arguments, &source, progress).await;
     };
+    arguments.loading.refuse()?;
     let vault = context.answering().await?;
     let request = request(context, &source, arguments).await?;
     let plan = match plan(&vault, &source, &request, arguments.point.as_ref()).await {
@@ -324,23 +324,15 @@ async fn launched(
         inclusive: plan.request.inclusive,
     };
     // Recovery's commands find this process, which has the vault open and the next segments at hand.
-    let listener = Listener::of_restore().inspect_err(|why| tracing::warn!("{}", why.on_one_line())).ok();
-    let environment: Vec<_> = listener.iter().map(|here| (OF_RESTORE, here.path().to_owned())).collect();
-    let (over, recovered) = tokio::sync::oneshot::channel::<()>();
-    let agent = Agent::new(Arc::clone(context));
-    let serving = listener.map(|listener| {
-        let agent = Arc::clone(&agent);
-        tokio::spawn(async move { agent.serve(&listener, async { drop(recovered.await) }).await })
-    });
-    let server = move || launch(&cx, &folder, (major, port), &course, &environment);
+    let serving = Serving::begin(context);
+    let environment = serving.environment();
+    let options = port.map(|port| format!("-p {port}")).unwrap_or_default();
+    let server = move || launch(&cx, &folder, (major, &options), &course, &environment);
     let launched = tokio::task::spawn_blocking(server).await;
-    drop(over);
-    if let Some(serving) = serving {
-        serving.await.map_err(|why| Failure::new(Code::Bug, why.to_string()))?;
-    }
+    let wal = serving.end().await?;
     let launched = launched.map_err(|why| Failure::new(Code::Bug, why.to_string()))??;
     *text = describe_launch(&launched, restored, to);
-    Ok(Some((launched, json!(agent.done))))
+    Ok(Some((launched, wal)))
 }
 
 fn describe_launch(launched: &Launched, restored: f64, to: &Path) -> String {

@@ -7,6 +7,7 @@ use strongroom_model::SourceName;
 use strongroom_model::time::human_duration;
 use strongroom_ops::status::status;
 
+use crate::cli::drill::in_short;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::output::{Outcome, table, tinted};
@@ -37,6 +38,12 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
                     None if source.dumped => "-".into(),
                     None => "never".into(),
                 },
+                match &source.drill {
+                    Some(drill) => in_short(drill.at, context.cx.now(), (drill.outcome, drill.rto_seconds)),
+                    None if vault.may_read() => "never".into(),
+                    // Who may only append cannot check the records.
+                    None => "-".into(),
+                },
                 match source.problems.is_empty() {
                     true => tinted("ok", AnsiColor::Green),
                     false => tinted("look below", AnsiColor::Red),
@@ -47,7 +54,8 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     let mut text = match rows.is_empty() {
         true => format!("{} protects nothing yet", vault.place()),
         false => {
-            table(&["source", "points", "last point", "recoverable to", "last WAL", "state"], &rows, &[1])
+            let head = ["source", "points", "last point", "recoverable to", "last WAL", "drilled", "state"];
+            table(&head, &rows, &[1])
         }
     };
     for source in &sources {

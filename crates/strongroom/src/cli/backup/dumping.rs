@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use strongroom_engine::DumpEngine;
 use strongroom_model::ByteSize;
 use strongroom_model::point::Summary;
 use strongroom_model::time::human_duration;
+use strongroom_model::trend::Shrunk;
 use strongroom_ops::backup::BackupRequest;
-use strongroom_ops::dump::{DumpRequest, dump};
+use strongroom_ops::dump::{DumpRequest, dump, has_shrunk};
+use strongroom_vault::Vault;
 use strongroom_vault::upload::memory_ceiling;
 
 use super::{Arguments, followers, tell};
@@ -44,7 +47,31 @@ pub async fn run(
     let began = context.cx.now();
     let summary = dump(&context.cx, &vault, engine, &request).await?;
     let text = describe(&summary, context.cx.now().since(began));
-    tell(context, &vault, (&summary, text), (followers, missed)).await
+    let shrunk = shrunk(&vault, &summary, context.settings.backup.least_percent).await;
+    let outcome = tell(context, &vault, (&summary, text), (followers, missed)).await?;
+    Ok(with_size(outcome, shrunk.as_ref()))
+}
+
+/// Whether a dump is far smaller than the one before it. It is committed: what cannot be found out is no failure.
+pub async fn shrunk(vault: &Vault, summary: &Summary, least_percent: u32) -> Option<Shrunk> {
+    match has_shrunk(vault, summary, least_percent).await {
+        Ok(shrunk) => shrunk,
+        Err(error) => {
+            let why = Failure::from(error).on_one_line();
+            tracing::warn!("whether the dump is smaller than the one before it is not known: {why}");
+            None
+        }
+    }
+}
+
+/// Adds to a report that the dump is smaller than it should be, if it is: a problem, however whole the dump is.
+pub fn with_size(mut outcome: Outcome, shrunk: Option<&Shrunk>) -> Outcome {
+    outcome.json["shrunk"] = json!(shrunk);
+    let Some(shrunk) = shrunk else { return outcome };
+    outcome.human.push_str(&format!(
+        "\nwarning: {shrunk}; is it the right database, with all that was in it? (least_percent of [backup])"
+    ));
+    outcome.with_code(Code::Problems)
 }
 
 /// A flag that would do nothing is a mistake about what is done.

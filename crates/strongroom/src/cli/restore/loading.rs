@@ -1,5 +1,6 @@
 //! `strongroom restore` of a dump: into a database.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -11,7 +12,7 @@ use strongroom_ops::restore_dump::{LoadingOptions, LoadingPlan, RestoredDump, ch
 use strongroom_postgres::logical::dump::NAME;
 use strongroom_postgres::logical::load::Load;
 use strongroom_postgres::logical::options::{LoadOptions, Scope, Wanted, Without};
-use strongroom_postgres::logical::program::Programs;
+use strongroom_postgres::logical::roles::RoleMap;
 use strongroom_vault::Vault;
 
 use super::{Arguments, Frozen, agree, of_target, target_of, thawed};
@@ -50,6 +51,9 @@ pub struct LoadingArguments {
     /// What has the name already is renamed, and stays
     #[arg(long)]
     replace: bool,
+    /// What a role of the dump is called there: as owner, in rights, default rights, policies; may be repeated
+    #[arg(long, value_name = "ROLE=ROLE", value_parser = role_pair, conflicts_with = "data_only")]
+    map_role: Vec<(String, String)>,
     /// Everything belongs to the role that restores
     #[arg(long)]
     no_owner: bool,
@@ -68,6 +72,9 @@ pub struct LoadingArguments {
     /// Build no triggers
     #[arg(long)]
     no_triggers: bool,
+    /// The folder of pg_restore, if not where packages put it [env: STRONGROOM_PROGRAMS]
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 /// Reads `schema.table` or `schema.table=schema.name`; a name that has a point of its own is written in double quotes.
@@ -80,23 +87,57 @@ fn wanted(text: &str) -> Result<Wanted, String> {
     Ok(Wanted { schema, name, into })
 }
 
+/// Reads `old=new`; a name with an equals sign of its own is written in double quotes.
+fn role_pair(text: &str) -> Result<(String, String), String> {
+    let [dumped, here] = names(text, '=').ok_or("write it as OLD=NEW")?;
+    Ok((dumped, here))
+}
+
 fn qualified(text: &str) -> Result<(String, String), String> {
+    let [schema, name] = names(text, '.').ok_or("write it as SCHEMA.TABLE")?;
+    Ok((schema, name))
+}
+
+/// Two names, each of which may be in double quotes.
+fn names(text: &str, between: char) -> Option<[String; 2]> {
     let mut names = vec![String::new()];
     let mut is_quoted = false;
     for letter in text.chars() {
         match letter {
             '"' => is_quoted = !is_quoted,
-            '.' if !is_quoted => names.push(String::new()),
+            letter if letter == between && !is_quoted => names.push(String::new()),
             letter => names.last_mut().into_iter().for_each(|name| name.push(letter)),
         }
     }
-    match <[String; 2]>::try_from(names) {
-        Ok([schema, name]) if !schema.is_empty() && !name.is_empty() && !is_quoted => Ok((schema, name)),
-        Ok(_) | Err(_) => Err("write it as SCHEMA.TABLE".into()),
-    }
+    let names = <[String; 2]>::try_from(names).ok()?;
+    (!is_quoted && names.iter().all(|name| !name.is_empty())).then_some(names)
 }
 
 impl LoadingArguments {
+    /// A flag that would do nothing to a folder is a mistake about what is done.
+    pub fn refuse(&self) -> Result<(), Failure> {
+        let flags = [
+            ("--target", self.target.is_some()),
+            ("--replace", self.replace),
+            ("--map-role", !self.map_role.is_empty()),
+            ("--no-owner", self.no_owner),
+            ("--no-privileges", self.no_privileges),
+            ("--no-tablespaces", self.no_tablespaces),
+            ("--no-indexes", self.no_indexes),
+            ("--no-constraints", self.no_constraints),
+            ("--no-triggers", self.no_triggers),
+            ("--programs", self.programs.is_some()),
+        ];
+        match flags.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => {
+                let what = format!("{flag} concerns a dump, and --to DIR restores a server's files");
+                Err(Failure::new(Code::Usage, what)
+                    .hint("leave it out, or say --to-database, --schema or --table"))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn scope(&self) -> Scope {
         match (&self.into_database, &self.schema, self.table.is_empty(), self.data_only) {
             (Some(name), ..) => Scope::EmptyDatabase(name.clone()),
@@ -107,10 +148,13 @@ impl LoadingArguments {
         }
     }
 
-    fn options(&self, context: &Context, jobs: usize) -> LoadOptions {
-        LoadOptions {
+    fn options(&self, context: &Context, jobs: usize) -> Result<LoadOptions, Failure> {
+        let roles = RoleMap::new(self.map_role.iter().cloned())
+            .map_err(|twice| Failure::new(Code::Usage, format!("--map-role names role {twice} twice")))?;
+        Ok(LoadOptions {
             scope: self.scope(),
             replace: self.replace,
+            roles,
             no_owner: self.no_owner,
             no_privileges: self.no_privileges,
             no_tablespaces: self.no_tablespaces,
@@ -122,8 +166,8 @@ impl LoadingArguments {
             jobs,
             id: format!("{:08x}", u32::from_le_bytes(context.cx.random())),
             scratch: None,
-            programs: Programs::default(),
-        }
+            programs: context.programs(self.programs.as_deref()),
+        })
     }
 }
 
@@ -176,7 +220,7 @@ fn database(
         Some(text) => context.conninfo("--target", text)?,
         None => context.conninfo_of(&point.source)?,
     };
-    Ok(Box::new(Load::new(conninfo, loading.options(context, jobs))))
+    Ok(Box::new(Load::new(conninfo, loading.options(context, jobs)?)))
 }
 
 /// A flag that would do nothing is a mistake about what is done.
@@ -243,6 +287,16 @@ mod tests {
         assert_eq!(wanted("\"a.b\".\"C d\""), table("a.b", "C d", None));
         for wrong in ["orders", "a.b.c", ".b", "a.", "a.b=c", "\"a.b"] {
             assert!(wanted(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_role_is_named_with_the_one_that_stands_for_it() {
+        let pair = |dumped: &str, here: &str| Ok((dumped.to_owned(), here.to_owned()));
+        assert_eq!(role_pair("shop=shop_test"), pair("shop", "shop_test"));
+        assert_eq!(role_pair("\"a=b\"=C d"), pair("a=b", "C d"));
+        for wrong in ["shop", "a=b=c", "=b", "a=", "\"a=b"] {
+            assert!(role_pair(wrong).is_err(), "{wrong}");
         }
     }
 }
