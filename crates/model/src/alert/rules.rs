@@ -252,7 +252,7 @@ fn drill(source: &SourceState, held: &Held) -> Vec<Condition> {
         };
         found.push(
             Condition::new(AlertKind::DrillOverdue, Some(name), text, due)
-                .look(format!("strongroom jobs list --source {name}")),
+                .look(format!("strongroom drill {name}")),
         );
     }
     found

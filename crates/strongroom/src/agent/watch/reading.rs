@@ -90,3 +90,54 @@ impl Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use strongroom_model::drill::DrillOutcome;
+    use strongroom_ops::status::{Figures, HoldEnd, LastDrill, SourceStatus};
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_seconds(1_800_000_000 + seconds).unwrap()
+    }
+
+    /// What `status` says is read here, with every member that is used.
+    #[test]
+    fn what_status_says_is_understood() {
+        for (outcome, expected) in [
+            (DrillOutcome::Passed, Some(true)),
+            (DrillOutcome::Failed, Some(false)),
+            (DrillOutcome::Interrupted, None),
+        ] {
+            let point = PointId::new(at(-100), [1; 4]);
+            let status = SourceStatus {
+                source: "orders".parse().unwrap(),
+                points: 2,
+                last_point: Some(point.clone()),
+                last_point_at: Some(at(-90)),
+                dumped: false,
+                recoverable_to: Some(at(-61)),
+                journal_age_s: Some(60),
+                gap: Some("00000001000000000000000A".into()),
+                figures: Figures {
+                    sizes: vec![1, 2],
+                    stored_bytes: 3,
+                    last_point_stored_bytes: Some(1),
+                    last_point_seconds: Some(10),
+                },
+                holds: vec![HoldEnd { point: point.clone(), until: at(5) }],
+                drill: Some(LastDrill { evidence: "e".into(), at: at(-9), outcome, rto_seconds: Some(7.5) }),
+                problems: Vec::new(),
+            };
+            let said: Said = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+            let sources = [(status.source.clone(), said)].into();
+            let held = Reading { at: at(0), sources }.held(&status.source);
+            assert_eq!((held.points, held.last_point_at, held.journal_at), (2, Some(at(-90)), Some(at(-60))));
+            assert_eq!((held.last_point, held.sizes), (Some((point.clone(), at(-100))), vec![1, 2]));
+            assert_eq!((held.holds, held.gap), (vec![(point, at(5))], status.gap));
+            assert_eq!(held.drill.as_ref().map(|drill| drill.passed), expected);
+            assert!(held.drill.is_none_or(|drill| drill.at == at(-9) && drill.rto_seconds == Some(7.5)));
+        }
+    }
+}
