@@ -14,7 +14,9 @@ use crate::server::Server;
 use crate::sqlite::File;
 
 /// Each version's statements, from nothing on. What a catalog went through is never changed here: the next version is added.
-const VERSIONS: [&[&str]; 1] = [&[
+const VERSIONS: [&[&str]; 2] = [FIRST, crate::alert_tables::TABLES];
+
+const FIRST: &[&str] = &[
     "create table jobs (
         id {numbered},
         key text not null unique,
@@ -55,7 +57,7 @@ const VERSIONS: [&[&str]; 1] = [&[
         build text not null,
         began_at bigint not null,
         seen_at bigint not null)",
-]];
+];
 
 /// Where a catalog is.
 pub enum Place {

@@ -131,7 +131,7 @@ impl Catalog {
 }
 
 fn read_agent(catalog: &Catalog, row: &Row) -> Result<Agent, CatalogError> {
-    let mut reader = Reader { catalog, row, at: 0, id: 0 };
+    let mut reader = Reader::of(catalog, row);
     Ok(Agent {
         name: reader.text("name")?,
         host: reader.text("host")?,
@@ -143,7 +143,7 @@ fn read_agent(catalog: &Catalog, row: &Row) -> Result<Agent, CatalogError> {
 
 /// Reads the columns of [`COLUMNS`].
 pub(crate) fn read_job(catalog: &Catalog, row: &Row) -> Result<Job, CatalogError> {
-    let mut reader = Reader { catalog, row, at: 0, id: 0 };
+    let mut reader = Reader::of(catalog, row);
     reader.id = reader.number("id")?;
     Ok(Job {
         id: reader.id,
@@ -175,14 +175,19 @@ pub(crate) fn read_job(catalog: &Catalog, row: &Row) -> Result<Job, CatalogError
 }
 
 /// Reads a row from left to right.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     catalog: &'a Catalog,
     row: &'a Row,
     at: usize,
     id: JobId,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// At its first column.
+    pub(crate) fn of(catalog: &'a Catalog, row: &'a Row) -> Reader<'a> {
+        Reader { catalog, row, at: 0, id: 0 }
+    }
+
     fn cell(&mut self) -> &Cell {
         self.at += 1;
         self.row.0.get(self.at - 1).unwrap_or(&Cell::Null)
@@ -196,11 +201,11 @@ impl Reader<'_> {
         }
     }
 
-    fn number(&mut self, column: &'static str) -> Result<i64, CatalogError> {
+    pub(crate) fn number(&mut self, column: &'static str) -> Result<i64, CatalogError> {
         self.some_number(column)?.ok_or_else(|| self.catalog.unreadable(self.id, column, &Cell::Null))
     }
 
-    fn some_text(&mut self, column: &'static str) -> Result<Option<String>, CatalogError> {
+    pub(crate) fn some_text(&mut self, column: &'static str) -> Result<Option<String>, CatalogError> {
         match self.cell().clone() {
             Cell::Null => Ok(None),
             Cell::Text(text) => Ok(Some(text)),
@@ -208,28 +213,37 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&mut self, column: &'static str) -> Result<String, CatalogError> {
+    pub(crate) fn text(&mut self, column: &'static str) -> Result<String, CatalogError> {
         self.some_text(column)?.ok_or_else(|| self.catalog.unreadable(self.id, column, &Cell::Null))
     }
 
-    fn some_time(&mut self, column: &'static str) -> Result<Option<Timestamp>, CatalogError> {
+    pub(crate) fn some_time(&mut self, column: &'static str) -> Result<Option<Timestamp>, CatalogError> {
         let Some(number) = self.some_number(column)? else { return Ok(None) };
         let time = Timestamp::from_unix_micros(number);
         time.map(Some).ok_or_else(|| self.catalog.unreadable(self.id, column, &Cell::Number(number)))
     }
 
-    fn time(&mut self, column: &'static str) -> Result<Timestamp, CatalogError> {
+    pub(crate) fn time(&mut self, column: &'static str) -> Result<Timestamp, CatalogError> {
         self.some_time(column)?.ok_or_else(|| self.catalog.unreadable(self.id, column, &Cell::Null))
     }
 
-    fn word<T>(&mut self, column: &'static str) -> Result<T, CatalogError>
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(
+        &mut self,
+        column: &'static str,
+    ) -> Result<T, CatalogError> {
+        let text = self.text(column)?;
+        serde_json::from_str(&text)
+            .map_err(|_| self.catalog.unreadable(self.id, column, &Cell::Text(text.clone())))
+    }
+
+    pub(crate) fn word<T>(&mut self, column: &'static str) -> Result<T, CatalogError>
     where
         T: std::str::FromStr<Err = crate::job::UnknownWord>,
     {
         self.text(column)?.parse().map_err(|word| self.catalog.unknown(self.id, column, &word))
     }
 
-    fn source(&self, name: String) -> Result<SourceName, CatalogError> {
+    pub(crate) fn source(&self, name: String) -> Result<SourceName, CatalogError> {
         let unreadable = |_| self.catalog.unreadable(self.id, "source", &Cell::Text(name.clone()));
         name.parse().map_err(unreadable)
     }

@@ -19,11 +19,14 @@ mod sqlite;
 mod server;
 pub mod job;
 pub mod retry;
+mod alert_tables;
 pub mod catalog;
 pub mod queue;
 pub mod history;
+pub mod outcomes;
 pub mod lease;
 pub mod worker;
+pub mod alerts;
 
 pub use catalog::{Catalog, CatalogError, Place};
 pub use database::DatabaseError;

@@ -302,3 +302,45 @@ fn two_agents_make_one_catalog_and_what_is_none_is_refused() {
     let missing = runtime.block_on(Catalog::open(Place::File("/nowhere/catalog.db".into()))).err().unwrap();
     assert!(missing.to_string().contains("/nowhere/catalog.db"), "{missing}");
 }
+
+#[test]
+fn what_the_newest_jobs_came_to_is_told() {
+    on_each(async |_, catalog| {
+        let newest = async || {
+            let ends = catalog.newest_ends().await.unwrap();
+            let show = |job: &Job| {
+                let (source, due) = (job.source.as_ref().unwrap(), (job.due.unix_seconds() - NOON) / 60);
+                format!("{source} {due}:{}", job.state)
+            };
+            ends.iter().map(show).collect::<Vec<_>>().join(" ")
+        };
+        plan(&catalog, "a", 600).await;
+        assert_eq!(newest().await, "");
+        let first = lease(&catalog, "one", 600).await.unwrap();
+        assert_eq!(catalog.under_way(Kind::Backup).await.unwrap(), ["a".parse().unwrap()]);
+        assert_eq!(catalog.under_way(Kind::Verify).await.unwrap(), []);
+        // One that is given back, or runs for the first time, came to nothing yet.
+        assert_eq!(finish(&catalog, &first, How::GivenBack, 601).await, Ok(State::Queued));
+        assert_eq!(newest().await, "");
+        let first = lease(&catalog, "one", 602).await.unwrap();
+        assert_eq!(finish(&catalog, &first, How::Failed, 610).await, Ok(State::Queued));
+        assert_eq!(newest().await, "a 10:queued");
+        plan(&catalog, "b", 611).await;
+        let other = lease(&catalog, "one", 611).await.unwrap();
+        assert_eq!(finish(&catalog, &other, How::Done, 650).await, Ok(State::Done));
+        assert_eq!(newest().await, "a 10:queued b 10:done");
+        let again = lease(&catalog, "one", 800).await.unwrap();
+        assert_eq!((again.id, newest().await.as_str()), (first.id, "a 10:leased b 10:done"));
+        assert_eq!(finish(&catalog, &again, How::FailedForGood, 810).await, Ok(State::Failed));
+        plan(&catalog, "a", 1200).await;
+        assert_eq!(newest().await, "a 10:failed b 10:done");
+        let done = catalog.last_done(Kind::Backup).await.unwrap();
+        assert_eq!(done.into_iter().collect::<Vec<_>>(), [("b".parse().unwrap(), at(650))]);
+        let counts = catalog.counts().await.unwrap();
+        let of = |state| counts.get(&(Kind::Backup, state)).copied();
+        assert_eq!(
+            [of(State::Failed), of(State::Done), of(State::Queued), of(State::Missed)],
+            [Some(1), Some(1), Some(1), None]
+        );
+    });
+}

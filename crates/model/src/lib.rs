@@ -37,6 +37,7 @@ pub mod lifecycle;
 pub mod due;
 pub mod source;
 pub mod plan;
+pub mod alert;
 pub mod lint;
 pub mod forecast;
 pub mod price;

@@ -2,15 +2,18 @@
 
 use serde::Serialize;
 use strongroom_model::drill::{Drill, DrillOutcome};
-use strongroom_model::point::PointState;
+use strongroom_model::point::{PointState, Summary};
 use strongroom_model::{Cx, PointId, SourceName, Timestamp};
 use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::drills::DrillEvidence;
 
 use crate::error::OpsError;
-use crate::list::list;
+use crate::list::{SourceListing, list};
 use crate::wal_status::wal_status;
+
+/// Sizes that are told, the newest: as many as make a trend, and one.
+const TREND: usize = 15;
 
 /// A source's state in a few figures.
 #[derive(Debug, Serialize)]
@@ -29,10 +32,52 @@ pub struct SourceStatus {
     pub recoverable_to: Option<Timestamp>,
     /// Seconds since WAL was last shipped.
     pub journal_age_s: Option<u64>,
+    /// The segment that is missing behind the newest point.
+    pub gap: Option<String>,
+    /// What its points hold and cost.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Holds that have an end.
+    pub holds: Vec<HoldEnd>,
     /// The last drill whose record counts; `None` if there never was one, or who asks may not check the records.
     pub drill: Option<LastDrill>,
     /// What a person should look at.
     pub problems: Vec<String>,
+}
+
+/// What points hold, cost and took.
+#[derive(Debug, Default, Serialize)]
+pub struct Figures {
+    /// Bytes of the source in its newest restorable points, oldest first.
+    pub sizes: Vec<u64>,
+    /// Bytes that its restorable points added to the vault.
+    pub stored_bytes: u64,
+    /// Bytes that the newest of them added.
+    pub last_point_stored_bytes: Option<u64>,
+    /// How long the newest of them took, from its start to its commit.
+    pub last_point_seconds: Option<u64>,
+}
+
+impl Figures {
+    fn of(restorable: &mut [&Summary]) -> Figures {
+        restorable.sort_by_key(|summary| summary.stopped_at);
+        let newest = restorable.last();
+        Figures {
+            sizes: restorable.iter().rev().take(TREND).rev().map(|summary| summary.bytes).collect(),
+            stored_bytes: restorable.iter().map(|summary| summary.stored).sum(),
+            last_point_stored_bytes: newest.map(|newest| newest.stored),
+            last_point_seconds: newest.map(|newest| newest.committed_at.since(newest.started_at).as_secs()),
+        }
+    }
+}
+
+/// The end of a hold that was not released.
+#[derive(Debug, Serialize)]
+pub struct HoldEnd {
+    /// What is held.
+    pub point: PointId,
+    /// Until when.
+    pub until: Timestamp,
 }
 
 /// A drill in a few figures.
@@ -94,6 +139,7 @@ pub async fn status(
             Err(OpsError::UnknownSource(_) | OpsError::Dumped { .. }) => None,
             Err(error) => return Err(error),
         };
+        let mut by_age: Vec<&Summary> = listing.points.iter().filter_map(PointRow::restorable).collect();
         let dumped = of_files == 0 && !dumps.is_empty();
         if journal_age_s.is_none() && !dumped {
             problems.push("no WAL was ever shipped".to_owned());
@@ -108,12 +154,24 @@ pub async fn status(
                 listing.windows.iter().filter_map(|window| window.to).chain(moments).max()
             },
             journal_age_s,
+            gap: listing.windows.last().and_then(|window| window.gap.clone()),
+            figures: Figures::of(&mut by_age),
+            holds: ending_holds(vault, &listing).await?,
             drill: last_drill(vault, &listing.source).await?,
             source: listing.source,
             problems,
         });
     }
     Ok(all)
+}
+
+async fn ending_holds(vault: &Vault, listing: &SourceListing) -> Result<Vec<HoldEnd>, OpsError> {
+    if !listing.points.iter().any(|row| row.held) {
+        return Ok(Vec::new());
+    }
+    let holds = vault.holds(&listing.source).await?;
+    let ending = holds.into_iter().filter(|hold| hold.released.is_none());
+    Ok(ending.filter_map(|hold| Some(HoldEnd { point: hold.point, until: hold.placed.until? })).collect())
 }
 
 async fn last_drill(vault: &Vault, source: &SourceName) -> Result<Option<LastDrill>, OpsError> {

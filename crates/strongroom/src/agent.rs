@@ -1,6 +1,7 @@
 //! The agent: `wal push` and `wal fetch` of this host hand their errands to it. It has the vaults open, ships finished segments
 //! before the server offers them, and has the next segments of a recovery at hand before they are asked for. Beside its errands
-//! it receives WAL as servers write it (`receivers.rs`), and orders and carries out the jobs of plans (`work.rs`).
+//! it receives WAL as servers write it (`receivers.rs`), orders and carries out the jobs of plans (`work.rs`), watches what comes
+//! of it all, and tells people (`watch.rs`).
 //!
 //! ```text
 //! archive_command ▶ wal push ──┐ socket ┌─▶ shipped ahead? ▶ else ship ▶ answer    ahead: what archive_status calls ready
@@ -24,6 +25,9 @@ mod jobs;
 mod agenda;
 mod scheduler;
 pub mod work;
+pub mod watch;
+pub mod metrics;
+pub mod http;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -19,6 +19,7 @@ mod backup;
 mod wal;
 mod run;
 mod jobs;
+mod alert;
 mod list;
 mod show;
 mod copy;
@@ -36,6 +37,7 @@ mod expire;
 mod dump;
 mod sweep;
 mod lifecycle;
+mod generate;
 mod doctor;
 mod plan;
 mod completions;
@@ -72,6 +74,8 @@ enum Verb {
     Run(run::Arguments),
     #[command(subcommand)]
     Jobs(jobs::Verb),
+    #[command(subcommand)]
+    Alert(alert::Verb),
     List(list::Arguments),
     Show(show::Arguments),
     Status(status::Arguments),
@@ -91,6 +95,8 @@ enum Verb {
     Sweep(sweep::Arguments),
     Thaw(thaw::Arguments),
     Lifecycle(lifecycle::Arguments),
+    #[command(subcommand)]
+    Generate(generate::Verb),
     Doctor(doctor::Arguments),
     #[command(subcommand)]
     Plan(plan::Verb),
@@ -188,6 +194,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Wal(verb) => wal::run(&context, &verb).await,
         Verb::Run(_) => run::run(&context).await,
         Verb::Jobs(verb) => jobs::run(&context, &verb).await,
+        Verb::Alert(verb) => alert::run(&context, &verb).await,
         Verb::List(arguments) => list::run(&context, &arguments).await,
         Verb::Show(arguments) => show::run(&context, &arguments).await,
         Verb::Status(arguments) => status::run(&context, &arguments).await,
@@ -204,6 +211,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Sweep(arguments) => sweep::run(&context, &arguments).await,
         Verb::Thaw(arguments) => thaw::run(&context, &arguments).await,
         Verb::Lifecycle(arguments) => lifecycle::run(&context, &arguments).await,
+        Verb::Generate(verb) => generate::run(&context, &verb).await,
         Verb::Doctor(arguments) => doctor::run(&context, &arguments).await,
         Verb::Plan(verb) => plan::run(&context, &verb).await,
         Verb::Completions(arguments) => Ok(completions::run(&arguments)),

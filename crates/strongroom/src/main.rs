@@ -13,6 +13,7 @@ mod losses;
 mod progress;
 mod context;
 mod catalog;
+mod channels;
 mod journal;
 mod receive;
 mod agent;

@@ -13,12 +13,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("engine", &["model"]),
     ("vault", &["model", "codec", "store"]),
     ("kms", &["model", "store", "vault"]),
+    // Its credentials for AWS are found as those of a store are.
+    ("notify", &["model", "store"]),
     ("postgres", &["model", "engine"]),
     // It connects to a server as sources are connected to; it knows neither engine nor vault.
     ("catalog", &["model", "postgres"]),
     // The only crate that sees an engine and a vault.
     ("ops", &["model", "store", "vault", "engine", "postgres"]),
-    ("strongroom", &["model", "store", "vault", "kms", "engine", "postgres", "ops", "catalog"]),
+    ("strongroom", &["model", "store", "vault", "kms", "engine", "postgres", "ops", "catalog", "notify"]),
     ("sim", &["model", "codec", "store", "vault", "engine"]),
 ];
 

@@ -177,22 +177,33 @@ pub async fn newest_points(
     context: &Context,
     source: Option<&SourceName>,
 ) -> Option<BTreeMap<SourceName, PointId>> {
-    let mut words = context.own_words().ok()?;
-    words.push("status".to_owned());
-    words.extend(source.map(SourceName::to_string));
-    words.extend(["--output", "json"].map(str::to_owned));
-    let report = run(&words, std::future::pending()).await.ok()?;
-    // Whatever else a person should look at.
-    let answered = matches!(how(report.code), How::Done);
-    let Some(states) = report.json.as_ref().filter(|_| answered).and_then(Value::as_array) else {
-        tracing::warn!("the vault does not say which points it has: {}", told(&report));
-        return None;
+    let states = match told_states(context, source).await {
+        Ok(states) => states,
+        Err(why) => {
+            tracing::warn!("the vault does not say which points it has: {why}");
+            return None;
+        }
     };
     let newest = states.iter().filter_map(|state| {
         let read = |key: &str| state[key].as_str();
         Some((read("source")?.parse().ok()?, read("last_point")?.parse().ok()?))
     });
     Some(newest.collect())
+}
+
+/// What `status` says of each source, or of one; or why it says nothing.
+pub async fn told_states(context: &Context, source: Option<&SourceName>) -> Result<Vec<Value>, String> {
+    let mut words = context.own_words().map_err(|failure| failure.on_one_line())?;
+    words.push("status".to_owned());
+    words.extend(source.map(SourceName::to_string));
+    words.extend(["--output", "json"].map(str::to_owned));
+    let report = run(&words, std::future::pending()).await.map_err(|error| error.to_string())?;
+    // Whatever else a person should look at.
+    let answered = matches!(how(report.code), How::Done);
+    match report.json {
+        Some(Value::Array(states)) if answered => Ok(states),
+        _ => Err(told(&report)),
+    }
 }
 
 #[cfg(test)]

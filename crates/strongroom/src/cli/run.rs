@@ -7,15 +7,19 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 use strongroom_model::SourceName;
 use strongroom_ops::OpsError;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinError;
 
 use crate::agent::Agent;
+use crate::agent::http;
 use crate::agent::present::Present;
 use crate::agent::receivers::{ReceiverDone, Receivers};
 use crate::agent::socket::Listener;
 use crate::agent::supervisor::Supervisor;
+use crate::agent::watch::board::Board;
+use crate::agent::watch::watch as keep_watch;
 use crate::agent::work::{check, work};
 use crate::context::Context;
 use crate::failure::{Code, Failure};
@@ -33,6 +37,8 @@ runs: an error that ends it is said, and it is tried again.
 
 What plans order is done when it is due, each job as a process of its own: backup, copy, expire, verify, and with [agent.sweep]
 sweep. `strongroom jobs` shows and steers them.
+
+With [alert.NAME] people are told what is wrong: `strongroom alert list` and docs/alerts.md. With [http] metrics are served.
 
 It reads its settings again on SIGHUP, and by itself. It ends on Ctrl-C or SIGTERM, after what it has under way; jobs have
 `grace` of [agent] (30s) for that, and are given back then.
@@ -54,11 +60,18 @@ pub async fn run(context: &Arc<Context>) -> Result<Outcome, Failure> {
     check(context).await?;
     let listener = Listener::bind(context)?;
     context.printer.note(&format!("the agent listens at {}", listener.path().display()));
+    let page = http::bind(context).await?;
     let agent = Agent::new(Arc::clone(context));
     let (leave, left) = watch::channel(false);
     let supervisor = Arc::new(Supervisor::of_environment());
     let receivers = tokio::spawn(Receivers::new(Arc::clone(&agent.settings)).keep());
-    let work = tokio::spawn(work(Arc::clone(&agent.settings), left));
+    let work = tokio::spawn(work(Arc::clone(&agent.settings), left.clone()));
+    let board = Arc::new(Board::default());
+    let watching = tokio::spawn(keep_watch(Arc::clone(&agent.settings), Arc::clone(&board), left.clone()));
+    if let Some(page) = page {
+        tell_address(context, &page);
+        tokio::spawn(http::serve(page, context.cx.clone(), board, left));
+    }
     let attending = tokio::spawn(attend(Arc::clone(&agent.settings), Arc::clone(&supervisor), hangup));
     supervisor.tell("READY=1");
     let stop = async {
@@ -70,8 +83,15 @@ pub async fn run(context: &Arc<Context>) -> Result<Outcome, Failure> {
     let of_worker = |why: JoinError| Failure::from(OpsError::Worker(why.to_string()));
     let received = receivers.await.map_err(of_worker)?;
     work.await.map_err(of_worker)?;
+    watching.await.map_err(of_worker)?;
     attending.abort();
     Ok(outcome(&agent, &listener, &received))
+}
+
+fn tell_address(context: &Context, page: &TcpListener) {
+    if let Ok(address) = page.local_addr() {
+        context.printer.note(&format!("metrics are at http://{address}/metrics"));
+    }
 }
 
 fn signals(kind: SignalKind) -> Result<Signal, Failure> {

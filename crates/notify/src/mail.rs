@@ -1,0 +1,105 @@
+//! Mail, by SMTP (RFC 5321), over TLS unless the settings say that it is not wanted.
+
+use lettre::message::header::ContentType;
+use lettre::message::{Mailbox, MessageBuilder};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::message::Message;
+use crate::post::{PATIENCE, TellError, unsendable};
+
+/// How the connection is kept from others' eyes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MailTls {
+    /// It begins in the clear and must change over: port 587.
+    #[default]
+    Starttls,
+    /// From the first byte on: port 465.
+    Tls,
+    /// Never: only for a relay on this host.
+    None,
+}
+
+/// Where mail is handed in, and who gets it.
+pub struct Mail {
+    /// The relay.
+    pub host: String,
+    /// Its port; the usual one of its kind if `None`.
+    pub port: Option<u16>,
+    /// How the connection is kept from others.
+    pub tls: MailTls,
+    /// The account and its password, where the relay wants one.
+    pub login: Option<(String, Zeroizing<String>)>,
+    /// Who writes.
+    pub from: String,
+    /// Who is written to.
+    pub to: Vec<String>,
+}
+
+impl Mail {
+    fn shown(&self) -> String {
+        format!("the mail relay {}", self.host)
+    }
+
+    pub(crate) async fn tell(&self, message: &Message<'_>) -> Result<(), TellError> {
+        let mail = self.compose(message)?;
+        let sent = tokio::time::timeout(PATIENCE, self.relay()?.send(mail)).await;
+        let silent = |why: String| TellError::Silent { by: self.shown(), why };
+        match sent {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.is_permanent() => {
+                Err(TellError::Refused { by: self.shown(), said: told(&error) })
+            }
+            Ok(Err(error)) => Err(silent(told(&error))),
+            Err(_) => Err(silent("it does not answer in time".to_owned())),
+        }
+    }
+
+    fn compose(&self, message: &Message<'_>) -> Result<lettre::Message, TellError> {
+        let mailbox = |text: &str| {
+            let wrong = |_| unsendable(&self.shown(), format!("'{text}' is no mail address"));
+            text.parse::<Mailbox>().map_err(wrong)
+        };
+        let mut mail: MessageBuilder = lettre::Message::builder().from(mailbox(&self.from)?);
+        for to in &self.to {
+            mail = mail.to(mailbox(to)?);
+        }
+        // What belongs together is shown together: all mails of an occasion answer one that was never sent.
+        let thread = format!("<{}@strongroom>", message.news.occasion().replace(['<', '>', '*', ' '], "-"));
+        let mail = mail.subject(message.subject()).references(thread).header(ContentType::TEXT_PLAIN);
+        mail.body(message.text()).map_err(|error| unsendable(&self.shown(), error.to_string()))
+    }
+
+    fn relay(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, TellError> {
+        let wrong = |error| unsendable(&self.shown(), told(&error));
+        let builder = match self.tls {
+            MailTls::Starttls => {
+                AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(&self.host).map_err(wrong)?
+            }
+            MailTls::Tls => AsyncSmtpTransport::<Tokio1Executor>::relay(&self.host).map_err(wrong)?,
+            MailTls::None => AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&self.host),
+        };
+        let builder = self.port.into_iter().fold(builder, |builder, port| builder.port(port));
+        let login =
+            self.login.iter().map(|(user, password)| Credentials::new(user.clone(), password.to_string()));
+        Ok(login.fold(builder, |builder, login| builder.credentials(login)).timeout(Some(PATIENCE)).build())
+    }
+}
+
+/// An error and its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        // It may have said so already.
+        if !text.contains(&said) {
+            text.push_str(&format!(": {said}"));
+        }
+        cause = error.source();
+    }
+    text
+}
