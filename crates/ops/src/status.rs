@@ -3,7 +3,7 @@
 use serde::Serialize;
 use strongroom_model::drill::{Drill, DrillOutcome};
 use strongroom_model::point::{PointState, Summary};
-use strongroom_model::{Cx, PointId, SourceName, Timestamp};
+use strongroom_model::{Cx, Lsn, PointId, SourceName, SystemId, Timestamp};
 use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::drills::DrillEvidence;
@@ -32,6 +32,8 @@ pub struct SourceStatus {
     pub recoverable_to: Option<Timestamp>,
     /// Seconds since WAL was last shipped.
     pub journal_age_s: Option<u64>,
+    /// How far WAL is in the vault, if none is missing behind the newest point.
+    pub journal_end: Option<JournalEnd>,
     /// The segment that is missing behind the newest point.
     pub gap: Option<String>,
     /// What its points hold and cost.
@@ -69,6 +71,15 @@ impl Figures {
             last_point_seconds: newest.map(|newest| newest.committed_at.since(newest.started_at).as_secs()),
         }
     }
+}
+
+/// The end of a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct JournalEnd {
+    /// Whose positions these are: the newest lineage's.
+    pub lineage: SystemId,
+    /// The highest that is there (exclusive).
+    pub end: Lsn,
 }
 
 /// The end of a hold that was not released.
@@ -129,21 +140,13 @@ pub async fn status(
             PointState::Unreadable { why, .. } => Some(why.clone()),
             _ => None,
         }));
-        let journal_age_s = match wal_status(cx, vault, &listing.source).await {
-            Ok(journal) => {
-                let missing = journal.lineages.iter().flat_map(|lineage| &lineage.missing_histories);
-                problems.extend(missing.map(|id| format!("the history of timeline {id} was never shipped")));
-                let newest = journal.lineages.last();
-                newest.and_then(|lineage| lineage.windows.iter().map(|window| window.age_s).min())
-            }
-            Err(OpsError::UnknownSource(_) | OpsError::Dumped { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let (journal_age_s, journal_end) = of_journal(cx, vault, &listing.source, &mut problems).await?;
         let mut by_age: Vec<&Summary> = listing.points.iter().filter_map(PointRow::restorable).collect();
         let dumped = of_files == 0 && !dumps.is_empty();
         if journal_age_s.is_none() && !dumped {
             problems.push("no WAL was ever shipped".to_owned());
         }
+        let has_gap = listing.windows.last().is_some_and(|window| window.gap.is_some());
         all.push(SourceStatus {
             points: restorable,
             last_point: last.map(|last| last.point.clone()),
@@ -154,6 +157,7 @@ pub async fn status(
                 listing.windows.iter().filter_map(|window| window.to).chain(moments).max()
             },
             journal_age_s,
+            journal_end: journal_end.filter(|_| !has_gap),
             gap: listing.windows.last().and_then(|window| window.gap.clone()),
             figures: Figures::of(&mut by_age),
             holds: ending_holds(vault, &listing).await?,
@@ -163,6 +167,26 @@ pub async fn status(
         });
     }
     Ok(all)
+}
+
+/// How long ago WAL was last shipped, and how far it is there; adds what is wrong with it.
+async fn of_journal(
+    cx: &Cx,
+    vault: &Vault,
+    source: &SourceName,
+    problems: &mut Vec<String>,
+) -> Result<(Option<u64>, Option<JournalEnd>), OpsError> {
+    let journal = match wal_status(cx, vault, source).await {
+        Ok(journal) => journal,
+        Err(OpsError::UnknownSource(_) | OpsError::Dumped { .. }) => return Ok((None, None)),
+        Err(error) => return Err(error),
+    };
+    let missing = journal.lineages.iter().flat_map(|lineage| &lineage.missing_histories);
+    problems.extend(missing.map(|id| format!("the history of timeline {id} was never shipped")));
+    let Some(newest) = journal.lineages.last() else { return Ok((None, None)) };
+    let age = newest.windows.iter().map(|window| window.age_s).min();
+    let end = newest.windows.iter().map(|window| window.window.end).max();
+    Ok((age, end.map(|end| JournalEnd { lineage: newest.lineage.system_id, end })))
 }
 
 async fn ending_holds(vault: &Vault, listing: &SourceListing) -> Result<Vec<HoldEnd>, OpsError> {

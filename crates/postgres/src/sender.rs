@@ -7,9 +7,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Serialize;
 use strongroom_engine::EngineError;
+use strongroom_model::alert::observed::Written;
 use strongroom_model::{Lsn, SegmentSize, SourceName, SystemId};
 
 use crate::connect::Client;
@@ -264,6 +266,27 @@ SELECT slot_name::pg_catalog.text AS name, wal_status IS NOT DISTINCT FROM 'lost
             })
         })
         .collect()
+}
+
+/// Asks how far a server has written. `None` of a standby, which writes nothing itself.
+pub async fn written(client: &Client) -> Result<Option<Written>, SqlError> {
+    const OPERATION: &str = "look how far WAL is written";
+    const SQL: &str = "\
+SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()) AS system,
+       CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_wal_lsn_diff(
+            pg_catalog.pg_current_wal_insert_lsn(), '0/0')::pg_catalog.int8 END AS at,
+       (SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size') AS segment,
+       (SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'archive_timeout') AS timeout";
+    let rows = client.rows(OPERATION, SQL, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let number = |column| client.get::<i64>(OPERATION, row, column).map(i64::cast_unsigned);
+    let Some(at) = client.get::<Option<i64>>(OPERATION, row, "at")? else { return Ok(None) };
+    Ok(Some(Written {
+        lineage: SystemId(number("system")?),
+        at: Lsn(at.cast_unsigned()),
+        segment_size: number("segment")?,
+        archive_timeout: Duration::from_secs(number("timeout")?),
+    }))
 }
 
 #[cfg(test)]

@@ -138,3 +138,28 @@ fn what_goes_wrong_is_told_once_and_so_is_its_end() {
     until("its end", || told(&sink).contains(&"recovered slot/main/strongroom_main".to_owned()));
     agent.stop();
 }
+
+#[test]
+fn a_server_that_writes_nothing_keeps_its_rpo() {
+    let Some(binaries) = versions().into_iter().next() else { return };
+    let archiving =
+        InitOptions { segment_mib: 1, settings: "archive_timeout = 1s\n".into(), ..InitOptions::default() };
+    let site = Site::new(&binaries, archiving);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let settings = format!(
+        "[agent]\nsocket = \"{0}\"\n[catalog]\nurl = \"{1}\"\n[watch]\nevery = \"1s\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
+         [plan.gold]\nselect = {{ sources = [\"*\"] }}\nrpo = \"5m\"\n[[plan.gold.rule]]\nname = \"yearly\"\nschedule = \"@yearly\"\n",
+        site.inside("agent.sock"),
+        site.inside("catalog.db"),
+    );
+    let path = site.path("strongroom.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + &settings).unwrap();
+    site.ok(&["backup"]);
+    let agent = Agent::start(&site, port);
+    let metric = |name: &str| agent.metric(&format!("{name}{{source=\"main\"}}"));
+    // Nothing has arrived for so long that it would show.
+    until("WAL to become old", || metric("strongroom_wal_lag_seconds").is_some_and(|lag| lag > 20.0));
+    until("that to count for nothing", || metric("strongroom_rpo_seconds").is_some_and(|lost| lost < 10.0));
+    agent.stop();
+}

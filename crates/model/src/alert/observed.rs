@@ -1,7 +1,10 @@
 //! What is known of the sources, their vault, and those who work for them, when alerts are decided. Plain values: who observes fills
 //! them in, and leaves out what it could not see.
 
+use std::time::Duration;
+
 use crate::name::{PointId, SourceName};
+use crate::position::{Lsn, SystemId};
 use crate::span::Span;
 use crate::time::Timestamp;
 
@@ -47,8 +50,40 @@ pub struct SourceState {
     pub verified_at: Option<Timestamp>,
     /// Slots of ours at its server that nobody reads from; `None` if it was not asked or did not say.
     pub slots: Option<Vec<SlotState>>,
+    /// The last moment of which it is known that all the server had written until then was in the vault.
+    pub caught_up_at: Option<Timestamp>,
     /// The end of the newest job of each kind and vault.
     pub jobs: Vec<JobEnd>,
+}
+
+/// How far a server has written its WAL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Whose positions these are.
+    pub lineage: SystemId,
+    /// Where it writes next.
+    pub at: Lsn,
+    /// Bytes of a segment.
+    pub segment_size: u64,
+    /// A segment in which something was written is closed after so long, and archived; zero: it stays open.
+    pub archive_timeout: Duration,
+}
+
+impl Written {
+    /// The moment until which everything is in a vault that has WAL up to `end` of `lineage`, as this was `now`. A server that
+    /// writes nothing ships nothing, and loses nothing.
+    pub fn caught_up_at(&self, (lineage, end): (SystemId, Lsn), now: Timestamp) -> Option<Timestamp> {
+        if lineage != self.lineage {
+            return None;
+        }
+        if end >= self.at {
+            return Some(now);
+        }
+        // All closed segments are there: what is in the open one is no older than the server lets it become.
+        let open = self.at.0.checked_rem(self.segment_size)?;
+        let has_closed = end.0 >= self.at.0 - open;
+        now.earlier(self.archive_timeout).filter(|_| has_closed && !self.archive_timeout.is_zero())
+    }
 }
 
 /// What the vault holds of a source.

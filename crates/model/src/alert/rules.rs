@@ -128,7 +128,7 @@ fn late(source: &SourceState, held: &Held) -> Option<Condition> {
 /// The moment up to which nothing is lost: what `now` is compared with.
 pub fn durable_at(source: &SourceState) -> Option<Timestamp> {
     let held = source.held.as_ref()?;
-    held.journal_at.filter(|_| source.has_journal).max(held.last_point_at)
+    held.journal_at.max(source.caught_up_at).filter(|_| source.has_journal).max(held.last_point_at)
 }
 
 fn rpo(source: &SourceState, held: &Held, now: Timestamp) -> Option<Condition> {

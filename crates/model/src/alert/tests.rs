@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::news::{Alert, Event, News, Sight, is_for, news};
 use super::observed::{
-    AgentState, ChannelState, DrillState, End, Held, JobEnd, Observed, SlotState, SourceState,
+    AgentState, ChannelState, DrillState, End, Held, JobEnd, Observed, SlotState, SourceState, Written,
 };
 use super::rules::conditions;
 use super::{AlertKind, Condition, Severity};
 use crate::name::PointId;
+use crate::position::{Lsn, SystemId};
 use crate::span::Span;
 use crate::time::Timestamp;
 
@@ -46,6 +47,7 @@ fn well() -> SourceState {
         is_backed_up_now: false,
         verified_at: None,
         slots: None,
+        caught_up_at: None,
         jobs: Vec::new(),
     }
 }
@@ -105,6 +107,28 @@ fn backups_that_fail_or_do_not_come_are_told() {
 }
 
 #[test]
+fn a_server_that_writes_nothing_loses_nothing() {
+    const SEGMENT: u64 = 16 << 20;
+    let (ours, other) = (SystemId(7), SystemId(8));
+    for (end, written, timeout, expected) in [
+        ((ours, 5 * SEGMENT), 5 * SEGMENT, 0, Some(0)),
+        ((ours, 6 * SEGMENT), 5 * SEGMENT + 40, 60, Some(0)),
+        ((ours, 5 * SEGMENT), 5 * SEGMENT + 40, 60, Some(-60)),
+        ((ours, 5 * SEGMENT), 5 * SEGMENT + 40, 0, None),
+        ((ours, 5 * SEGMENT - 1), 5 * SEGMENT + 40, 60, None),
+        ((other, 6 * SEGMENT), 5 * SEGMENT, 60, None),
+    ] {
+        let archive_timeout = Duration::from_secs(timeout);
+        let written = Written { lineage: ours, at: Lsn(written), segment_size: SEGMENT, archive_timeout };
+        let found = written.caught_up_at((end.0, Lsn(end.1)), at(0));
+        assert_eq!(found, expected.map(at), "{end:?} {written:?}");
+    }
+    let malformed =
+        Written { lineage: ours, at: Lsn(5), segment_size: 0, archive_timeout: Default::default() };
+    assert_eq!(malformed.caught_up_at((ours, Lsn(1)), at(0)), None);
+}
+
+#[test]
 fn what_would_be_lost_is_told() {
     check("WAL as old as it may be", |source| held(source).journal_at = Some(at(-300)), "");
     check("older", |source| held(source).journal_at = Some(at(-301)), "rpo -1");
@@ -134,6 +158,13 @@ fn what_would_be_lost_is_told() {
         },
         "rpo -100",
     );
+    let idle = |caught_up: i64| {
+        move |source: &mut SourceState| {
+            (held(source).journal_at, source.caught_up_at) = (Some(at(-DAY)), Some(at(caught_up)));
+        }
+    };
+    check("a server that writes nothing", idle(-300), "");
+    check("one that has something again", idle(-301), "rpo -1");
     check("a gap", |source| held(source).gap = Some("00000001000000000000000A".into()), "wal-gap -3540");
 }
 

@@ -13,12 +13,12 @@
 //! - Nobody waits for the vault but the watch itself: metrics are what was read last.
 
 mod reading;
-mod slots;
+mod servers;
 mod observe;
 mod deliver;
 pub mod board;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ use crate::agent::watch::board::{Board, Snapshot};
 use crate::agent::watch::deliver::deliver;
 use crate::agent::watch::observe::{Facts, observed};
 use crate::agent::watch::reading::{Reading, read};
-use crate::agent::watch::slots::slots;
+use crate::agent::watch::servers::{Servers, servers};
 use crate::catalog;
 use crate::channels::ping_address;
 use crate::context::Context;
@@ -84,6 +84,8 @@ struct Watcher {
     reading: Option<Reading>,
     /// Since when it says nothing, and why.
     silent: Option<(Timestamp, String)>,
+    /// The last moment until which all that a server had written was in the vault.
+    caught_up: BTreeMap<SourceName, Timestamp>,
     /// When the next round is due.
     next: Option<Timestamp>,
     /// What stood in the way when it was last said.
@@ -95,7 +97,8 @@ impl Watcher {
         let chance = u32::from_be_bytes(settings.context().cx.random());
         let name = format!("{}-{chance:08x}", host());
         let (catalog, reading, silent, next, said) = (None, None, None, None, String::new());
-        Watcher { settings, board, name, catalog, reading, silent, next, said }
+        let caught_up = BTreeMap::new();
+        Watcher { settings, board, name, catalog, reading, silent, caught_up, next, said }
     }
 
     async fn look(&mut self) {
@@ -164,8 +167,21 @@ impl Watcher {
         }
     }
 
+    /// Holds what servers have written beside what the vault said before.
+    fn note_caught_up(&mut self, servers: &Servers) {
+        let Some(reading) = &self.reading else { return };
+        for (source, said) in servers {
+            let Some((written, at)) = said.written else { continue };
+            let end = reading.journal_end(source);
+            if let Some(until) = end.and_then(|end| written.caught_up_at(end, at)) {
+                let known = self.caught_up.entry(source.clone()).or_insert(until);
+                *known = until.max(*known);
+            }
+        }
+    }
+
     async fn tell_news(
-        &self,
+        &mut self,
         context: &Arc<Context>,
         catalog: &Catalog,
         is_fresh: bool,
@@ -176,16 +192,26 @@ impl Watcher {
         let subjects: Vec<&str> = std::iter::once(VAULT).chain(sources).collect();
         let held = catalog.watch(&subjects, &self.name, (now, until)).await?;
         let known = catalog.known_since(&subjects).await?;
-        let slots = slots(context).await;
+        let servers = servers(context).await;
+        self.note_caught_up(&servers);
         let mut facts = Facts::of(catalog, now).await?;
-        let observed =
-            observed(context, &facts, (self.reading.as_ref(), self.silent.clone()), &slots, (&known, now));
+        let observed = observed(
+            context,
+            &facts,
+            (self.reading.as_ref(), self.silent.clone()),
+            (&servers, &self.caught_up),
+            (&known, now),
+        );
         let sources: BTreeSet<SourceName> = held.iter().filter_map(|held| held.parse().ok()).collect();
         let sight = Sight {
             sources: &sources,
             has_vault: held.contains(VAULT),
             is_fresh,
-            slots: &slots.keys().cloned().collect(),
+            slots: &servers
+                .iter()
+                .filter(|(_, said)| said.slots.is_some())
+                .map(|(name, _)| name.clone())
+                .collect(),
         };
         let remind = context.settings.watch.remind_after.0;
         let news = news(&facts.alerts, &conditions(&observed, now), sight, (now, remind));

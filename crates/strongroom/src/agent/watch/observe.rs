@@ -15,7 +15,7 @@ use strongroom_model::source::Protected;
 use strongroom_model::{SourceName, Timestamp};
 
 use crate::agent::watch::reading::Reading;
-use crate::agent::watch::slots::Slots;
+use crate::agent::watch::servers::Servers;
 use crate::context::Context;
 use crate::failure::Code;
 
@@ -68,13 +68,17 @@ pub fn observed(
     context: &Context,
     facts: &Facts,
     (reading, silent): (Option<&Reading>, Option<(Timestamp, String)>),
-    slots: &Slots,
+    (servers, caught_up): (&Servers, &BTreeMap<SourceName, Timestamp>),
     (known, now): (&BTreeMap<String, Timestamp>, Timestamp),
 ) -> Observed {
     let settings = &context.settings;
     let sources = settings.protected();
     let sources = sources.iter().map(|source| of_source(context, facts, (source, reading), (known, now)));
-    let sources = sources.map(|source| SourceState { slots: slots.get(&source.name).cloned(), ..source });
+    let sources = sources.map(|source| SourceState {
+        slots: servers.get(&source.name).and_then(|said| said.slots.clone()),
+        caught_up_at: caught_up.get(&source.name).copied(),
+        ..source
+    });
     let record = |name: &str| facts.channels.iter().find(|record| record.name == name);
     let failing =
         |record: &ChannelRecord| Some((record.failing_since?, record.why.clone().unwrap_or_default()));
@@ -131,6 +135,7 @@ fn of_source(
         is_backed_up_now: facts.runs(Kind::Backup, name),
         verified_at: facts.verified.get(name).copied(),
         slots: None,
+        caught_up_at: None,
         jobs: facts.ends.iter().filter(|job| job.source.as_ref() == Some(name)).map(end_of).collect(),
     }
 }
@@ -138,6 +143,8 @@ fn of_source(
 fn end_of(job: &Job) -> JobEnd {
     let is = |code: Code| job.exit_code == Some(code as i64);
     let end = match job.state {
+        // A drill that found something.
+        State::Failed if is(Code::Unproven) || is(Code::TooSlow) => End::Found,
         State::Failed => End::Failed,
         State::Expired => End::NotBegun,
         State::Queued | State::Leased => End::Again,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use strongroom_model::alert::observed::{DrillState, Held};
-use strongroom_model::{PointId, SourceName, Timestamp};
+use strongroom_model::{Lsn, PointId, SourceName, SystemId, Timestamp};
 
 use crate::agent::jobs::told_states;
 use crate::context::Context;
@@ -32,6 +32,7 @@ pub struct Said {
     /// The last transaction that can be restored.
     pub recoverable_to: Option<Timestamp>,
     journal_age_s: Option<u64>,
+    journal_end: Option<JournalEnd>,
     gap: Option<String>,
     /// Bytes of the source in its points, oldest first.
     pub sizes: Vec<u64>,
@@ -43,6 +44,12 @@ pub struct Said {
     pub last_point_seconds: Option<u64>,
     holds: Vec<HoldEnd>,
     drill: Option<DrillSaid>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct JournalEnd {
+    lineage: SystemId,
+    end: Lsn,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -72,6 +79,12 @@ pub async fn read(context: &Context) -> Result<Reading, String> {
 }
 
 impl Reading {
+    /// How far the WAL of a source is in the vault, and whose positions these are.
+    pub fn journal_end(&self, source: &SourceName) -> Option<(SystemId, Lsn)> {
+        let end = self.sources.get(source)?.journal_end?;
+        Some((end.lineage, end.end))
+    }
+
     /// What it means for alerts. A source that it does not name has nothing in the vault.
     pub fn held(&self, source: &SourceName) -> Held {
         let Some(said) = self.sources.get(source) else { return Held::default() };
@@ -94,7 +107,7 @@ impl Reading {
 #[cfg(test)]
 mod tests {
     use strongroom_model::drill::DrillOutcome;
-    use strongroom_ops::status::{Figures, HoldEnd, LastDrill, SourceStatus};
+    use strongroom_ops::status::{self, Figures, HoldEnd, LastDrill, SourceStatus};
 
     use super::*;
 
@@ -119,6 +132,7 @@ mod tests {
                 dumped: false,
                 recoverable_to: Some(at(-61)),
                 journal_age_s: Some(60),
+                journal_end: Some(status::JournalEnd { lineage: SystemId(7), end: Lsn(9) }),
                 gap: Some("00000001000000000000000A".into()),
                 figures: Figures {
                     sizes: vec![1, 2],
@@ -132,7 +146,9 @@ mod tests {
             };
             let said: Said = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
             let sources = [(status.source.clone(), said)].into();
-            let held = Reading { at: at(0), sources }.held(&status.source);
+            let reading = Reading { at: at(0), sources };
+            assert_eq!(reading.journal_end(&status.source), Some((SystemId(7), Lsn(9))));
+            let held = reading.held(&status.source);
             assert_eq!((held.points, held.last_point_at, held.journal_at), (2, Some(at(-90)), Some(at(-60))));
             assert_eq!((held.last_point, held.sizes), (Some((point.clone(), at(-100))), vec![1, 2]));
             assert_eq!((held.holds, held.gap), (vec![(point, at(5))], status.gap));
