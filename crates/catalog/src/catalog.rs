@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use strongroom_postgres::conninfo::Conninfo;
 
 use crate::database::{Cell, Database, DatabaseError, Dialect, Row, Statement};
-use crate::job::UnknownWord;
 use crate::server::Server;
 use crate::sqlite::File;
+use strongroom_model::word::UnknownWord;
 
 /// Each version's statements, from nothing on. What a catalog went through is never changed here: the next version is added.
 const VERSIONS: [&[&str]; 2] = [FIRST, crate::alert_tables::TABLES];

@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn word<T>(&mut self, column: &'static str) -> Result<T, CatalogError>
     where
-        T: std::str::FromStr<Err = crate::job::UnknownWord>,
+        T: std::str::FromStr<Err = strongroom_model::word::UnknownWord>,
     {
         self.text(column)?.parse().map_err(|word| self.catalog.unknown(self.id, column, &word))
     }

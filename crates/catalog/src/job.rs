@@ -8,12 +8,10 @@
 //!             └▶ cancelled                                          missed: its instant went by while no agent was there
 //! ```
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Serialize;
-use strongroom_model::{SourceName, Timestamp};
+use strongroom_model::{SourceName, Timestamp, words};
 
 /// A job's number, which the catalog gives and never gives again.
 pub type JobId = i64;
@@ -54,47 +52,6 @@ pub enum State {
     Missed,
     /// Its start window closed before an agent began it.
     Expired,
-}
-
-/// A word that is none of these.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{word}' is no {what}: there are {known}")]
-pub struct UnknownWord {
-    /// As it was written.
-    word: String,
-    what: &'static str,
-    known: String,
-}
-
-/// Derives the words of an enum from one table.
-macro_rules! words {
-    ($type:ident, $what:literal, $($variant:ident = $word:literal),+) => {
-        impl $type {
-            /// All of them.
-            pub const ALL: &[$type] = &[$($type::$variant),+];
-
-            /// Its word, in the catalog and on the command line.
-            pub fn word(self) -> &'static str {
-                match self { $($type::$variant => $word),+ }
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.word())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = UnknownWord;
-
-            fn from_str(word: &str) -> Result<$type, UnknownWord> {
-                let known = || $type::ALL.iter().map(|known| known.word()).collect::<Vec<_>>().join(", ");
-                let found = $type::ALL.iter().copied().find(|known| known.word() == word);
-                found.ok_or_else(|| UnknownWord { word: word.to_owned(), what: $what, known: known() })
-            }
-        }
-    };
 }
 
 words!(

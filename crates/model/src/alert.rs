@@ -8,13 +8,11 @@
 //! - The same condition has the same key, whoever sees it and whenever: by that it is told once.
 //! - What cannot be known now (a vault that does not answer) neither fires nor recovers: only what is seen to be well is well.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::name::SourceName;
 use crate::time::Timestamp;
+use crate::words;
 
 pub mod observed;
 pub mod rules;
@@ -32,42 +30,7 @@ pub enum Severity {
     Critical,
 }
 
-/// A word that is no kind of alert, or no severity.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not what an alert can be")]
-pub struct UnknownAlert(String);
-
-/// Derives the words of an enum from one table.
-macro_rules! words {
-    ($type:ident, $($variant:ident = $word:literal),+) => {
-        impl $type {
-            /// All of them.
-            pub const ALL: &[$type] = &[$($type::$variant),+];
-
-            /// Its word.
-            pub fn word(self) -> &'static str {
-                match self { $($type::$variant => $word),+ }
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.word())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = UnknownAlert;
-
-            fn from_str(word: &str) -> Result<$type, UnknownAlert> {
-                let found = $type::ALL.iter().copied().find(|known| known.word() == word);
-                found.ok_or_else(|| UnknownAlert(word.to_owned()))
-            }
-        }
-    };
-}
-
-words!(Severity, Info = "info", Warning = "warning", Critical = "critical");
+words!(Severity, "severity", Info = "info", Warning = "warning", Critical = "critical");
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,6 +76,7 @@ pub enum AlertKind {
 
 words!(
     AlertKind,
+    "kind of alert",
     BackupFailed = "backup-failed",
     JobFailed = "job-failed",
     Late = "late",
