@@ -21,6 +21,8 @@ pub async fn measured(cx: &Cx, vault: &Vault, source: &SourceName, host: &str) -
     cx.check()?;
     let rows = vault.points(source).await?;
     let mut points: Vec<&Summary> = rows.iter().filter_map(|row| row.restorable()).collect();
+    // Names tell the order of points to the second only.
+    points.sort_by_key(|point| point.started_at);
     points.drain(..points.len().saturating_sub(NEWEST));
     let Some(newest) = points.last() else { return Ok(Measured::default()) };
     let records = vault.measures(source, MEASURES).await?;
