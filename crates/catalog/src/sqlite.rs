@@ -24,6 +24,9 @@ use crate::database::{Cell, Database, DatabaseError, Dialect, Row, Statement};
 /// How long one agent waits for another's transaction, which takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between two attempts at what does not wait by itself.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(10);
+
 /// A catalog's file, open.
 pub struct File {
     connection: Arc<Mutex<Connection>>,
@@ -55,7 +58,15 @@ fn connect(path: &Path) -> Result<Connection, Cause> {
     }
     let connection = Connection::open(path)?;
     connection.busy_timeout(PATIENCE)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
+    // Of two that change the mode at once one is refused without waiting, whatever the timeout (sqlite.org/wal.html).
+    let mut attempts = PATIENCE.as_millis() / BETWEEN_ATTEMPTS.as_millis();
+    while let Err(error) = connection.pragma_update(None, "journal_mode", "wal") {
+        if attempts == 0 || error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) {
+            return Err(error.into());
+        }
+        attempts -= 1;
+        std::thread::sleep(BETWEEN_ATTEMPTS);
+    }
     connection.pragma_update(None, "synchronous", "full")?;
     Ok(connection)
 }
