@@ -41,7 +41,8 @@ fn the_scripts_variables_take_a_dump_and_let_old_ones_go() {
     assert!(stored(&second) * 5 < stored(&first), "{} after {}", stored(&second), stored(&first));
     // What the rule no longer keeps goes once the new one is there; the last one stays.
     let third = desk.dump(&["--keep-days", "0", "--keep-last", "1"]);
-    assert_eq!(third["expired"], Value::from(vec![first["point"].clone(), second["point"].clone()]));
+    let gone = |point: &Value| third["expired"].as_array().unwrap().contains(point);
+    assert!(gone(&first["point"]) && gone(&second["point"]) && !gone(&third["point"]), "{third}");
 
     // Other verbs find the vault by the same variables.
     let listed = answers(&desk.strongroom(&["list"]).output().unwrap(), 0);
