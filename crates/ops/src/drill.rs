@@ -30,10 +30,10 @@ use strongroom_vault::Vault;
 use strongroom_vault::catalog::PointRow;
 use tokio::time::Instant;
 
-use crate::drill_course::{UnderWay, in_words};
+use crate::drill_course::UnderWay;
 use crate::drill_dump::drill_dump;
 use crate::drill_files::drill_files;
-use crate::error::OpsError;
+use crate::error::{OpsError, with_causes};
 use crate::list::list;
 use crate::restore::{self, off_the_runtime};
 
@@ -113,7 +113,7 @@ pub async fn drill(cx: &Cx, vaults: &[Arc<Vault>], request: &DrillRequest) -> Re
     let (drill, error) = told((&vaults[0], request, &proven), (cx, began_at), under_way, done);
     let (evidence, not_kept) = match vaults[0].keep_drill(cx, &drill).await {
         Ok(id) => (Some(id), None),
-        Err(error) => (None, Some(in_words(&error))),
+        Err(error) => (None, Some(with_causes(&error))),
     };
     Ok(Drilled { drill, evidence, not_kept, removed, left_running, error })
 }
@@ -182,7 +182,7 @@ async fn work(
     match (done, cleared.await) {
         (Ok(()), cleared) => cleared,
         (Err(error), Err(left)) => {
-            tracing::warn!("the drill's folder is left: {}", in_words(&left));
+            tracing::warn!("the drill's folder is left: {}", with_causes(&left));
             Err(error)
         }
         (Err(error), Ok(())) => Err(error),
@@ -224,7 +224,7 @@ fn told(
         objective_seconds: request.rto.map(drill::seconds_of),
         checks: under_way.checks,
         outcome: DrillOutcome::Passed,
-        why: done.as_ref().err().map(|error| in_words(error)),
+        why: done.as_ref().err().map(|error| with_causes(error)),
     };
     drill.outcome = match &done {
         Err(OpsError::Cancelled(_)) => DrillOutcome::Interrupted,

@@ -17,7 +17,7 @@ use strongroom_postgres::drill::subject::Subject;
 use strongroom_store::folder::free_bytes;
 use tokio::time::Instant;
 
-use crate::error::OpsError;
+use crate::error::{OpsError, with_causes};
 use crate::hand::Hand;
 
 /// What a server writes besides its data, at least.
@@ -114,7 +114,7 @@ impl UnderWay {
         let began = Instant::now();
         let answer = match asking.await {
             Err(EngineError::Cancelled(cancelled)) => return Err(cancelled.into()),
-            Err(error) => Answer::failed(in_words(&error)),
+            Err(error) => Answer::failed(with_causes(&error)),
             Ok(answer) => answer,
         };
         self.note(name, began.elapsed(), answer);
@@ -140,7 +140,7 @@ impl UnderWay {
     ) -> Result<(), OpsError> {
         if let Err(error) = admit(subject, assertions, database).await {
             // Each question then fails for itself, and says why.
-            tracing::info!("{}", in_words(&error));
+            tracing::info!("{}", with_causes(&error));
         }
         for (number, assertion) in (1..).zip(assertions) {
             let asking = ask(cx, subject, assertion, (database, moment));
@@ -148,18 +148,6 @@ impl UnderWay {
         }
         Ok(())
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
-    let (mut text, mut next) = (error.to_string(), error.source());
-    while let Some(cause) = next {
-        if !text.ends_with(&cause.to_string()) {
-            text.push_str(&format!(": {cause}"));
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// Refuses a disk that would be full before the drill is over: others may need it as well.

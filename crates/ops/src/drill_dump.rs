@@ -15,8 +15,8 @@ use strongroom_postgres::drill::dumped::DumpServer;
 use strongroom_postgres::drill::place::DrillPlace;
 use strongroom_vault::Vault;
 
-use crate::drill_course::{DrillRequest, UnderWay, expect_room, in_words};
-use crate::error::OpsError;
+use crate::drill_course::{DrillRequest, UnderWay, expect_room};
+use crate::error::{OpsError, with_causes};
 use crate::restore::open_point;
 use crate::restore_dump::{LoadingOptions, plan, restore_dump};
 
@@ -63,7 +63,7 @@ async fn load_and_check(
     let restored = under_way.phase("load", loading).await;
     let restored = restored.inspect_err(|error| {
         if !matches!(error, OpsError::Cancelled(_)) {
-            under_way.note("rows", Duration::ZERO, Answer::failed(in_words(error)));
+            under_way.note("rows", Duration::ZERO, Answer::failed(with_causes(error)));
         }
     })?;
     under_way.worked_through(restored.bytes);

@@ -7,10 +7,8 @@
 
 use std::sync::Arc;
 
-use strongroom_engine::Target;
 use strongroom_model::drill::Answer;
 use strongroom_model::entry::EntryPath;
-use strongroom_model::estimate::Stretch;
 use strongroom_model::restore_plan::RestorePlan;
 use strongroom_model::target::RecoveryTarget;
 use strongroom_model::{ByteSize, Cx, Timestamp};
@@ -23,14 +21,15 @@ use strongroom_postgres::facts::PostgresFacts;
 use strongroom_postgres::launch::{LaunchError, Launched, launch};
 use strongroom_postgres::recovery::{Archiving, RecoveringFolder, Role, settings};
 use strongroom_postgres::selection::Selection;
-use strongroom_postgres::version::Major;
 use strongroom_vault::Vault;
 use strongroom_vault::point::Point;
 
 use crate::drill_course::{DrillRequest, UnderWay, expect_room};
 use crate::error::OpsError;
-use crate::measure::{self, Took};
-use crate::restore::{RestoreOptions, Restored, off_the_runtime, open_point, write_point};
+use crate::measure::{self, Took, replayed};
+use crate::restore::{
+    RestoreOptions, Restored, facts_of, major_of, make_durable, off_the_runtime, open_point, write_point,
+};
 
 /// WAL that a server keeps while it replays, at most (`max_wal_size`).
 const WAL_KEPT: u64 = 1 << 30;
@@ -59,7 +58,8 @@ pub(crate) async fn drill_files(
     under_way: &mut UnderWay,
 ) -> Result<(), OpsError> {
     let point = open_point(vaults, &plan.point).await?;
-    let (facts, major) = facts_of(&point)?;
+    let facts = facts_of(&point)?;
+    let major = major_of(&plan.point.point, &facts)?;
     let links = links_of(&point)?;
     expect_room(
         place.folder(),
@@ -81,9 +81,9 @@ impl Files<'_> {
         let restored = self.restore(server, under_way).await?;
         let libraries = server.prepare(self.place, &self.request.settings)?;
         note_libraries(under_way, &libraries);
-        let course = self.course();
+        let course = Course::of(self.plan);
         let launched = under_way.phase("replay", self.launch(server, &course)).await?;
-        under_way.worked_through(replayed(self.plan, &launched).bytes);
+        under_way.worked_through(replayed(self.plan, &launched).map_or(0, |replay| replay.bytes));
         let ready = async { Ok(server.subject().ready(cx).await?) };
         under_way.server = Some(under_way.phase("connect", ready).await?);
         under_way.usable();
@@ -104,8 +104,7 @@ impl Files<'_> {
         let writing = write_point(self.cx, self.vaults, self.plan, target.clone(), options);
         let restored = under_way.phase("write", writing).await?;
         under_way.worked_through(restored.bytes);
-        self.cx.progress.begin("making durable", 0);
-        under_way.phase("sync", off_the_runtime(move || Ok(target.finish()?))).await?;
+        under_way.phase("sync", make_durable(self.cx, self.plan, target, &restored)).await?;
         let seconds = under_way.phases.iter().rev().take(2).map(|phase| phase.seconds).sum();
         let text = format!(
             "{} in {} entries, every page compared with its fingerprint",
@@ -114,18 +113,6 @@ impl Files<'_> {
         );
         under_way.note("pages", std::time::Duration::ZERO, Answer::passed(text));
         Ok(Restored { seconds, ..restored })
-    }
-
-    fn course(&self) -> Course {
-        let plan = self.plan;
-        Course {
-            begins: plan.range.start,
-            ends: plan.reach.end,
-            segment_size: plan.range.segment_size,
-            timeline: plan.timeline,
-            target: plan.request.target.clone(),
-            inclusive: plan.request.inclusive,
-        }
     }
 
     async fn launch(&self, server: &FilesServer, course: &Course) -> Result<Launched, OpsError> {
@@ -143,7 +130,7 @@ impl Files<'_> {
 
     /// A drill is a restore like any other: the next one's estimate learns from it.
     async fn keep_measure(&self, restored: &Restored, launched: &Launched) {
-        let replay = Some(replayed(self.plan, launched));
+        let replay = replayed(self.plan, launched);
         let took = Took { restored, compared: false, held_up: self.request.rate_limit.is_some(), replay };
         let by = (&self.request.hand, self.cx.now());
         measure::keep(self.cx, &self.vaults[0], self.plan, took, by).await;
@@ -188,18 +175,6 @@ impl Files<'_> {
     }
 }
 
-/// What PostgreSQL's part of a point says, and the version of the server it is of.
-fn facts_of(point: &Point) -> Result<(PostgresFacts, Major), OpsError> {
-    let of = &point.summary().point;
-    let unread = |why: String| OpsError::Facts { point: of.clone(), why };
-    let facts: PostgresFacts = serde_json::from_value(point.facts().engine_facts.clone())
-        .map_err(|error| unread(error.to_string()))?;
-    let number = u16::try_from(facts.version_num / 10_000).ok();
-    let major = number.and_then(Major::new);
-    let major = major.ok_or_else(|| unread(format!("the server is of version {}", facts.version_num)))?;
-    Ok((facts, major))
-}
-
 /// Links of the point that lead out of the data directory.
 fn links_of(point: &Point) -> Result<Vec<EntryPath>, OpsError> {
     let mut links = Vec::new();
@@ -233,10 +208,4 @@ fn note_libraries(under_way: &mut UnderWay, libraries: &Libraries) {
         )),
     };
     under_way.note("libraries", std::time::Duration::ZERO, answer);
-}
-
-/// The journal that recovery replayed, and how long that took.
-fn replayed(plan: &RestorePlan, launched: &Launched) -> Stretch {
-    let end = launched.ended.as_ref().map_or(launched.checkpoint, |ended| ended.at);
-    Stretch { bytes: end.0.saturating_sub(plan.range.start.0), seconds: launched.seconds }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use strongroom_model::estimate::{Estimate, Measure, Stretch, Wanted, estimate};
 use strongroom_model::restore_plan::RestorePlan;
 use strongroom_model::{Cx, Timestamp};
+use strongroom_postgres::launch::Launched;
 use strongroom_vault::evidence::RestoreMeasure;
 use strongroom_vault::{Vault, VaultError};
 
@@ -41,6 +42,13 @@ pub struct Took<'a> {
     pub held_up: bool,
     /// The replay behind it.
     pub replay: Option<Stretch>,
+}
+
+/// The journal that recovery replayed, and how long that took; `None` where it ended before it began.
+pub fn replayed(plan: &RestorePlan, launched: &Launched) -> Option<Stretch> {
+    let end = launched.ended.as_ref().map_or(launched.checkpoint, |ended| ended.at);
+    let bytes = end.0.checked_sub(plan.range.start.0)?;
+    Some(Stretch { bytes, seconds: launched.seconds })
 }
 
 /// Keeps what a restore took; the record's name. Who may not write has restored all the same.

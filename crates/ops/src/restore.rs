@@ -24,7 +24,9 @@ use strongroom_model::point::{PointState, Summary};
 use strongroom_model::restore_plan::{Candidate, PlanError, RestorePlan, plan_restore};
 use strongroom_model::target::RestoreRequest;
 use strongroom_model::{Cx, PointId, SourceName, SystemId};
+use strongroom_postgres::facts::PostgresFacts;
 use strongroom_postgres::selection::Selection;
+use strongroom_postgres::version::Major;
 use strongroom_vault::catalog::PointRow;
 use strongroom_vault::delta::Differing;
 use strongroom_vault::point::{Point, stored_bytes};
@@ -147,10 +149,20 @@ pub async fn restore(
 ) -> Result<Restored, OpsError> {
     let began = tokio::time::Instant::now();
     let restored = write_point(cx, vaults, plan, target.clone(), options).await?;
-    cx.progress.begin("making durable", 0);
-    let (lost, bytes, cx) = (restored.lost.clone(), restored.bytes, cx.clone());
-    let replays = plan.replays();
+    make_durable(cx, plan, target, &restored).await?;
+    Ok(Restored { seconds: Duration::as_secs_f64(&began.elapsed()), ..restored })
+}
+
+/// Makes durable what was written, with word of what was lost, and has it read into memory for a long replay.
+pub(crate) async fn make_durable(
+    cx: &Cx,
+    plan: &RestorePlan,
+    target: Arc<dyn Target>,
+    restored: &Restored,
+) -> Result<(), OpsError> {
+    let (lost, bytes, replays, cx) = (restored.lost.clone(), restored.bytes, plan.replays(), cx.clone());
     let work = move || {
+        cx.progress.begin("making durable", 0);
         if !lost.is_empty() {
             // Plain structs with string keys, which JSON cannot refuse.
             let text = serde_json::to_string_pretty(&lost)
@@ -164,8 +176,7 @@ pub async fn restore(
         }
         Ok(())
     };
-    off_the_runtime(work).await?;
-    Ok(Restored { seconds: Duration::as_secs_f64(&began.elapsed()), ..restored })
+    off_the_runtime(work).await
 }
 
 /// Writes the plan's point into `target`, which is not finished: more may be put there. The seconds are left at zero.
@@ -287,6 +298,22 @@ pub async fn open_point(vaults: &[Arc<Vault>], point: &Summary) -> Result<Point,
     let error =
         first.unwrap_or_else(|| VaultError::NoSuchPoint { source_name: source.clone(), point: id.clone() });
     Err(error.into())
+}
+
+/// What PostgreSQL's part of a point says.
+pub fn facts_of(point: &Point) -> Result<PostgresFacts, OpsError> {
+    let unread = |why: serde_json::Error| unread_facts(&point.summary().point, &why.to_string());
+    serde_json::from_value(point.facts().engine_facts.clone()).map_err(unread)
+}
+
+/// The version of the server that the point is of.
+pub fn major_of(point: &PointId, facts: &PostgresFacts) -> Result<Major, OpsError> {
+    let major = u16::try_from(facts.version_num / 10_000).ok().and_then(Major::new);
+    major.ok_or_else(|| unread_facts(point, &format!("the server is of version {}", facts.version_num)))
+}
+
+fn unread_facts(point: &PointId, why: &str) -> OpsError {
+    OpsError::Facts { point: point.clone(), why: why.to_owned() }
 }
 
 /// Pages of a file that one worker writes. The row's map is of these pages only.

@@ -30,7 +30,7 @@ use strongroom_postgres::sender::{SlotName, look};
 use strongroom_vault::Vault;
 use strongroom_vault::lineage::Lineage;
 
-use crate::error::OpsError;
+use crate::error::{OpsError, with_causes};
 use crate::lineage::{NewLineage, settle};
 
 mod start;
@@ -39,7 +39,7 @@ mod arrival;
 
 use arrival::{Arrival, arrive, history_of};
 pub use shipping::Rhythm;
-use shipping::{Settled, Shipping, is_final, with_causes};
+use shipping::{Settled, Shipping, is_final};
 use start::{end_in, floor};
 
 /// Between two looks at the clock.

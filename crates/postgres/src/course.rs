@@ -12,6 +12,7 @@ use std::path::Path;
 
 use rustix::process::Pid;
 use serde::Serialize;
+use strongroom_model::restore_plan::RestorePlan;
 use strongroom_model::target::RecoveryTarget;
 use strongroom_model::{ByteSize, Lsn, SegmentSize, Timeline, Timestamp, WalSegment};
 
@@ -108,6 +109,18 @@ fn replaying(title: &str) -> Option<WalSegment> {
 }
 
 impl Course {
+    /// Of a server restored by this plan.
+    pub fn of(plan: &RestorePlan) -> Course {
+        Course {
+            begins: plan.range.start,
+            ends: plan.reach.end,
+            segment_size: plan.range.segment_size,
+            timeline: plan.timeline,
+            target: plan.request.target.clone(),
+            inclusive: plan.request.inclusive,
+        }
+    }
+
     /// How far a recovery is, in words.
     pub fn describe(&self, reached: Reached) -> String {
         let time = reached.time.map_or_else(String::new, |time| format!(" ({time})"));

@@ -11,11 +11,9 @@ use strongroom_codec::header::{Kind, SUITES};
 use strongroom_codec::keys::{Keyring, VaultKey};
 use strongroom_codec::manifest::{hex_bytes, to_hex};
 use strongroom_codec::stream::{StreamScope, write_record};
-use strongroom_model::drill::{Choice as Chosen, Drill, DrillOutcome, SHAPE};
 use strongroom_model::estimate::{Measure, Stretch};
 use strongroom_model::retention::Retention;
-use strongroom_model::target::RecoveryTarget;
-use strongroom_model::{Cx, PointId, SourceName, SystemId, Timeline, VaultId, WalFile};
+use strongroom_model::{Cx, SystemId, Timeline, VaultId, WalFile};
 use strongroom_ops::OpsError;
 use strongroom_ops::copy_points::{Choice, CopyRequest, copy};
 use strongroom_ops::expire::{expire, plan};
@@ -36,7 +34,7 @@ use strongroom_vault::recipients::{Proof, Scope};
 use strongroom_vault::sweep::SweepOptions;
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Recipient, Suite, Unlock, Vault, VaultError};
-use world::{restore, ship, ship_content, source, take, toy, verification};
+use world::{drill_of, restore, ship, ship_content, source, take, toy, verification};
 use zeroize::Zeroizing;
 
 fn passphrase(text: &str) -> (Recipient, Unlock) {
@@ -303,31 +301,6 @@ async fn what_drills_found_is_not_believed_of_who_may_only_append() {
         assert_eq!(counted, [drill], "{suite:?}: {id} counts once");
         let hidden = host.drills(&source(), 9).await.unwrap();
         assert!(hidden.iter().all(|record| record.drill.is_none()), "{suite:?}: a host cannot check");
-    }
-}
-
-/// A drill of a point that failed.
-fn drill_of(cx: &Cx, (vault, source): (&Vault, &SourceName), point: &PointId) -> Drill {
-    Drill {
-        drill: SHAPE,
-        vault: vault.id().to_string(),
-        source: source.clone(),
-        point: point.clone(),
-        product: "toy".into(),
-        chosen: Chosen::Latest,
-        target: RecoveryTarget::Latest,
-        reached: None,
-        began_at: cx.now(),
-        ended_at: cx.now(),
-        host: "h".into(),
-        tool: "t".into(),
-        server: None,
-        phases: Vec::new(),
-        rto_seconds: Some(1.5),
-        objective_seconds: None,
-        checks: Vec::new(),
-        outcome: DrillOutcome::Failed,
-        why: None,
     }
 }
 

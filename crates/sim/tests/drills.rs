@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_model::Cx;
-use strongroom_model::drill::{Choice as Chosen, Drill, DrillOutcome, SHAPE};
-use strongroom_model::target::RecoveryTarget;
+use strongroom_model::drill::{Drill, DrillOutcome, SHAPE};
 use strongroom_ops::copy_points::{Choice, CopyRequest, copy};
 use strongroom_ops::report::rto_rpo::{Concern, Promise, rto_rpo};
 use strongroom_ops::status::status;
@@ -21,30 +20,11 @@ use strongroom_vault::copy::CopyOptions;
 use strongroom_vault::sweep::SweepOptions;
 use strongroom_vault::verify::Depth;
 use strongroom_vault::{Suite, Unlock, Vault};
-use world::{create, keys, open, source, take, toy, verification};
+use world::{create, drill_of, keys, open, source, take, toy, verification};
 
 fn drill(cx: &Cx, vault: &Vault, seconds: f64, outcome: DrillOutcome) -> Drill {
-    Drill {
-        drill: SHAPE,
-        vault: vault.id().to_string(),
-        source: source(),
-        point: "20261120T120000Z-1f2e3d4c".parse().unwrap(),
-        product: "toy".into(),
-        chosen: Chosen::Latest,
-        target: RecoveryTarget::Latest,
-        reached: None,
-        began_at: cx.now(),
-        ended_at: cx.now(),
-        host: "h".into(),
-        tool: "t".into(),
-        server: None,
-        phases: Vec::new(),
-        rto_seconds: Some(seconds),
-        objective_seconds: None,
-        checks: Vec::new(),
-        outcome,
-        why: None,
-    }
+    let point = "20261120T120000Z-1f2e3d4c".parse().unwrap();
+    Drill { rto_seconds: Some(seconds), outcome, ..drill_of(cx, (vault, &source()), &point) }
 }
 
 #[tokio::test(flavor = "multi_thread")]

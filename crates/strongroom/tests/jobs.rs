@@ -31,14 +31,8 @@ fn site_with(plans: &str, catalog: impl Fn(&Site) -> String) -> Option<Site> {
         catalog(&site)
     );
     let sweep = if plans.contains("retention") { "sweep = { schedule = \"* * * * *\" }\n" } else { "" };
-    rewrite(&site, |text| text + &settings.replace("{sweep}", sweep) + plans);
+    site.rewrite(|text| text + &settings.replace("{sweep}", sweep) + plans);
     Some(site)
-}
-
-fn rewrite(site: &Site, change: impl Fn(String) -> String) {
-    let path = site.path("strongroom.toml");
-    let text = change(std::fs::read_to_string(&path).unwrap());
-    std::fs::write(path, text).unwrap();
 }
 
 /// A running agent, and what it says.
@@ -202,12 +196,12 @@ retention = { keep_last = 2 }
     assert!(site.fails(12, &["jobs", "cancel", &backup["id"].to_string()]).contains("is done"));
     assert!(site.fails(2, &["jobs", "show", "4711"]).contains("has no job 4711"));
     // Settings that do not read change nothing.
-    rewrite(&site, |text| text.replace("often\"", "often\"\nshedule = \"\""));
+    site.rewrite(|text| text.replace("often\"", "often\"\nshedule = \"\""));
     agent.signal(Signal::HUP);
     told("RELOADING=1");
     told("READY=1");
     agent.says("going on with the settings as they were");
-    rewrite(&site, |text| text.replace("\nshedule = \"\"", "").replace("\"often\"", "\"oftener\""));
+    site.rewrite(|text| text.replace("\nshedule = \"\"", "").replace("\"often\"", "\"oftener\""));
     agent.signal(Signal::HUP);
     told("RELOADING=1");
     until("the new rule's job", || jobs(&site, "backup").iter().any(|job| job["rule"] == "oftener"));
@@ -216,16 +210,25 @@ retention = { keep_last = 2 }
     assert!(!somebody_backs_up(&site));
 }
 
-#[test]
-fn a_backup_that_is_interrupted_is_taken_once() {
+/// A site whose one backup is due at once, and waits for its WAL for as long as the test wants.
+fn once_without_archiving() -> Option<Site> {
     let plans = format!(
         "[plan.p]\nselect = {{ sources = [\"main\"] }}\n[[plan.p.rule]]\nname = \"once\"\nschedule = \"{}\"\n",
         once()
     );
-    let Some(site) = site(&plans) else { return };
-    let archiving = site.cluster.sql("show archive_command").unwrap().replace('\'', "''");
-    // A backup then waits for its WAL, for as long as the test wants.
+    let site = site(&plans)?;
     site.cluster.sql("alter system set archive_command = 'false'; select pg_reload_conf()").unwrap();
+    Some(site)
+}
+
+/// Lets that backup come to its end.
+fn archive_again(site: &Site) {
+    site.cluster.sql("alter system reset archive_command; select pg_reload_conf()").unwrap();
+}
+
+#[test]
+fn a_backup_that_is_interrupted_is_taken_once() {
+    let Some(site) = once_without_archiving() else { return };
     let agent = Agent::start(&site, false);
     job(&site, "backup", "leased");
     until("the backup to begin", || somebody_backs_up(&site));
@@ -241,9 +244,7 @@ fn a_backup_that_is_interrupted_is_taken_once() {
     agent.kill();
     until("the backup to end with its agent", || !somebody_backs_up(&site));
     assert_eq!(points(&site).len(), 0);
-    site.cluster
-        .sql(&format!("alter system set archive_command = '{archiving}'; select pg_reload_conf()"))
-        .unwrap();
+    archive_again(&site);
     let agent = Agent::start(&site, false);
     let done = job(&site, "backup", "done");
     assert_eq!((&done["attempt"], &done["token"]), (&2.into(), &3.into()), "{done}");
@@ -266,13 +267,7 @@ fn a_backup_that_is_interrupted_is_taken_once() {
 
 #[test]
 fn another_agent_goes_on_where_one_was_killed() {
-    let plans = format!(
-        "[plan.p]\nselect = {{ sources = [\"main\"] }}\n[[plan.p.rule]]\nname = \"once\"\nschedule = \"{}\"\n",
-        once()
-    );
-    let Some(site) = site(&plans) else { return };
-    let archiving = site.cluster.sql("show archive_command").unwrap().replace('\'', "''");
-    site.cluster.sql("alter system set archive_command = 'false'; select pg_reload_conf()").unwrap();
+    let Some(site) = once_without_archiving() else { return };
     let (first, second) = (Agent::start(&site, false), Agent::second(&site));
     let leased = job(&site, "backup", "leased");
     until("the backup to begin", || somebody_backs_up(&site));
@@ -281,9 +276,7 @@ fn another_agent_goes_on_where_one_was_killed() {
         false => (first, second),
     };
     at_work.kill();
-    site.cluster
-        .sql(&format!("alter system set archive_command = '{archiving}'; select pg_reload_conf()"))
-        .unwrap();
+    archive_again(&site);
     let done = job(&site, "backup", "done");
     assert_eq!((&done["id"], &done["attempt"]), (&leased["id"], &2.into()), "{done}");
     assert_eq!(other.stop(), Some(0));

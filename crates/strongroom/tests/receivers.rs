@@ -21,13 +21,7 @@ fn site(binaries: &Binaries, settings: &str) -> Site {
 }
 
 fn append(site: &Site, settings: &str) {
-    rewrite(site, |text| text + settings);
-}
-
-fn rewrite(site: &Site, change: impl Fn(String) -> String) {
-    let path = site.path("strongroom.toml");
-    let text = change(std::fs::read_to_string(&path).unwrap());
-    std::fs::write(path, text).unwrap();
+    site.rewrite(|text| text + settings);
 }
 
 /// A running agent, and what it says.
@@ -151,7 +145,7 @@ fn what_is_wrong_is_said_with_the_way_out_and_goes_on_once_it_is_mended() {
     let Some(binaries) = versions().into_iter().next() else { return };
     let site = site(&binaries, "");
     site.cluster.sql("create role plain login").unwrap();
-    rewrite(&site, |text| text.replace("user=postgres", "user=plain"));
+    site.rewrite(|text| text.replace("user=postgres", "user=plain"));
     let agent = Agent::start(&site);
     // At the server: tried again, and each time said.
     agent.says("ALTER ROLE \"plain\" REPLICATION");
@@ -162,7 +156,7 @@ fn what_is_wrong_is_said_with_the_way_out_and_goes_on_once_it_is_mended() {
     append(&site, "slto = \"another\"\n");
     agent.says("going on with the settings as they were");
     assert_eq!(agent.said("going on with the settings as they were"), 1);
-    rewrite(&site, |text| text.replace("slto = \"another\"\n", "slot = \"another\"\nname = \"second\"\n"));
+    site.rewrite(|text| text.replace("slto = \"another\"\n", "slot = \"another\"\nname = \"second\"\n"));
     caught_up(&site, "second");
     assert_eq!(
         site.cluster.sql("select string_agg(slot_name, ' ') from pg_replication_slots where active").unwrap(),
@@ -171,12 +165,12 @@ fn what_is_wrong_is_said_with_the_way_out_and_goes_on_once_it_is_mended() {
     // The key.
     let key = site.path("identity.txt");
     std::fs::rename(&key, site.path("away.txt")).unwrap();
-    rewrite(&site, |text| text.replace("\"second\"", "\"third\""));
+    site.rewrite(|text| text.replace("\"second\"", "\"third\""));
     agent.says("is the path right, and may this user read it?");
     std::fs::rename(site.path("away.txt"), &key).unwrap();
     caught_up(&site, "third");
     // No longer wanted.
-    rewrite(&site, |text| text.replace("name = \"third\"", "not_by_agent = true"));
+    site.rewrite(|text| text.replace("name = \"third\"", "not_by_agent = true"));
     let senders = "select count(*) from pg_stat_replication";
     until("the receiver to end", || site.cluster.sql(senders).unwrap() == "0");
     let (code, done) = agent.stop();

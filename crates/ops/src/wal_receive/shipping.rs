@@ -17,7 +17,7 @@ use strongroom_vault::lineage::Lineage;
 use strongroom_vault::{Vault, VaultError};
 use tokio::task::JoinSet;
 
-use crate::error::OpsError;
+use crate::error::{OpsError, with_causes};
 
 /// Between two tries at a vault that is down.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -268,18 +268,4 @@ async fn carry_out(
     };
     vault.ship(cx, source, lineage.system_id, (file, &facts), content).await?;
     Ok(transactions)
-}
-
-/// An error and its causes on one line.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

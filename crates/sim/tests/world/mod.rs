@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use strongroom_model::drill::{Choice, Drill, DrillOutcome, SHAPE};
 use strongroom_model::point::Summary;
 use strongroom_model::tail::Stretch;
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
@@ -231,4 +232,29 @@ pub async fn expect_no_garbage(
     let (garbage, lost): (Vec<_>, Vec<_>) =
         (there.difference(&needed).collect(), needed.difference(&there).collect());
     assert!(garbage.is_empty() && lost.is_empty(), "garbage {garbage:?}, lost {lost:?}: {context}");
+}
+
+/// A drill of a point that failed.
+pub fn drill_of(cx: &Cx, (vault, source): (&Vault, &SourceName), point: &PointId) -> Drill {
+    Drill {
+        drill: SHAPE,
+        vault: vault.id().to_string(),
+        source: source.clone(),
+        point: point.clone(),
+        product: "toy".into(),
+        chosen: Choice::Latest,
+        target: RecoveryTarget::Latest,
+        reached: None,
+        began_at: cx.now(),
+        ended_at: cx.now(),
+        host: "h".into(),
+        tool: "t".into(),
+        server: None,
+        phases: Vec::new(),
+        rto_seconds: Some(1.5),
+        objective_seconds: None,
+        checks: Vec::new(),
+        outcome: DrillOutcome::Failed,
+        why: None,
+    }
 }

@@ -102,54 +102,36 @@ pub async fn run(
 ) -> Result<Outcome, Failure> {
     let source = context.source(arguments.source.as_ref())?;
     let request = request(context, arguments, &source)?;
-    let outcome = carry_out(context, request).await;
-    drop(progress);
-    outcome
-}
-
-/// Carries out a drill, whoever asked for it.
-pub async fn carry_out(context: &Arc<Context>, request: DrillRequest) -> Result<Outcome, Failure> {
     let vault = context.answering().await?;
     let vaults: Vec<_> = [vec![vault.clone()], context.replicas_of(&vault).await].concat();
     let serving = Serving::begin(context);
     let request = DrillRequest { environment: serving.environment(), ..request };
     let drilled = drill(&context.cx, &vaults, &request).await;
     serving.end().await?;
+    drop(progress);
     Ok(tell(drilled?))
 }
 
-/// A drill of a source as the settings have it, for whoever begins one.
-pub fn usual(context: &Context, source: &SourceName, choice: Choice) -> Result<DrillRequest, Failure> {
+/// A drill as the settings have it, and the flags before them.
+fn request(context: &Context, arguments: &Arguments, source: &SourceName) -> Result<DrillRequest, Failure> {
     let settings = context.settings.sources.get(source);
     let drill = settings.map(|settings| settings.drill.clone()).unwrap_or_default();
     let scratch = context.settings.drill.scratch.as_deref().map(|folder| context.beside_file(folder));
+    let objective = context.settings.objectives_of(source).rto.map(|span| span.0);
     Ok(DrillRequest {
         source: source.clone(),
-        choice,
-        scratch: scratch.unwrap_or_else(|| SCRATCH.into()),
-        workers: (2 * context.settings.backup.workers).max(1),
-        rate_limit: None,
+        choice: choice(context, arguments)?,
+        scratch: arguments.scratch.clone().or(scratch).unwrap_or_else(|| SCRATCH.into()),
+        workers: arguments.workers.unwrap_or(2 * context.settings.backup.workers).max(1),
+        rate_limit: arguments.rate_limit.map(|rate| rate.0),
         superuser: drill.superuser.clone(),
         settings: drill.settings.clone(),
         assertions: drill.assertions(),
-        rto: context.settings.objectives_of(source).rto.map(|span| span.0),
-        keep: false,
+        rto: arguments.rto.or(objective),
+        keep: arguments.keep,
         restore_command: context.command(&["wal", "fetch"], source, "%f \"%p\"")?,
         environment: Vec::new(),
         hand: hand(),
-    })
-}
-
-/// The same, with what the flags say.
-fn request(context: &Context, arguments: &Arguments, source: &SourceName) -> Result<DrillRequest, Failure> {
-    let usual = usual(context, source, choice(context, arguments)?)?;
-    Ok(DrillRequest {
-        scratch: arguments.scratch.clone().unwrap_or(usual.scratch),
-        workers: arguments.workers.unwrap_or(usual.workers).max(1),
-        rate_limit: arguments.rate_limit.map(|rate| rate.0),
-        rto: arguments.rto.or(usual.rto),
-        keep: arguments.keep,
-        ..usual
     })
 }
 

@@ -10,14 +10,14 @@ use strongroom_model::time::human_duration;
 use strongroom_model::{ByteSize, PointId, SourceName};
 use strongroom_ops::OpsError;
 use strongroom_ops::export::{ExportPlan, Exported, export, plan};
-use strongroom_ops::restore::open_point;
+use strongroom_ops::restore::{facts_of, major_of, open_point};
 use strongroom_postgres::export::{ExportTarget, Layout};
 use strongroom_postgres::facts::PostgresFacts;
 use strongroom_postgres::logical::export::{Compressed, Shape};
 use strongroom_postgres::recovery::shell_word;
 
 use crate::cli::restore::placing::{mapping, of_folder, tablespaces};
-use crate::cli::restore::{Frozen, facts_of, major_of, of_target, refusal, room, thawed};
+use crate::cli::restore::{Frozen, of_target, refusal, room, thawed};
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::losses::lost_pages;
@@ -140,7 +140,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     if arguments.dry_run {
         return Ok(Outcome::new(&plan, text));
     }
-    let major = major_of(&facts)?;
+    let major = major_of(&plan.point.point, &facts)?;
     context.printer.note(&text);
     let layout = if arguments.tar { Layout::Archives } else { Layout::Plain(map) };
     let target =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anstyle::AnsiColor;
 use serde_json::json;
 use strongroom_engine::{Engine, EngineError};
-use strongroom_model::estimate::{Estimate, Stretch};
+use strongroom_model::estimate::Estimate;
 use strongroom_model::point::Summary;
 use strongroom_model::restore_plan::{PlanError, RestorePlan};
 use strongroom_model::target::{RecoveryTarget, RestoreRequest, TargetAction, TimelineChoice};
@@ -15,17 +15,17 @@ use strongroom_model::time::{TypedTime, human_duration};
 use strongroom_model::{ByteSize, Lsn, PointId, SourceName, Timeline};
 use strongroom_ops::OpsError;
 use strongroom_ops::list::list;
-use strongroom_ops::measure::{self, Took};
-use strongroom_ops::restore::{LOST_PAGES, RestoreOptions, Restored, open_point, plan, restore};
+use strongroom_ops::measure::{self, Took, replayed};
+use strongroom_ops::restore::{
+    LOST_PAGES, RestoreOptions, Restored, facts_of, major_of, open_point, plan, restore,
+};
 use strongroom_ops::thaw;
 use strongroom_postgres::course::Course;
 use strongroom_postgres::facts::PostgresFacts;
 use strongroom_postgres::launch::{Launched, launch};
 use strongroom_postgres::recovery::{Archiving, RecoveringFolder, Role, settings, shell_word};
 use strongroom_postgres::target::survey::Survey;
-use strongroom_postgres::version::Major;
 use strongroom_store::folder::free_bytes;
-use strongroom_vault::point::Point;
 use strongroom_vault::{Vault, VaultError};
 
 use crate::cli::thaw::describe as describe_thaw;
@@ -258,13 +258,6 @@ pub async fn run(
     Ok(Outcome::new(&json, text).with_code(code))
 }
 
-/// The journal that recovery replayed, and how long that took.
-fn replayed(plan: &RestorePlan, launched: &Launched) -> Option<Stretch> {
-    let end = launched.ended.as_ref().map_or(launched.checkpoint, |ended| ended.at);
-    let bytes = end.0.checked_sub(plan.range.start.0)?;
-    Some(Stretch { bytes, seconds: launched.seconds })
-}
-
 /// What no vault has whole need not keep the rest from being restored.
 fn of_loss(error: OpsError) -> Failure {
     match error {
@@ -288,19 +281,6 @@ pub fn of_target(error: OpsError) -> Failure {
     }
 }
 
-/// What PostgreSQL's part of a point says.
-pub fn facts_of(point: &Point) -> Result<PostgresFacts, Failure> {
-    serde_json::from_value(point.facts().engine_facts.clone())
-        .map_err(|error| Failure::new(Code::Damaged, format!("facts of {}: {error}", point.summary().point)))
-}
-
-/// The version of the server that a point is of.
-pub fn major_of(facts: &PostgresFacts) -> Result<Major, Failure> {
-    let unknown = || Failure::new(Code::Damaged, format!("the point is of version {}", facts.version_num));
-    let major = u8::try_from(facts.version_num / 10_000).ok();
-    major.and_then(|major| Major::new(major.into())).ok_or_else(unknown)
-}
-
 /// Starts the restored server, if that was asked for. Also what its recovery had of this process.
 async fn launched(
     context: &Arc<Context>,
@@ -313,16 +293,9 @@ async fn launched(
     }
     // Said before recovery, which may end otherwise than one hopes.
     context.printer.note(text);
-    let major = major_of(facts)?;
+    let major = major_of(&plan.point.point, facts)?;
     let (cx, folder, port) = (context.cx.clone(), to.to_owned(), arguments.port);
-    let course = Course {
-        begins: plan.range.start,
-        ends: plan.reach.end,
-        segment_size: plan.range.segment_size,
-        timeline: plan.timeline,
-        target: plan.request.target.clone(),
-        inclusive: plan.request.inclusive,
-    };
+    let course = Course::of(plan);
     // Recovery's commands find this process, which has the vault open and the next segments at hand.
     let serving = Serving::begin(context);
     let environment = serving.environment();

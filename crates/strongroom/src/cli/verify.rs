@@ -8,6 +8,7 @@ use serde::Serialize;
 use strongroom_model::{ByteSize, PointId, SourceName};
 use strongroom_ops::list::source_of;
 use strongroom_ops::repair::{Repair, repair};
+use strongroom_ops::restore::facts_of;
 use strongroom_ops::verify::{Verdict, VerifyRequest, verify};
 use strongroom_postgres::facts::PostgresFacts;
 use strongroom_vault::Vault;
@@ -221,7 +222,7 @@ async fn facts_of_damaged(vault: &Arc<Vault>, verdict: &Verdict) -> BTreeMap<Poi
         if open.summary().journal.is_none() {
             continue;
         }
-        if let Ok(facts) = serde_json::from_value(open.facts().engine_facts.clone()) {
+        if let Ok(facts) = facts_of(&open) {
             known.insert(point.point.clone(), facts);
         }
     }

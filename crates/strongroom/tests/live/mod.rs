@@ -67,6 +67,13 @@ pub struct Site {
 }
 
 impl Site {
+    /// Changes the settings.
+    pub fn rewrite(&self, change: impl Fn(String) -> String) {
+        let path = self.path("strongroom.toml");
+        let text = change(std::fs::read_to_string(&path).unwrap());
+        std::fs::write(path, text).unwrap();
+    }
+
     /// A running server whose WAL is shipped into a new vault.
     pub fn new(binaries: &Binaries, options: InitOptions) -> Site {
         let folder = binaries.folder("strongroom-site-").unwrap();
