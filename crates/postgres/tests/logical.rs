@@ -17,7 +17,7 @@ use strongroom_postgres::connect;
 use strongroom_postgres::logical::dump::Logical;
 use strongroom_postgres::logical::facts::LogicalFacts;
 use strongroom_postgres::logical::load::Load;
-use strongroom_postgres::logical::options::{Scope, Wanted, Without};
+use strongroom_postgres::logical::options::{LoadOptions, Scope, Wanted, Without};
 use strongroom_postgres::logical::program::Programs;
 use strongroom_postgres::logical::roles::RoleMap;
 
@@ -298,6 +298,21 @@ async fn roles_that_the_target_does_not_have_are_called_otherwise() {
         let refused = text_of(&load(&cx(), &server.target(bare.clone()), &held).await.unwrap_err());
         assert!(refused.contains("does not have: reader (create"), "{refused}");
         assert_eq!(server.sql("postgres", "select count(*) from pg_database where datname ~ '^bare'"), "0");
+        // A table brings its policies along, unless it gets another name.
+        server.sql("postgres", "create database part");
+        server.sql("part", "create schema app");
+        let part = |into: Option<(String, String)>| {
+            let hidden = Wanted { schema: "app".to_owned(), name: "hidden".to_owned(), into };
+            Load::new(
+                server.conninfo("part"),
+                LoadOptions { scope: Scope::Tables(vec![hidden]), ..bare.clone() },
+            )
+        };
+        let refused = text_of(&load(&cx(), &part(None), &held).await.unwrap_err());
+        assert!(refused.contains("does not have: reader (create"), "{refused}");
+        assert_eq!(server.sql("part", "select count(*) from pg_namespace where nspname ~ 'strongroom'"), "0");
+        load(&cx(), &part(Some(("app".to_owned(), "found".to_owned()))), &held).await.unwrap();
+        assert_eq!(server.sql("part", "select count(*) from app.found"), "2");
         server.sql("postgres", "create role owning; create role reading; create role even");
         bare.roles = roles(&[pairs[1]]);
         load(&cx(), &server.target(bare), &held).await.unwrap();

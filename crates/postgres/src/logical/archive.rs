@@ -96,6 +96,12 @@ pub(crate) struct Head {
     pub(crate) program: Text,
 }
 
+/// The catalogue of tables and sequences, `pg_class`.
+pub(crate) const PG_CLASS: u32 = 1259;
+
+/// The catalogue of schemas, `pg_namespace`.
+pub(crate) const PG_NAMESPACE: u32 = 2615;
+
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {

@@ -13,10 +13,11 @@ use std::collections::BTreeSet;
 
 use strongroom_model::Cx;
 
+use crate::logical::archive::{PG_CLASS, PG_NAMESPACE};
 use crate::logical::copying::{Copying, unless_cancelled};
 use crate::logical::facts::{Relation, TableFact, qualified};
 use crate::logical::failure::LogicalError;
-use crate::logical::listing::{PG_CLASS, PG_NAMESPACE, Wish, rights_apart};
+use crate::logical::listing::{Wish, rights_apart};
 use crate::logical::loading::{Loading, Stage};
 use crate::logical::options::Scope;
 use crate::logical::part::Part;
@@ -142,8 +143,7 @@ async fn put_tables(cx: &Cx, loading: &Loading) -> Result<(String, Vec<String>),
             ));
             replaced.push(format!("table {aside}.{name}"));
         }
-        let is_renamed = (&schema, &name) != (&relation.schema, &relation.name);
-        if is_renamed {
+        if loading.options.is_renamed(relation) {
             sql.push_str(&renamed_sequences(loading, relation));
         } else {
             objects.insert((PG_CLASS, relation.oid));

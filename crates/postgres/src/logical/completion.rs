@@ -17,6 +17,7 @@ use strongroom_engine::Loaded;
 use strongroom_model::Cx;
 
 use crate::connect::{self, Client};
+use crate::logical::archive::PG_CLASS;
 use crate::logical::aside::put;
 use crate::logical::comparison::{
     analyze, different_large_objects, different_schema, different_sequences, different_tables,
@@ -24,7 +25,6 @@ use crate::logical::comparison::{
 use crate::logical::facts::qualified;
 use crate::logical::failure::LogicalError;
 use crate::logical::foundation::restore_section;
-use crate::logical::listing::PG_CLASS;
 use crate::logical::loading::{Loading, Stage};
 use crate::logical::options::Scope;
 use crate::logical::part::Part;

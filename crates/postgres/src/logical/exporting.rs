@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::logical::archive::{Entry, Packing, Section, Toc, text};
+use crate::logical::archive::{Entry, PG_CLASS, Packing, Section, Toc, text};
 use crate::logical::facts::{LogicalFacts, SequenceFact, TableFact, qualified};
 use crate::logical::failure::LogicalError;
 use crate::logical::large_objects::{Attributes, Item};
-use crate::logical::listing::PG_CLASS;
 use crate::logical::outlet::Outlet;
 use crate::logical::part::Part;
 use crate::logical::statement::write_rows;

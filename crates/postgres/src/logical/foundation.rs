@@ -9,6 +9,7 @@ use crate::logical::copying::{Copying, unless_cancelled};
 use crate::logical::failure::LogicalError;
 use crate::logical::fit::{MISSING_ROLES, create_database};
 use crate::logical::loading::{Loading, Stage};
+use crate::logical::options::Scope;
 use crate::logical::roles::indispensable;
 
 /// Makes it, once the schema's archive is on disk.
@@ -31,15 +32,22 @@ pub(crate) async fn lay(cx: &Cx, loading: &Loading) -> Result<(), LogicalError> 
     restore_section(cx, loading, "pre-data").await
 }
 
-/// Where nobody gets anything, policies and user mappings of the whole database name roles all the same: known once the archive
-/// is here, and refused while there is nothing else.
+/// Where nobody gets anything, policies and user mappings name roles all the same: known once the archive is here, and refused
+/// while there is nothing else.
 async fn expect_roles(loading: &Loading) -> Result<(), LogicalError> {
     let options = &loading.options;
-    let is_part = matches!(loading.stage, Stage::Schemas { .. });
-    if is_part || !(options.no_owner && options.no_privileges) {
+    if !(options.no_owner && options.no_privileges) {
         return Ok(());
     }
-    let roles = indispensable(&loading.archive).await?;
+    let tables = match &options.scope {
+        Scope::NewDatabase(_) | Scope::EmptyDatabase(_) => None,
+        Scope::Rows(_) => return Ok(()),
+        Scope::Schema(_) | Scope::Tables(_) => {
+            let complete = loading.choice.relations.iter().filter(|relation| !options.is_renamed(relation));
+            Some(complete.map(|relation| relation.oid).collect())
+        }
+    };
+    let roles = indispensable(&loading.archive, tables.as_ref()).await?;
     let wanted: Vec<&str> = roles.iter().map(|role| options.roles.of(role)).collect();
     let client = connect::connect(&loading.server).await?;
     const OPERATION: &str = "look at the target";

@@ -66,12 +66,6 @@ const BELONGS: &[&str] = &[
     "SEQUENCE OWNED BY",
 ];
 
-/// The catalogue of tables and sequences, `pg_class`.
-pub(crate) const PG_CLASS: u32 = 1259;
-
-/// The catalogue of schemas, `pg_namespace`.
-pub(crate) const PG_NAMESPACE: u32 = 2615;
-
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
@@ -218,6 +212,7 @@ fn entry(line: &str) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logical::archive::PG_CLASS;
 
     const LISTED: &str = "\
 ;

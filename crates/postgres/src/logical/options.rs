@@ -102,6 +102,11 @@ impl LoadOptions {
         wanted.and_then(|wanted| wanted.into.clone()).unwrap_or(own)
     }
 
+    /// Whether a table gets another schema or name: it then comes without what is made on it.
+    pub(crate) fn is_renamed(&self, relation: &Relation) -> bool {
+        self.place_of(relation) != (relation.schema.clone(), relation.name.clone())
+    }
+
     /// What `pg_restore` is told to leave alone.
     pub(crate) fn skipped(&self) -> impl Iterator<Item = &'static str> {
         let skipped = [

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::logical::archive::{Entry, Packing, Toc};
+use crate::logical::archive::{Entry, PG_CLASS, Packing, Toc};
 use crate::logical::facts::Grant;
 use crate::logical::failure::LogicalError;
 use crate::logical::part::Part;
@@ -90,11 +90,22 @@ impl RoleMap {
     }
 }
 
-/// The roles without which policies and user mappings cannot be made, also where nobody gets anything.
-pub(crate) async fn indispensable(archive: &Path) -> Result<BTreeSet<String>, LogicalError> {
+/// The roles without which policies and user mappings cannot be made, also where nobody gets anything: of the whole, or of the
+/// tables of these numbers, on which there are policies alone.
+pub(crate) async fn indispensable(
+    archive: &Path,
+    tables: Option<&BTreeSet<u32>>,
+) -> Result<BTreeSet<String>, LogicalError> {
     let (toc, mut roles) = (contents(archive).await?, BTreeSet::new());
+    let is_taken = |entry: &&Entry| {
+        entry.object.0 == PG_CLASS && tables.is_some_and(|tables| tables.contains(&entry.object.1))
+    };
+    let taken: BTreeSet<i32> = toc.entries.iter().filter(is_taken).map(|entry| entry.number).collect();
     for entry in &toc.entries {
         let Some(places @ (Places::Policy | Places::Mapping)) = Places::of(entry) else { continue };
+        if tables.is_some() && entry.depends_on.iter().all(|number| !taken.contains(number)) {
+            continue;
+        }
         replaced(entry.definition.as_deref().unwrap_or_default(), places, |role| {
             let role = String::from_utf8_lossy(role).into_owned();
             roles.extend(Some(role).filter(|role| role != "public"));
