@@ -22,6 +22,7 @@ use strongroom_vault::Vault;
 
 use crate::actor::actor;
 use crate::agent::leash;
+use crate::agent::testimony::UNWRITTEN;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::output::Outcome;
@@ -211,11 +212,7 @@ impl Recording {
             Err(failure) => Ok(Err(failure)),
         };
         if let Err(failure) = written.unwrap_or_else(|_| Err(silent())) {
-            tracing::error!(
-                "what came of {} is not in the audit log: {}",
-                self.act.verb,
-                failure.on_one_line()
-            );
+            tracing::error!("what came of {} {UNWRITTEN}: {}", self.act.verb, failure.on_one_line());
         }
     }
 
@@ -319,9 +316,9 @@ mod tests {
         assert!(release.comes_before && release.named.as_deref() == Some("far"));
         assert_eq!(release.act.point.as_ref().map(ToString::to_string).as_deref(), Some(point));
         assert_eq!(release.texts.get("reason").map(String::as_str), Some("case"));
-        let restore =
-            recorded("restore orders --to /srv/x --primary password=secret --yes").map(|it| it.texts);
-        assert!(restore.is_none_or(|texts| texts.values().all(|text| !text.contains("secret"))));
+        let restore = recorded("restore orders --to /srv/x --standby --primary password=secret --yes")
+            .map(|it| it.texts);
+        assert!(restore.is_some_and(|texts| texts.values().all(|text| !text.contains("secret"))));
         assert_eq!(
             recorded("verify orders").unwrap().act.source.map(|it| it.to_string()).as_deref(),
             Some("orders")

@@ -13,6 +13,9 @@ use crate::agent::present::Present;
 use crate::context::Context;
 use crate::failure::Failure;
 
+/// What a process says on the side whose entry was not written.
+pub const UNWRITTEN: &str = "is not in the audit log";
+
 /// Has the settings recorded that hold, now and after each change, until `left`.
 pub async fn testify(settings: Arc<Present>, mut left: watch::Receiver<bool>) {
     let mut changes = settings.changes();
@@ -35,8 +38,8 @@ async fn note(context: &Context, mut left: watch::Receiver<bool>) -> Result<(), 
     };
     let report = run(&words, AGENT, leave).await.map_err(|error| error.to_string())?;
     match report.code {
-        // Its process says so itself when all but the entry succeeded.
-        Some(0) if report.said.is_empty() => Ok(()),
+        // An entry that could not be written fails no command: it is said, and this command is for nothing else.
+        Some(0) if !report.said.contains(UNWRITTEN) => Ok(()),
         _ => Err(report.said.trim().to_owned()),
     }
 }
