@@ -190,9 +190,9 @@ impl Context {
         vault
     }
 
-    /// The first vault that this command opened, if it opened one.
+    /// The first vault that this command opened, if it opened one and can write to it.
     pub fn opened_first(&self) -> Option<Arc<Vault>> {
-        self.first.get().cloned()
+        self.first.get().filter(|_| self.global.as_of.is_none()).cloned()
     }
 
     /// The vault of the settings file, whatever `--vault` says.
@@ -288,6 +288,19 @@ impl Context {
         match name {
             Some(name) => self.vault_called(name).await,
             None => self.vault().await,
+        }
+    }
+
+    /// The vault of this name, or the first that answers, to write to: as it is now, also where it is read as it was.
+    pub async fn writable(&self, name: Option<&str>) -> Result<Arc<Vault>, Failure> {
+        match (self.global.as_of, name) {
+            (None, None) => self.answering().await,
+            (None, name) => self.vault_or_called(name).await,
+            (Some(_), name) => {
+                let (address, options) = self.way(name)?;
+                let store = open(&address, &options).map_err(Failure::from)?;
+                Ok(Arc::new(Vault::open(store, &self.unlock_of(name)?).await?))
+            }
         }
     }
 

@@ -217,10 +217,7 @@ impl Recording {
     }
 
     async fn vault(&self, context: &Context) -> Result<Arc<Vault>, Failure> {
-        match self.named.as_deref() {
-            Some(name) => context.vault_or_called(Some(name)).await,
-            None => context.answering().await,
-        }
+        context.writable(self.named.as_deref()).await
     }
 
     async fn write(&self, context: &Context, vault: &Vault, stage: Stage) -> Result<Head, Failure> {

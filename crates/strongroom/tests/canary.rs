@@ -148,7 +148,6 @@ fn no_verb_says_a_secret_that_the_settings_lead_to() {
             &["restore", "--to-database", "again", "--yes"],
             &["wal", "status"],
             &["key", "list"],
-            &["audit", "settings"],
             &["audit", "list"],
             &["backup", "--no-such-flag"],
         ] {
