@@ -61,6 +61,12 @@ pub fn object_hash(suite: Suite, object: &[u8]) -> [u8; 16] {
     suite.hashing().object(object)
 }
 
+/// SHA-256 of an object's bytes as stored, whatever the suite: what entries of the audit log name each other by, so that a
+/// stranger needs no tool of ours to follow them.
+pub fn chain_hash(object: &[u8]) -> [u8; 32] {
+    front(digest::digest(&digest::SHA256, object).as_ref())
+}
+
 /// The first bytes of a hash, all of which are longer.
 pub(crate) fn front<const N: usize>(hash: &[u8]) -> [u8; N] {
     match hash.first_chunk::<N>() {
@@ -88,6 +94,10 @@ mod tests {
             "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
         );
         assert_eq!(hex(&object_hash(Suite::Fips, b"abc")), "ba7816bf8f01cfea414140de5dae2223");
+        assert_eq!(
+            hex(&chain_hash(b"abc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         let key = *b"whats the Elvish word for friend";
         assert_eq!(
             hex(&Hashing::Blake3.keyed(&key, &[])),

@@ -46,10 +46,12 @@ pub enum Kind {
     Floor = 11,
     /// What a sweep is about to delete.
     Sweep = 12,
+    /// What is under seal of an entry of the audit log.
+    Audit = 13,
 }
 
 /// Every kind there is.
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind::Intent,
     Kind::Pack,
     Kind::Manifest,
@@ -62,6 +64,7 @@ const KINDS: [Kind; 12] = [
     Kind::Evidence,
     Kind::Floor,
     Kind::Sweep,
+    Kind::Audit,
 ];
 
 impl Kind {

@@ -30,6 +30,7 @@ pub mod journal;
 pub mod target;
 pub mod restore_plan;
 pub mod drill;
+pub mod audit;
 pub mod estimate;
 pub mod retention;
 pub mod expiry_plan;

@@ -20,6 +20,9 @@ pub struct Made {
     pub suite: Suite,
     /// Wrapped copies of its key.
     pub key_copies: usize,
+    /// The vault itself: what opens it may be on another host.
+    #[serde(skip)]
+    pub opened: Arc<Vault>,
 }
 
 /// Makes a replica of `original` in `store`; its key is wrapped for every recipient, or if there is none for whoever
@@ -33,7 +36,8 @@ pub async fn replicate(
 ) -> Result<Made, OpsError> {
     let vault = original.replicate(cx, store, recipients, tool).await?;
     let key_copies = vault.key_slots().await?;
-    Ok(Made { vault: vault.id().clone(), place: vault.place(), suite: vault.suite(), key_copies })
+    let (id, place, suite) = (vault.id().clone(), vault.place(), vault.suite());
+    Ok(Made { vault: id, place, suite, key_copies, opened: Arc::new(vault) })
 }
 
 /// Makes a vault in `store`; the key is wrapped for every recipient. Refuses a place that holds one.
@@ -45,5 +49,6 @@ pub async fn init(
     tool: &str,
 ) -> Result<Made, OpsError> {
     let vault = Vault::create(cx, store, suite, recipients, tool).await?;
-    Ok(Made { vault: vault.id().clone(), place: vault.place(), suite, key_copies: vault.key_slots().await? })
+    let (id, place, key_copies) = (vault.id().clone(), vault.place(), vault.key_slots().await?);
+    Ok(Made { vault: id, place, suite, key_copies, opened: Arc::new(vault) })
 }

@@ -45,5 +45,6 @@ pub mod expire;
 pub mod sweep;
 pub mod doctor;
 pub mod plan;
+pub mod audit;
 
 pub use error::OpsError;

@@ -22,6 +22,7 @@ pub mod leash;
 pub mod supervisor;
 mod child;
 mod jobs;
+pub mod testimony;
 mod agenda;
 mod scheduler;
 pub mod work;

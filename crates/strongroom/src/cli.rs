@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clap::{ArgAction, Command, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use strongroom_model::Cx;
 
 use crate::Caller;
@@ -11,6 +11,7 @@ use crate::context::{Context, Global};
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Outcome, Printer};
 use crate::progress::{ProgressLine, Show};
+use crate::recording::Recording;
 use crate::settings::Settings;
 use crate::surroundings;
 
@@ -37,6 +38,7 @@ mod expire;
 mod dump;
 mod sweep;
 mod lifecycle;
+mod audit;
 mod generate;
 mod doctor;
 mod plan;
@@ -96,6 +98,8 @@ enum Verb {
     Thaw(thaw::Arguments),
     Lifecycle(lifecycle::Arguments),
     #[command(subcommand)]
+    Audit(audit::Verb),
+    #[command(subcommand)]
     Generate(generate::Verb),
     Doctor(doctor::Arguments),
     #[command(subcommand)]
@@ -105,8 +109,12 @@ enum Verb {
 
 /// Runs the command line of this process and gives its exit code.
 pub fn run() -> Code {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let parsed = command().try_get_matches().and_then(|matches| {
+        let arguments = Arguments::from_arg_matches(&matches);
+        Ok((arguments.map_err(|error| error.format(&mut command()))?, matches))
+    });
+    let (arguments, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return refused(&error),
     };
     let printer = Printer { format: arguments.global.output, color: arguments.global.color };
@@ -116,13 +124,28 @@ pub fn run() -> Code {
         Ok(runtime) => runtime,
         Err(error) => return printer.failure(&Failure::new(Code::Failed, format!("start threads: {error}"))),
     };
-    let result = runtime.block_on(dispatch(arguments, printer));
+    let result = runtime.block_on(dispatch(arguments, &matches, printer));
     // A fetch or put that nobody waits for any more must not hold the process.
     runtime.shutdown_background();
     match result {
         Ok(outcome) => printer.outcome(&outcome),
         Err(failure) => printer.failure(&failure),
     }
+}
+
+/// The command line as clap knows it.
+pub fn command() -> Command {
+    Arguments::command()
+}
+
+/// The surroundings of a command line without settings.
+#[cfg(test)]
+pub fn bare(matches: &ArgMatches) -> Context {
+    let Ok(Arguments { global, .. }) = Arguments::from_arg_matches(matches) else {
+        unreachable!("clap took these words")
+    };
+    let printer = Printer { format: global.output, color: global.color };
+    Context::new(surroundings::real(), global, Settings::default(), printer)
 }
 
 /// What clap would not take. Help and version come this way, too, and are no failures.
@@ -170,7 +193,7 @@ fn takes_value(tree: &Command, is_it: &dyn Fn(&clap::Arg) -> bool) -> bool {
         || tree.get_subcommands().any(|verb| takes_value(verb, is_it))
 }
 
-async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Failure> {
+async fn dispatch(arguments: Arguments, matches: &ArgMatches, printer: Printer) -> Result<Outcome, Failure> {
     let Arguments { global, verb } = arguments;
     if let Verb::Completions(arguments) = verb {
         return Ok(completions::run(&arguments));
@@ -179,50 +202,64 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
     // Before anything that could take time: recovery takes a death by SIGTERM for a clean shutdown.
     stop_on_signal(cx.clone(), printer);
     leash::end_with_agent(&cx);
-    let settings = match verb {
+    let settings = match &verb {
         // It takes everything from flags and the environment.
         Verb::Dump(_) => Settings::default(),
+        Verb::Audit(verb) if verb.is_offline() => Settings::default(),
         _ => Settings::load(global.config.as_deref())?,
     };
     let quiet = global.quiet || global.no_progress || global.output == Format::Json;
     let line = ProgressLine::start(&cx, if quiet { Show::Nothing } else { Show::Usual });
     let context = Arc::new(Context::new(cx, global, settings, printer));
-    let result = match verb {
-        Verb::Init(arguments) => init::run(&context, &arguments).await,
-        Verb::Backup(arguments) => backup::run(&context, &arguments).await,
-        Verb::Dump(arguments) => dump::run(&context, &arguments).await,
-        Verb::Wal(verb) => wal::run(&context, &verb).await,
-        Verb::Run(_) => run::run(&context).await,
-        Verb::Jobs(verb) => jobs::run(&context, &verb).await,
-        Verb::Alert(verb) => alert::run(&context, &verb).await,
-        Verb::List(arguments) => list::run(&context, &arguments).await,
-        Verb::Show(arguments) => show::run(&context, &arguments).await,
-        Verb::Status(arguments) => status::run(&context, &arguments).await,
-        Verb::Copy(arguments) => copy::run(&context, &arguments).await,
-        Verb::Restore(arguments) => restore::run(&context, &arguments, line).await,
-        Verb::Export(arguments) => export::run(&context, &arguments).await,
-        Verb::Import(arguments) => import::run(&context, &arguments).await,
-        Verb::Verify(arguments) => verify::run(&context, &arguments).await,
-        Verb::Drill(arguments) => drill::run(&context, &arguments, line).await,
-        Verb::Report(kind) => report::run(&context, &kind).await,
-        Verb::Key(verb) => key::run(&context, &verb).await,
-        Verb::Hold(verb) => hold::run(&context, &verb).await,
-        Verb::Expire(arguments) => expire::run(&context, &arguments).await,
-        Verb::Sweep(arguments) => sweep::run(&context, &arguments).await,
-        Verb::Thaw(arguments) => thaw::run(&context, &arguments).await,
-        Verb::Lifecycle(arguments) => lifecycle::run(&context, &arguments).await,
-        Verb::Generate(verb) => generate::run(&context, &verb).await,
-        Verb::Doctor(arguments) => doctor::run(&context, &arguments).await,
-        Verb::Plan(verb) => plan::run(&context, &verb).await,
-        Verb::Completions(arguments) => Ok(completions::run(&arguments)),
-    };
+    let mut recording = Recording::of(&context, matches);
+    if let Some(recording) = &mut recording {
+        recording.begin(&context).await?;
+    }
+    let result = carry_out(&context, verb, line).await;
     // What was stopped on request says so, whatever it stumbled over on the way out.
-    match (result, context.cx.check()) {
+    let result = match (result, context.cx.check()) {
         (Err(failure), Err(cancelled)) if failure.kind != Code::Cancelled => {
             let causes = vec![failure.message];
             Err(Failure { causes, ..Failure::new(Code::Cancelled, cancelled.to_string()) })
         }
         (result, _) => result,
+    };
+    if let Some(recording) = recording {
+        recording.end(&context, &result).await;
+    }
+    result
+}
+
+async fn carry_out(context: &Arc<Context>, verb: Verb, line: ProgressLine) -> Result<Outcome, Failure> {
+    match verb {
+        Verb::Init(arguments) => init::run(context, &arguments).await,
+        Verb::Backup(arguments) => backup::run(context, &arguments).await,
+        Verb::Dump(arguments) => dump::run(context, &arguments).await,
+        Verb::Wal(verb) => wal::run(context, &verb).await,
+        Verb::Run(_) => run::run(context).await,
+        Verb::Jobs(verb) => jobs::run(context, &verb).await,
+        Verb::Alert(verb) => alert::run(context, &verb).await,
+        Verb::List(arguments) => list::run(context, &arguments).await,
+        Verb::Show(arguments) => show::run(context, &arguments).await,
+        Verb::Status(arguments) => status::run(context, &arguments).await,
+        Verb::Copy(arguments) => copy::run(context, &arguments).await,
+        Verb::Restore(arguments) => restore::run(context, &arguments, line).await,
+        Verb::Export(arguments) => export::run(context, &arguments).await,
+        Verb::Import(arguments) => import::run(context, &arguments).await,
+        Verb::Verify(arguments) => verify::run(context, &arguments).await,
+        Verb::Drill(arguments) => drill::run(context, &arguments, line).await,
+        Verb::Report(kind) => report::run(context, &kind).await,
+        Verb::Key(verb) => key::run(context, &verb).await,
+        Verb::Hold(verb) => hold::run(context, &verb).await,
+        Verb::Expire(arguments) => expire::run(context, &arguments).await,
+        Verb::Sweep(arguments) => sweep::run(context, &arguments).await,
+        Verb::Thaw(arguments) => thaw::run(context, &arguments).await,
+        Verb::Lifecycle(arguments) => lifecycle::run(context, &arguments).await,
+        Verb::Audit(verb) => audit::run(context, &verb).await,
+        Verb::Generate(verb) => generate::run(context, &verb).await,
+        Verb::Doctor(arguments) => doctor::run(context, &arguments).await,
+        Verb::Plan(verb) => plan::run(context, &verb).await,
+        Verb::Completions(arguments) => Ok(completions::run(&arguments)),
     }
 }
 

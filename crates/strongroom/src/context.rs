@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use clap::ArgAction;
@@ -124,12 +124,14 @@ pub struct Context {
     pub printer: Printer,
     /// Vaults that WAL goes to or comes from, by number, as far as they were opened.
     opened: Mutex<BTreeMap<usize, Arc<Vault>>>,
+    /// The first vault that was opened: the one that this command is about.
+    first: OnceLock<Arc<Vault>>,
 }
 
 impl Context {
     /// The surroundings of a command with these flags and settings.
     pub fn new(cx: Cx, global: Global, settings: Settings, printer: Printer) -> Context {
-        Context { cx, global, settings, printer, opened: Mutex::default() }
+        Context { cx, global, settings, printer, opened: Mutex::default(), first: OnceLock::new() }
     }
 
     /// The vault's url: flag or its variable, else file, else the variables of backup scripts.
@@ -179,13 +181,24 @@ impl Context {
     /// The vault, opened with whatever key was given.
     pub async fn vault(&self) -> Result<Arc<Vault>, Failure> {
         let unlock = self.unlock_of(None)?;
-        Ok(Arc::new(Vault::open(self.store()?, &unlock).await?))
+        Ok(self.noted(Vault::open(self.store()?, &unlock).await?.into()))
+    }
+
+    /// Notes the first vault that this command opens or makes.
+    pub fn noted(&self, vault: Arc<Vault>) -> Arc<Vault> {
+        self.first.get_or_init(|| Arc::clone(&vault));
+        vault
+    }
+
+    /// The first vault that this command opened, if it opened one and can write to it.
+    pub fn opened_first(&self) -> Option<Arc<Vault>> {
+        self.first.get().filter(|_| self.global.as_of.is_none()).cloned()
     }
 
     /// The vault of the settings file, whatever `--vault` says.
     pub async fn main_of_file(&self) -> Result<Arc<Vault>, Failure> {
         let unlock = self.unlock_of(None)?;
-        Ok(Arc::new(Vault::open(self.store_of(&self.settings.vault)?, &unlock).await?))
+        Ok(self.noted(Vault::open(self.store_of(&self.settings.vault)?, &unlock).await?.into()))
     }
 
     /// The vault that answers: the main one, or if that cannot be reached or read the first further one that can. Said aloud.
@@ -275,6 +288,19 @@ impl Context {
         match name {
             Some(name) => self.vault_called(name).await,
             None => self.vault().await,
+        }
+    }
+
+    /// The vault of this name, or the first that answers, to write to: as it is now, also where it is read as it was.
+    pub async fn writable(&self, name: Option<&str>) -> Result<Arc<Vault>, Failure> {
+        match (self.global.as_of, name) {
+            (None, None) => self.answering().await,
+            (None, name) => self.vault_or_called(name).await,
+            (Some(_), name) => {
+                let (address, options) = self.way(name)?;
+                let store = open(&address, &options).map_err(Failure::from)?;
+                Ok(Arc::new(Vault::open(store, &self.unlock_of(name)?).await?))
+            }
         }
     }
 
@@ -469,7 +495,7 @@ impl Context {
             unlock.passphrase = self.given_passphrase()?;
         }
         unlock.kms = self.kms_of(settings, false)?;
-        Ok(Arc::new(Vault::open(self.store_of(settings)?, &unlock).await?))
+        Ok(self.noted(Vault::open(self.store_of(settings)?, &unlock).await?.into()))
     }
 
     /// The source that was named, or the only one.

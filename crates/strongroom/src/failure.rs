@@ -64,6 +64,12 @@ pub enum Code {
 }
 
 impl Code {
+    /// As a word: `no-restore`.
+    pub fn word(self) -> String {
+        let word = serde_json::to_value(self).ok();
+        word.as_ref().and_then(|word| word.as_str()).unwrap_or_default().to_owned()
+    }
+
     /// Every code.
     #[cfg(test)]
     pub const ALL: [Code; 20] = [
@@ -301,6 +307,7 @@ impl From<VaultError> for Failure {
                 "`strongroom verify` names what does not read; repair it from a copy, or let its point expire",
             ),
             VaultError::TooLarge(_) => (Code::Failed, ""),
+            VaultError::Crowded { .. } => (Code::Store, "run the same command again"),
             VaultError::Cancelled(_) => (Code::Cancelled, ""),
         };
         Failure { elsewhere, ..Failure::of(kind, &error).hint(hint) }

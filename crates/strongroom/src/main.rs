@@ -4,6 +4,7 @@
 //! translated here, last, whatever happened before: a usage error, a panic, a signal.
 
 mod surroundings;
+mod actor;
 mod secret;
 mod conventions;
 mod settings;
@@ -17,6 +18,7 @@ mod channels;
 mod journal;
 mod receive;
 mod agent;
+mod recording;
 mod recovering;
 mod cli;
 

@@ -18,6 +18,7 @@ use strongroom_model::{ByteSize, PlanName, SourceName, Timestamp};
 use strongroom_postgres::sender::SlotName;
 use strongroom_postgres::session::Access;
 use strongroom_vault::Compression;
+use strongroom_vault::audit::sha_256;
 use strongroom_vault::upload::REBASE_AFTER;
 
 use crate::secret::Reference;
@@ -69,6 +70,9 @@ pub struct Settings {
     pub alerts: BTreeMap<ChannelName, AlertSettings>,
     /// Where metrics are served. Without it they are not.
     pub http: Option<HttpSettings>,
+    /// What must be written down.
+    #[serde(default)]
+    pub audit: AuditSettings,
     /// PostgreSQL on this host.
     #[serde(default)]
     pub postgres: PostgresSettings,
@@ -81,6 +85,23 @@ pub struct Settings {
     /// Tells one content of that file from another.
     #[serde(skip)]
     pub fingerprint: u64,
+    /// The SHA-256 of that file, in hexadecimal: what the audit log knows it by.
+    #[serde(skip)]
+    pub hash: Option<String>,
+}
+
+/// `[audit]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditSettings {
+    /// Whether what hands data out or takes it away may only begin when that is in the audit log.
+    pub required: bool,
+}
+
+impl Default for AuditSettings {
+    fn default() -> AuditSettings {
+        AuditSettings { required: true }
+    }
 }
 
 /// `[postgres]`
@@ -401,6 +422,7 @@ impl Settings {
         let mut settings = Settings::read(&text, &shown)?;
         settings.path = Some(std::path::absolute(&path).unwrap_or(path));
         settings.fingerprint = fingerprint(text.as_bytes());
+        settings.hash = Some(sha_256(text.as_bytes()));
         Ok(settings)
     }
 

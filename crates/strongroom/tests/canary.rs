@@ -83,6 +83,11 @@ fn no_secret_is_in_anything_that_is_said_or_stored() {
         }
     }
     assert_eq!((right, wrong), (14, 12), "both must be heard");
+    // What is sealed is opened, and searched as well.
+    let mut command = desk.strongroom(&["--vault", "backup", "audit", "list", "--output", "json"]);
+    let heard = said(&command.env("STRONGROOM_PASSPHRASE", "cAnAry of the vault").output().unwrap());
+    assert!(heard.contains("\"outcome\": \"ok\"") && heard.contains("\"error\": "), "{heard}");
+    assert!(!heard.contains(CANARY), "{heard}");
     assert_eq!(betrayers(&desk.path("backup")), Vec::<String>::new());
 }
 
@@ -143,6 +148,7 @@ fn no_verb_says_a_secret_that_the_settings_lead_to() {
             &["restore", "--to-database", "again", "--yes"],
             &["wal", "status"],
             &["key", "list"],
+            &["audit", "list"],
             &["backup", "--no-such-flag"],
         ] {
             turn += 1;

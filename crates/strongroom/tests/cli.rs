@@ -96,8 +96,9 @@ fn help_says_what_it_said() {
     ];
     let lines = verbs.map(|verb| vec![verb]).into_iter();
     let of_plan = ["lint", "show", "simulate", "import"].map(|verb| vec!["plan", verb]);
+    let of_audit = ["list", "verify", "head", "settings"].map(|verb| vec!["audit", verb]);
     let further = ["push", "fetch", "status"].map(|verb| vec!["wal", verb]);
-    for verb in lines.chain(further).chain(of_plan).chain([vec!["report", "rto-rpo"]]) {
+    for verb in lines.chain(further).chain(of_plan).chain([vec!["report", "rto-rpo"]]).chain(of_audit) {
         let help = desk.ok(&[&verb[..], &["--help"]].concat());
         all.push_str(&format!("\n──── {} ────\n{help}", verb.join(" ")));
     }

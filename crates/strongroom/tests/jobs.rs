@@ -208,6 +208,25 @@ retention = { keep_last = 2 }
     assert_eq!(agent.stop(), Some(0));
     told("STOPPING=1");
     assert!(!somebody_backs_up(&site));
+    by_whom(&site);
+}
+
+/// The audit log knows for which rule each job was, and which settings the agent read.
+fn by_whom(site: &Site) {
+    let lines: Vec<Value> =
+        serde_json::from_str(&site.ok(&["audit", "list", "--newest", "1000", "--output", "json"])).unwrap();
+    let of = |verb: &str| {
+        let of_verb = lines.iter().filter(|line| line["act"]["verb"] == verb);
+        of_verb.map(|line| line["actor"].clone()).collect::<Vec<_>>()
+    };
+    assert!(
+        of("backup").iter().any(|actor| actor["kind"] == "plan" && actor["name"] == "gold/often"),
+        "{lines:?}"
+    );
+    assert!(of("sweep").iter().all(|actor| actor["kind"] == "agent"), "{lines:?}");
+    let read = lines.iter().filter(|line| line["act"]["verb"] == "audit settings");
+    let hashes: Vec<&Value> = read.map(|line| &line["texts"]["sha_256"]).collect();
+    assert!(hashes.len() > 1 && hashes[0].is_string() && hashes[0] != hashes[hashes.len() - 1], "{lines:?}");
 }
 
 /// A site whose one backup is due at once, and waits for its WAL for as long as the test wants.

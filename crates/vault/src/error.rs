@@ -196,6 +196,14 @@ pub enum VaultError {
         /// The point that was to be copied there.
         point: PointId,
     },
+    /// Others took each number of the audit log first.
+    #[error("write to the audit log in {place}: {tries} times another writer took the next number first")]
+    Crowded {
+        /// Where.
+        place: String,
+        /// How often it was tried.
+        tries: u32,
+    },
     /// The user asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),

@@ -219,6 +219,14 @@ pub fn hold_part(source: &SourceName, point: &PointId, id: &str, part: &str) -> 
     key(format!("{}/{point}/{id}/{part}", holds(source)))
 }
 
+/// The folder of the audit log.
+pub const AUDIT: &str = "audit";
+
+/// An entry of the audit log. Its number is its name: the store gives each to one writer.
+pub fn audit(number: u64) -> Key {
+    key(format!("{AUDIT}/{}", strongroom_model::audit::name(number)))
+}
+
 /// The folder of all evidence.
 pub const EVIDENCE: &str = "evidence";
 

@@ -10,6 +10,7 @@
 //! sources/<source>/points/<id>/decision            ─┘
 //! sources/<source>/wal/<lineage>/<timeline>/<stretch>/<file>     one object per WAL file, and parts of the open segment
 //! sources/<source>/wal/<lineage>/<timeline>.history
+//! audit/<n>                                        who did what, each entry chained to the one before
 //! ```
 //!
 //! **Invariants** (numbers as in docs/format.md): a committed manifest's packs all exist (I1); success is reported
@@ -49,6 +50,7 @@ pub mod copy;
 pub mod verify;
 pub mod evidence;
 pub mod drills;
+pub mod audit;
 
 pub use error::VaultError;
 pub use keys::{Recipient, Unlock};

@@ -1,13 +1,13 @@
 //! Making and opening a vault.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use strongroom_codec::fingerprint::FingerprintKey;
 use strongroom_codec::header::{FORMAT, Suite};
 use strongroom_codec::keys::{Keyring, VaultKey};
 use strongroom_codec::manifest::to_hex;
-use strongroom_model::{Cx, Timestamp, VaultId};
+use strongroom_model::{Cx, Timestamp, VaultId, audit};
 use strongroom_store::{Head, Key, PutError, Store, StoreError};
 
 use crate::error::{VaultError, written};
@@ -45,6 +45,8 @@ pub struct Vault {
     pub(crate) key_id: String,
     /// The nonce of its `vault.json`: this place's own, whereas a replica has the same id.
     pub(crate) nonce: String,
+    /// The newest entry of its audit log that was seen: where to look for newer ones from.
+    pub(crate) audit_seen: Mutex<Option<audit::Head>>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -116,7 +118,7 @@ impl Vault {
     fn of(store: Arc<dyn Store>, file: VaultFile, keys: Keyring) -> Vault {
         let VaultFile { vault: id, suite, key: key_id, nonce, .. } = file;
         let fingerprints = keys.append_key().fingerprint_key(suite);
-        Vault { fingerprints, store, id, suite, keys, key_id, nonce }
+        Vault { fingerprints, store, id, suite, keys, key_id, nonce, audit_seen: Mutex::default() }
     }
 
     /// Opens the vault in `store`.

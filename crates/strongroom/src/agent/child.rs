@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
+use crate::actor::ACTOR;
 use crate::agent::leash::HELD_BY;
 
 /// The longest report that is read.
@@ -40,10 +41,10 @@ pub struct Report {
     pub said: String,
 }
 
-/// Runs this binary with these words to its end; asks it to end when `stop` is ready.
-pub async fn run(words: &[String], stop: impl Future<Output = ()>) -> std::io::Result<Report> {
+/// Runs this binary with these words to its end, for whom `actor` says; asks it to end when `stop` is ready.
+pub async fn run(words: &[String], actor: &str, stop: impl Future<Output = ()>) -> std::io::Result<Report> {
     let mut command = Command::new(own_binary()?);
-    command.args(words).env(HELD_BY, std::process::id().to_string());
+    command.args(words).env(HELD_BY, std::process::id().to_string()).env(ACTOR, actor);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own: Ctrl-C at a terminal asks the agent, which asks its jobs.
     let mut child = command.process_group(0).kill_on_drop(true).spawn()?;

@@ -20,6 +20,7 @@ use strongroom_catalog::{Job, Kind};
 use strongroom_model::plan::Work;
 use strongroom_model::{PointId, SourceName, Timestamp};
 
+use crate::actor::{AGENT, of_rule};
 use crate::agent::child::{Report, run};
 use crate::agent::present::Present;
 use crate::context::Context;
@@ -61,7 +62,7 @@ impl Runner for Processes {
             Ok(words) => words,
             Err(failure) => return not_begun(How::FailedForGood, failure.on_one_line()),
         };
-        match run(&words, stop).await {
+        match run(&words, &of_rule(&job.plan, &job.rule), stop).await {
             Ok(report) => ended_as(&context, job, report),
             Err(error) => not_begun(How::Failed, format!("run strongroom {}: {error}", job.kind)),
         }
@@ -197,7 +198,7 @@ pub async fn told_states(context: &Context, source: Option<&SourceName>) -> Resu
     words.push("status".to_owned());
     words.extend(source.map(SourceName::to_string));
     words.extend(["--output", "json"].map(str::to_owned));
-    let report = run(&words, std::future::pending()).await.map_err(|error| error.to_string())?;
+    let report = run(&words, AGENT, std::future::pending()).await.map_err(|error| error.to_string())?;
     // Whatever else a person should look at.
     let answered = matches!(how(report.code), How::Done);
     match report.json {

@@ -21,10 +21,15 @@ pub const HELD_BY: &str = "STRONGROOM_JOB_OF";
 /// How long a job whose agent is gone may take to stop.
 const LAST_GRACE: Duration = Duration::from_secs(10);
 
+/// Whether an agent started this process.
+pub fn is_held() -> bool {
+    let agent: Option<i32> = std::env::var(HELD_BY).ok().and_then(|pid| pid.parse().ok());
+    agent.is_some() && agent == getppid().map(Pid::as_raw_pid)
+}
+
 /// If this process is a job of an agent, sees to it that it ends with that agent.
 pub fn end_with_agent(cx: &Cx) {
-    let agent: Option<i32> = std::env::var(HELD_BY).ok().and_then(|pid| pid.parse().ok());
-    if agent.is_none() || agent != getppid().map(Pid::as_raw_pid) {
+    if !is_held() {
         return;
     }
     let cx = cx.clone();

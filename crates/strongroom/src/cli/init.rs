@@ -116,6 +116,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         Ok(made) => made,
         Err(error) => return Err(withdraw(error, &store, arguments).await),
     };
+    context.noted(made.opened.clone());
     // A probe that is locked for as long as a backup would be in the way for as long.
     let (examination, warnings, code) = examine(context, &context.probe_store()?).await;
     let text = format!(

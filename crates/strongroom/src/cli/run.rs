@@ -18,6 +18,7 @@ use crate::agent::present::Present;
 use crate::agent::receivers::{ReceiverDone, Receivers};
 use crate::agent::socket::Listener;
 use crate::agent::supervisor::Supervisor;
+use crate::agent::testimony::testify;
 use crate::agent::watch::board::Board;
 use crate::agent::watch::watch as keep_watch;
 use crate::agent::work::{check, work};
@@ -66,6 +67,7 @@ pub async fn run(context: &Arc<Context>) -> Result<Outcome, Failure> {
     let supervisor = Arc::new(Supervisor::of_environment());
     let receivers = tokio::spawn(Receivers::new(Arc::clone(&agent.settings)).keep());
     let work = tokio::spawn(work(Arc::clone(&agent.settings), left.clone()));
+    let testimony = tokio::spawn(testify(Arc::clone(&agent.settings), left.clone()));
     let board = Arc::new(Board::default());
     let watching = tokio::spawn(keep_watch(Arc::clone(&agent.settings), Arc::clone(&board), left.clone()));
     if let Some(page) = page {
@@ -84,6 +86,7 @@ pub async fn run(context: &Arc<Context>) -> Result<Outcome, Failure> {
     let received = receivers.await.map_err(of_worker)?;
     work.await.map_err(of_worker)?;
     watching.await.map_err(of_worker)?;
+    testimony.await.map_err(of_worker)?;
     attending.abort();
     Ok(outcome(&agent, &listener, &received))
 }
