@@ -27,7 +27,6 @@ mod scheduler;
 pub mod work;
 pub mod watch;
 pub mod metrics;
-pub mod http;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

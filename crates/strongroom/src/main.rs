@@ -17,6 +17,7 @@ mod channels;
 mod journal;
 mod receive;
 mod agent;
+mod http;
 mod recovering;
 mod cli;
 
