@@ -21,7 +21,7 @@ pub mod receivers;
 pub mod leash;
 pub mod supervisor;
 mod child;
-mod jobs;
+pub mod jobs;
 mod agenda;
 mod scheduler;
 pub mod work;

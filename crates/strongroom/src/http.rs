@@ -15,8 +15,11 @@
 //! - Nobody outside this host reads anything before it is known who asks, unless the settings say that a proxy sees to that.
 
 pub mod tls;
+pub mod shown;
+mod told;
 pub mod desk;
 mod door;
+mod page;
 
 use std::sync::Arc;
 
@@ -29,7 +32,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::agent::metrics::page;
+use crate::agent::metrics;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::http::desk::Desk;
@@ -77,15 +80,18 @@ pub async fn serve(opened: Opened, desk: Arc<Desk>, mut leave: watch::Receiver<b
 /// Everything that is answered.
 fn routes(desk: Arc<Desk>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(samples))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .merge(page::routes())
         .with_state(desk)
 }
 
-async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
+async fn samples(State(desk): State<Arc<Desk>>) -> Response {
     match desk.board.last() {
-        Some(snapshot) => ([(CONTENT_TYPE, TEXT_FORMAT)], page(&snapshot, desk.now())).into_response(),
+        Some(snapshot) => {
+            ([(CONTENT_TYPE, TEXT_FORMAT)], metrics::page(&snapshot, desk.now())).into_response()
+        }
         None => (StatusCode::SERVICE_UNAVAILABLE, "nothing was looked at yet\n").into_response(),
     }
 }

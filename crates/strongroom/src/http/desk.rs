@@ -15,6 +15,7 @@ use crate::agent::watch::board::Board;
 use crate::catalog;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::http::told::Tellings;
 
 /// Handed to every route.
 pub struct Desk {
@@ -22,13 +23,16 @@ pub struct Desk {
     pub settings: Arc<Present>,
     /// What was seen last.
     pub board: Arc<Board>,
+    /// What verbs told.
+    pub tellings: Arc<Tellings>,
     catalog: OnceCell<Arc<Catalog>>,
 }
 
 impl Desk {
     /// With nobody signed in.
     pub fn new(settings: Arc<Present>, board: Arc<Board>) -> Arc<Desk> {
-        Arc::new(Desk { settings, board, catalog: OnceCell::new() })
+        let tellings = Tellings::new(Arc::clone(&settings));
+        Arc::new(Desk { settings, board, tellings, catalog: OnceCell::new() })
     }
 
     /// The settings that hold now.

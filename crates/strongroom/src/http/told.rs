@@ -80,6 +80,15 @@ impl Tellings {
         }
     }
 
+    /// The first of a list with one member, as verbs answer who names a source; nothing, where it has nothing of it.
+    pub async fn one_of<T: DeserializeOwned + Default>(self: &Arc<Self>, words: &[&str]) -> Told<T> {
+        match self.of::<Vec<T>>(words).await {
+            Told::Said(at, said) => Told::Said(at, said.into_iter().next().unwrap_or_default()),
+            Told::Asking => Told::Asking,
+            Told::Silent(why) => Told::Silent(why),
+        }
+    }
+
     /// What was told; begins to ask if that is old.
     fn wanted(self: &Arc<Self>, words: &[String]) -> Option<(Timestamp, Arc<Result<String, String>>)> {
         let context = self.settings.context();
@@ -128,7 +137,8 @@ fn make_room(known: &mut BTreeMap<Vec<String>, Telling>) {
     let mut held: usize = known.values().map(size).sum();
     while held > KEPT {
         let idle = known.iter().filter(|(_, telling)| !telling.begun && telling.told.is_some());
-        let Some(oldest) = idle.min_by_key(|(_, telling)| telling.wanted).map(|(words, _)| words.clone()) else {
+        let Some(oldest) = idle.min_by_key(|(_, telling)| telling.wanted).map(|(words, _)| words.clone())
+        else {
             return;
         };
         held -= known.remove(&oldest).as_ref().map_or(0, size);

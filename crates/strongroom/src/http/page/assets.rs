@@ -52,7 +52,9 @@ pub fn mark() -> &'static str {
 pub async fn asset(Path(name): Path<String>) -> Response {
     let wanted = ASSETS.iter().find(|asset| asset.address.strip_prefix("/assets/") == Some(name.as_str()));
     match wanted {
-        Some(asset) => ([(CONTENT_TYPE, asset.kind), (CACHE_CONTROL, FOR_EVER)], asset.content).into_response(),
+        Some(asset) => {
+            ([(CONTENT_TYPE, asset.kind), (CACHE_CONTROL, FOR_EVER)], asset.content).into_response()
+        }
         None => (StatusCode::NOT_FOUND, "there is no such file\n").into_response(),
     }
 }

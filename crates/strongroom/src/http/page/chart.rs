@@ -90,7 +90,8 @@ fn stretches(band: &Band) -> Markup {
         .map(|stretch| (stretch.from, stretch.to, "every second can be restored".to_owned()))
         .collect();
     rows.extend(band.gaps.iter().map(|gap| {
-        let segment = gap.segment.as_ref().map_or_else(String::new, |segment| format!(": {segment} is missing"));
+        let segment =
+            gap.segment.as_ref().map_or_else(String::new, |segment| format!(": {segment} is missing"));
         (gap.from, gap.to, format!("gap{segment}"))
     }));
     rows.sort_unstable();
@@ -110,7 +111,8 @@ pub fn trend(drills: &[DrillLine], objective: Option<f64>) -> Markup {
     let height = |seconds: f64| percent(1.0 - seconds / most);
     let count = drills.len().max(1) as f64;
     let place = |number: usize| (number as f64 + 0.5) / count;
-    let ends = drills.iter().enumerate().filter_map(|(number, drill)| Some((place(number), drill.rto_seconds?)));
+    let ends =
+        drills.iter().enumerate().filter_map(|(number, drill)| Some((place(number), drill.rto_seconds?)));
     let ends: Vec<(f64, f64)> = ends.collect();
     html! {
         figure.trend {

@@ -4,9 +4,10 @@
 //! - A state is told by a word and a shape, never by a colour alone.
 //! - Text from outside goes in as text: `maud` escapes it, and nothing here says otherwise.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use maud::{Markup, Render, html};
+use maud::{Markup, html};
 use strongroom_model::{ByteSize, Timestamp};
 
 use crate::http::shown::jobs::Tone;
@@ -111,7 +112,7 @@ pub fn tone(of: Tone, words: &str) -> Markup {
 }
 
 /// A word with the shape of its class.
-pub fn mark(class: &str, words: impl Render) -> Markup {
+pub fn mark(class: &str, words: impl Display) -> Markup {
     html! {
         span class={ "mark " (class) } {
             svg viewBox="0 0 12 12" width="12" height="12" aria-hidden="true" { (shape(class)) }
@@ -124,7 +125,9 @@ pub fn mark(class: &str, words: impl Render) -> Markup {
 fn shape(class: &str) -> Markup {
     match class {
         "good" => html! { circle cx="6" cy="6" r="5.5" {} path.cut d="M3.2 6.2 5.2 8.2 8.9 4.2" {} },
-        "bad" => html! { rect x="0.5" y="0.5" width="11" height="11" {} path.cut d="M3.5 3.5 8.5 8.5M8.5 3.5 3.5 8.5" {} },
+        "bad" => {
+            html! { rect x="0.5" y="0.5" width="11" height="11" {} path.cut d="M3.5 3.5 8.5 8.5M8.5 3.5 3.5 8.5" {} }
+        }
         "look" => html! { path d="M6 0.3 11.8 11.3H0.2Z" {} path.cut d="M6 4V7.6M6 9V10" {} },
         "going" => html! { circle.open cx="6" cy="6" r="4.8" {} circle cx="6" cy="6" r="2" {} },
         "unproven" => html! { circle.open cx="6" cy="6" r="4.8" {} },
@@ -212,7 +215,9 @@ mod tests {
 
     #[test]
     fn parts_stay_within_their_whole() {
-        for (part, expected) in [(0.5, "50.000%"), (-1.0, "0.000%"), (7.0, "100.000%"), (f64::NAN, "100.000%")] {
+        for (part, expected) in
+            [(0.5, "50.000%"), (-1.0, "0.000%"), (7.0, "100.000%"), (f64::NAN, "100.000%")]
+        {
             assert_eq!(percent(part), expected);
         }
     }

@@ -57,7 +57,8 @@ pub fn drills(sight: Sight<'_>, may_see: impl Fn(&SourceName) -> bool) -> Drills
         Some(proof) => (3, Some(proof.at)),
     };
     sources.sort_by(|one, other| (need(one), &one.source).cmp(&(need(other), &other.source)));
-    let is_proven = |line: &&DrilledLine| line.proof.as_ref().is_some_and(|proof| proof.passed && proof.is_current);
+    let is_proven =
+        |line: &&DrilledLine| line.proof.as_ref().is_some_and(|proof| proof.passed && proof.is_current);
     Drills {
         at: sight.now,
         read_at: sight.read_at(),

@@ -111,7 +111,8 @@ pub fn job_line(job: &Job, now: Timestamp) -> JobLine {
 
 fn standing(job: &Job) -> (String, Tone) {
     let code = job.exit_code.filter(|code| *code != 0);
-    let with_code = || code.map_or_else(|| job.state.to_string(), |code| format!("{}, exit code {code}", job.state));
+    let with_code =
+        || code.map_or_else(|| job.state.to_string(), |code| format!("{}, exit code {code}", job.state));
     match job.state {
         State::Leased if job.cancelling => ("stopping".to_owned(), Tone::Look),
         State::Leased => ("running".to_owned(), Tone::Going),

@@ -226,7 +226,10 @@ fn judged(
         return (Standing::Broken, format!("the newest {lost} would be lost, and {most} may be"));
     }
     if line.proof.as_ref().is_some_and(|proof| !proof.passed) {
-        return (Standing::Broken, "its last drill did not prove that it can be recovered in time".to_owned());
+        return (
+            Standing::Broken,
+            "its last drill did not prove that it can be recovered in time".to_owned(),
+        );
     }
     if let Some(why) = staleness {
         return (Standing::Unknown, why.to_owned());
@@ -261,7 +264,9 @@ fn known_by(state: Option<&SourceState>, has_journal: bool, now: Timestamp) -> S
     let ago = |at: Timestamp| human_duration(now.since(at));
     match (held.points, held.journal_at, held.last_point_at) {
         (0, ..) => "nothing of it is in the vault".to_owned(),
-        (_, Some(at), _) if has_journal => format!("WAL in the vault; the last of it arrived {} ago", ago(at)),
+        (_, Some(at), _) if has_journal => {
+            format!("WAL in the vault; the last of it arrived {} ago", ago(at))
+        }
         (_, _, Some(at)) if has_journal => format!("its newest point, {} old; no WAL follows it", ago(at)),
         (_, _, Some(at)) => format!("its newest dump, {} old", ago(at)),
         _ => "points in the vault".to_owned(),

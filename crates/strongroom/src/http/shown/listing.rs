@@ -73,9 +73,6 @@ pub struct ListedWindow {
 /// Of one source, what `report rto-rpo` says of its drills.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Drilled {
-    /// How many there were.
-    #[serde(default)]
-    pub drills: usize,
     /// How many of them passed.
     #[serde(default)]
     pub passed: usize,
@@ -133,8 +130,6 @@ pub struct Trial {
 /// Of one source, what `hold list` says.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Held {
-    /// The source.
-    pub source: SourceName,
     /// Its holds.
     pub holds: Vec<HoldSaid>,
 }

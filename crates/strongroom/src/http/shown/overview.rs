@@ -73,7 +73,8 @@ pub fn overview(sight: Sight<'_>, asked: &Asked, may_see: impl Fn(&SourceName) -
     let mut all = lines(sight);
     all.retain(|line| may_see(&line.source));
     let count = |standing| all.iter().filter(|line| line.standing == standing).count();
-    let counts = Standing::ALL.iter().map(|standing| Count { standing: *standing, sources: count(*standing) });
+    let counts =
+        Standing::ALL.iter().map(|standing| Count { standing: *standing, sources: count(*standing) });
     let counts: Vec<Count> = counts.filter(|count| count.sources > 0).collect();
     let headline = headline(&all);
     let sources_in_all = all.len();
@@ -121,18 +122,25 @@ pub fn headline(lines: &[SourceLine]) -> Headline {
             (Some(to), _) => {
                 said(format!("{} can be recovered to", line.source), Some(to), String::new(), how(line))
             }
-            (None, Standing::Unknown) => {
-                said(format!("Whether {} can be recovered is not known", line.source), None, String::new(), line.why.clone())
+            (None, Standing::Unknown) => said(
+                format!("Whether {} can be recovered is not known", line.source),
+                None,
+                String::new(),
+                line.why.clone(),
+            ),
+            (None, _) => {
+                said(format!("{} cannot be recovered", line.source), None, String::new(), line.why.clone())
             }
-            (None, _) => said(format!("{} cannot be recovered", line.source), None, String::new(), line.why.clone()),
         };
     }
     let count = lines.len();
-    let furthest = lines.iter().filter_map(|line| Some((line.recoverable_to?, line))).min_by_key(|(to, _)| *to);
+    let furthest =
+        lines.iter().filter_map(|line| Some((line.recoverable_to?, line))).min_by_key(|(to, _)| *to);
     let able = lines.iter().filter(|line| line.recoverable_to.is_some()).count();
     let proven = lines.iter().filter(|line| line.standing == Standing::Proven).count();
     let unknown = lines.iter().filter(|line| line.standing == Standing::Unknown).count();
-    let not_known = if unknown > 0 { format!("; what is said of {unknown} is old or not known") } else { String::new() };
+    let not_known =
+        if unknown > 0 { format!("; what is said of {unknown} is old or not known") } else { String::new() };
     let known_by = match proven {
         0 => format!("No drill proves it lately{not_known}"),
         proven if proven == count => "Drills proved it of each of them".to_owned(),
@@ -140,7 +148,9 @@ pub fn headline(lines: &[SourceLine]) -> Headline {
     };
     match (count, furthest) {
         (0, _) => said("Nothing is protected yet".to_owned(), None, String::new(), String::new()),
-        (_, None) => said(format!("None of {count} sources is known to be recoverable"), None, String::new(), known_by),
+        (_, None) => {
+            said(format!("None of {count} sources is known to be recoverable"), None, String::new(), known_by)
+        }
         (_, Some((to, line))) => {
             let those = if able == count { format!("All {count}") } else { format!("{able} of {count}") };
             let after = format!("or later; {} reaches least far", line.source);

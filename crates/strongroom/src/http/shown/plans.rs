@@ -104,11 +104,11 @@ pub fn plans(sight: Sight<'_>, linted: &Told<Linted>, may_see: impl Fn(&SourceNa
         rto: plan.rto.map(|span| span.to_string()),
         rules: rules(plan),
     });
-    let is_uncovered =
-        |source: &&Protected| !sight.settings.plans.values().any(|plan| plan.covers(source));
+    let is_uncovered = |source: &&Protected| !sight.settings.plans.values().any(|plan| plan.covers(source));
     let said = linted.said();
     let findings = said.into_iter().flat_map(|said| &said.findings);
-    let concerns = |finding: &&FindingSaid| finding.sources.is_empty() || finding.sources.iter().any(&may_see);
+    let concerns =
+        |finding: &&FindingSaid| finding.sources.is_empty() || finding.sources.iter().any(&may_see);
     Plans {
         at: sight.now,
         plans: plans.collect(),

@@ -361,6 +361,5 @@ fn ordered(sight: Sight<'_>, name: &SourceName) -> Vec<Ordered> {
         .collect()
 }
 
-
 #[cfg(test)]
 mod tests;

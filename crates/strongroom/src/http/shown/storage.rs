@@ -68,7 +68,11 @@ pub struct Storage {
 }
 
 /// What is stored of sources that `may_see` lets be seen.
-pub fn storage(sight: Sight<'_>, prices: Option<&PriceList>, may_see: impl Fn(&SourceName) -> bool) -> Storage {
+pub fn storage(
+    sight: Sight<'_>,
+    prices: Option<&PriceList>,
+    may_see: impl Fn(&SourceName) -> bool,
+) -> Storage {
     let class = sight.settings.vault.classes.packs.unwrap_or(StorageClass::Standard);
     let cost = |bytes: u64| prices?.keeping(class, bytes, MONTH);
     let reading = sight.snapshot.and_then(|snapshot| snapshot.reading.as_ref());
