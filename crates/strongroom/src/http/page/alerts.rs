@@ -36,7 +36,7 @@ fn content(shown: &Alerts) -> Markup {
         section aria-labelledby="channels" {
             h2 id="channels" { "Who is told" }
             @if rows.is_empty() { p.empty { strong.warn { "Nobody." } " Name a channel in strongroom.toml: " code { "[alert.NAME]" } "." } }
-            @else { (table("Channels", &["channel", "state", "took", "did not take"], &rows)) }
+            @else { (table("Channels", &["channel", "state", ">took", ">did not take"], &rows)) }
             @if shown.waiting > 0 { p { (shown.waiting) " tellings wait." } }
         }
     }

@@ -111,7 +111,7 @@ pub fn job_table(caption: &str, jobs: &[JobLine], now: Timestamp) -> Markup {
     let rows: Vec<Markup> = jobs.iter().map(|job| row(job, now)).collect();
     html! {
         @if rows.is_empty() { p.empty { "None yet." } }
-        @else { (table(caption, &["job", "what", "source", "state", "due", "took", "rule"], &rows)) }
+        @else { (table(caption, &[">job", "what", "source", "state", "due", ">took", "rule"], &rows)) }
     }
 }
 

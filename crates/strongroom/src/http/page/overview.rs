@@ -15,6 +15,9 @@ use crate::http::page::pieces::{ago, instant, instant_or, measure, standing, sta
 use crate::http::shown::line::{Next, Proof, SourceLine, Standing};
 use crate::http::shown::overview::{Asked, Headline, ON_A_PAGE, Overview, overview as shown};
 
+/// Of so few sources each is seen at once.
+const FEW: usize = 6;
+
 /// What the address asks for. Words that mean nothing ask for nothing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -47,7 +50,7 @@ fn content(shown: &Overview, asked: &Asked) -> Markup {
             p.lead { "Name what is to be protected in strongroom.toml: " code { "[source.NAME]" } ", and take a first point with " code { "strongroom backup" } "." }
         } @else {
             (tally(shown, asked))
-            @if shown.sources_in_all > 6 || *asked != Asked::default() { (search(asked)) }
+            @if shown.sources_in_all > FEW || !asked.text.is_empty() { (search(asked)) }
             (ledger(shown))
             (pages(shown, asked))
         }

@@ -126,7 +126,7 @@ fn points(shown: &SourceView) -> Markup {
             p.growing { "Its size, point by point " (growth(&whole, "Size of the source in each point, oldest first: the table has the figures")) }
         }
         @if !rows.is_empty() {
-            (table(&shown_of, &["point", "state", "restores from", "to", "size", "added", "timeline"], &rows))
+            (table(&shown_of, &["point", "state", "restores from", "to", ">size", ">added", ">timeline"], &rows))
         }
     }
 }
@@ -197,7 +197,7 @@ fn drills(drills: &DrillsOfSource, now: Timestamp) -> Markup {
                     @if let Some(due) = drills.due_at { " The next one must have passed " (until(due, now)) "." }
                 }
                 (trend(&drills.drills, drills.objective_seconds))
-                (table("Drills, newest first", &["ended", "outcome", "data usable after", "might take", "restored", "evidence"], &rows))
+                (table("Drills, newest first", &["ended", "outcome", ">data usable after", ">might take", "restored", "evidence"], &rows))
             }
             @for (record, why) in &drills.discounted { p.note.bad { "The record " code { (record) } " does not count: " (why) } }
         }

@@ -44,7 +44,7 @@ fn content(shown: &Storage) -> Markup {
             }
         }
         @if !rows.is_empty() {
-            (table("By source, the largest first", &["source", "points", "its size", "before", "stored", "newest point added", "a month"], &rows))
+            (table("By source, the largest first", &["source", ">points", ">its size", "before", ">stored", ">newest point added", ">a month"], &rows))
         }
         @if let Some(note) = note {
             p.note {

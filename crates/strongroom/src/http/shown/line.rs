@@ -219,7 +219,7 @@ fn judged(
         return (Standing::Broken, (*text).to_owned());
     }
     if line.points == Some(0) {
-        return (Standing::Broken, "nothing of it can be recovered: it has no recovery point".to_owned());
+        return (Standing::Broken, "it was never backed up, or nothing of that is left".to_owned());
     }
     if line.rpo.is_met == Some(false) {
         let (lost, most) = (span(line.rpo.seconds), span(line.rpo.objective_seconds));

@@ -102,7 +102,7 @@ fn a_source_stands_as_the_worst_that_is_known_of_it() {
             "the newest 5 min 1 s would be lost, and 5 min 0 s may be",
         ),
         (|seen| held(seen).journal_at = Some(at(-300)), Standing::Proven, ""),
-        (|seen| held(seen).points = 0, Standing::Broken, "no recovery point"),
+        (|seen| held(seen).points = 0, Standing::Broken, "never backed up"),
         (|seen| seen.observed.sources[0].held = None, Standing::Unknown, "not asked about it yet"),
         (|seen| seen.observed.sources.clear(), Standing::Unknown, "not asked about it yet"),
         (|seen| seen.reading.as_mut().unwrap().at = at(-1000), Standing::Unknown, "not read for long"),

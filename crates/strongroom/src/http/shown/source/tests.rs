@@ -24,7 +24,7 @@ fn summary(number: u8, is_dump: bool) -> Summary {
     let segment_size = SegmentSize::new(1 << 24).unwrap();
     let range = JournalRange {
         lineage: SystemId(7),
-        timeline: Timeline(1),
+        timeline: Timeline::new(1).unwrap(),
         segment_size,
         start: Lsn(0),
         stop: Lsn(9),
@@ -56,7 +56,7 @@ fn row(number: u8, state: PointState) -> PointRow {
 fn window(number: u8, gap: bool) -> PitrWindow {
     PitrWindow {
         point: id(number),
-        timeline: Timeline(1),
+        timeline: Timeline::new(1).unwrap(),
         from: at(i64::from(number)),
         from_lsn: Lsn(1),
         to_lsn: Lsn(2),
