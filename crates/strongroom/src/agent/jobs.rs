@@ -21,6 +21,7 @@ use strongroom_model::plan::Work;
 use strongroom_model::{PointId, SourceName, Timestamp};
 
 use crate::agent::child::{Report, run};
+use crate::agent::deed::{Deed, seat_of_host};
 use crate::agent::present::Present;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
@@ -70,7 +71,8 @@ impl Runner for Processes {
     fn seats(&self) -> Vec<String> {
         let context = self.settings.context();
         let of_vault = Kind::ALL.iter().map(|kind| seat(None, *kind));
-        context.settings.sources.keys().map(SourceName::to_string).chain(of_vault).collect()
+        let of_host = std::iter::once(seat_of_host());
+        context.settings.sources.keys().map(SourceName::to_string).chain(of_vault).chain(of_host).collect()
     }
 }
 
@@ -81,6 +83,11 @@ fn not_begun(how: How, why: String) -> Ended {
 /// The command line of a job.
 fn words(context: &Context, job: &Job) -> Result<Vec<String>, Failure> {
     let mut words = context.own_words()?;
+    if let Some(act) = &job.act {
+        words.extend(Deed::read(act)?.words(context, job.person.as_deref().unwrap_or_default())?);
+        words.extend(["--output", "json"].map(str::to_owned));
+        return Ok(words);
+    }
     words.push(job.kind.to_string());
     words.extend(job.source.iter().map(SourceName::to_string));
     if job.kind == Kind::Copy {
@@ -189,6 +196,22 @@ pub async fn newest_points(
         Some((read("source")?.parse().ok()?, read("last_point")?.parse().ok()?))
     });
     Some(newest.collect())
+}
+
+/// What `list` says of a source, or why it says nothing.
+pub async fn told_points(context: &Context, source: &SourceName) -> Result<Value, String> {
+    let mut words = context.own_words().map_err(|failure| failure.on_one_line())?;
+    words.extend(["list", source.as_str(), "--output", "json"].map(str::to_owned));
+    told_by(&words).await
+}
+
+/// What a reading verb says, or why it says nothing.
+pub async fn told_by(words: &[String]) -> Result<Value, String> {
+    let report = run(words, std::future::pending()).await.map_err(|error| error.to_string())?;
+    match (how(report.code), &report.json) {
+        (How::Done, Some(json)) => Ok(json.clone()),
+        _ => Err(told(&report)),
+    }
 }
 
 /// What `status` says of each source, or of one; or why it says nothing.

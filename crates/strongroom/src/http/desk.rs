@@ -1,20 +1,27 @@
-//! What requests are answered from: the settings that hold now, what the watch saw last, and the catalog.
+//! What requests are answered from: the settings that hold now, what the watch saw last, the catalog, and who is signed in.
 //!
 //! **Invariants**
 //! - The catalog is opened when it is first asked for, and again after it could not be: one that is away makes answers fail, never
 //!   the agent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use strongroom_catalog::Catalog;
 use strongroom_model::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::agent::present::Present;
-use crate::agent::watch::board::Board;
+use crate::agent::watch::board::{Board, Snapshot};
 use crate::catalog;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::http::access::attempts::{Attempts, Buckets};
+use crate::http::access::password::Trials;
+use crate::http::access::sessions::Sessions;
+use crate::http::problem::Problem;
+
+/// How long the catalog may take to be opened for a request.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Handed to every route.
 pub struct Desk {
@@ -22,13 +29,29 @@ pub struct Desk {
     pub settings: Arc<Present>,
     /// What was seen last.
     pub board: Arc<Board>,
+    /// Who is signed in.
+    pub sessions: Sessions,
+    /// Who was wrong lately.
+    pub attempts: Attempts,
+    /// Who asked lately.
+    pub buckets: Buckets,
+    /// Where passwords are tried.
+    pub trials: Trials,
     catalog: OnceCell<Arc<Catalog>>,
 }
 
 impl Desk {
     /// With nobody signed in.
     pub fn new(settings: Arc<Present>, board: Arc<Board>) -> Arc<Desk> {
-        Arc::new(Desk { settings, board, catalog: OnceCell::new() })
+        Arc::new(Desk {
+            settings,
+            board,
+            sessions: Sessions::default(),
+            attempts: Attempts::default(),
+            buckets: Buckets::default(),
+            trials: Trials::default(),
+            catalog: OnceCell::new(),
+        })
     }
 
     /// The settings that hold now.
@@ -41,9 +64,22 @@ impl Desk {
         self.context().cx.now()
     }
 
+    /// What was seen last.
+    pub fn last(&self) -> Result<Arc<Snapshot>, Problem> {
+        self.board.last().ok_or_else(Problem::not_yet_known)
+    }
+
     /// The catalog, open.
-    pub async fn catalog(&self) -> Result<Arc<Catalog>, Failure> {
-        let open = async || catalog::open(&self.context()).await.map(Arc::new);
+    pub async fn catalog(&self) -> Result<Arc<Catalog>, Problem> {
+        let open = async || {
+            let context = self.context();
+            match tokio::time::timeout(PATIENCE, catalog::open(&context)).await {
+                Ok(opened) => opened.map(Arc::new).map_err(|failure| {
+                    Problem::catalog_away(failure.on_one_line()).hint(failure.hint.unwrap_or_default())
+                }),
+                Err(_) => Err(Problem::catalog_away("the catalog does not answer")),
+            }
+        };
         self.catalog.get_or_try_init(open).await.map(Arc::clone)
     }
 }
