@@ -11,12 +11,14 @@
 //! ```
 //!
 //! **Invariants**
-//! - No request leads to the vault: what it holds is what the watch saw last, and the answer says how old that is.
+//! - Nobody who reads leads to the vault oftener than the watch looks at it, and what is answered says how old it is.
 //! - Nobody outside this host reads anything before it is known who asks, unless the settings say that a proxy sees to that.
 
 pub mod tls;
 mod problem;
 pub mod access;
+pub mod shown;
+mod told;
 pub mod desk;
 mod door;
 mod witness;
@@ -24,7 +26,9 @@ mod entry;
 mod sign;
 mod guard;
 mod acts;
+mod gathered;
 mod api;
+mod page;
 
 use std::sync::Arc;
 
@@ -39,7 +43,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::agent::metrics::page;
+use crate::agent::metrics;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::http::access::person::Person;
@@ -88,10 +92,11 @@ pub async fn serve(opened: Opened, desk: Arc<Desk>, mut leave: watch::Receiver<b
 /// Everything that is answered.
 fn routes(desk: Arc<Desk>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(samples))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .merge(api::routes())
+        .merge(page::routes().route_layer(from_fn_with_state(Arc::clone(&desk), guard::seen)))
         .fallback(api::nothing)
         .method_not_allowed_fallback(api::no_such_method)
         .layer(DefaultBodyLimit::max(guard::LONGEST_BODY))
@@ -100,7 +105,7 @@ fn routes(desk: Arc<Desk>) -> Router {
 }
 
 /// Names of sources are in it: beyond this host it is for those who may see.
-async fn metrics(State(desk): State<Arc<Desk>>, mut parts: Parts) -> Response {
+async fn samples(State(desk): State<Arc<Desk>>, mut parts: Parts) -> Response {
     let context = desk.context();
     let is_open = context
         .settings
@@ -111,7 +116,9 @@ async fn metrics(State(desk): State<Arc<Desk>>, mut parts: Parts) -> Response {
         return problem.into_response();
     }
     match desk.board.last() {
-        Some(snapshot) => ([(CONTENT_TYPE, TEXT_FORMAT)], page(&snapshot, desk.now())).into_response(),
+        Some(snapshot) => {
+            ([(CONTENT_TYPE, TEXT_FORMAT)], metrics::page(&snapshot, desk.now())).into_response()
+        }
         None => (StatusCode::SERVICE_UNAVAILABLE, "nothing was looked at yet\n").into_response(),
     }
 }

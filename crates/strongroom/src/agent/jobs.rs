@@ -198,33 +198,27 @@ pub async fn newest_points(
     Some(newest.collect())
 }
 
-/// What `list` says of a source, or why it says nothing.
-pub async fn told_points(context: &Context, source: &SourceName) -> Result<Value, String> {
-    let mut words = context.own_words().map_err(|failure| failure.on_one_line())?;
-    words.extend(["list", source.as_str(), "--output", "json"].map(str::to_owned));
-    told_by(&words).await
-}
-
-/// What a reading verb says, or why it says nothing.
-pub async fn told_by(words: &[String]) -> Result<Value, String> {
-    let report = run(words, std::future::pending()).await.map_err(|error| error.to_string())?;
-    match (how(report.code), &report.json) {
-        (How::Done, Some(json)) => Ok(json.clone()),
-        _ => Err(told(&report)),
+/// What `status` says of each source, or of one; or why it says nothing.
+pub async fn told_states(context: &Context, source: Option<&SourceName>) -> Result<Vec<Value>, String> {
+    let words: Vec<String> =
+        std::iter::once("status".to_owned()).chain(source.map(SourceName::to_string)).collect();
+    match told_by(context, &words).await? {
+        Value::Array(states) => Ok(states),
+        _ => Err("status says what is no list".to_owned()),
     }
 }
 
-/// What `status` says of each source, or of one; or why it says nothing.
-pub async fn told_states(context: &Context, source: Option<&SourceName>) -> Result<Vec<Value>, String> {
+/// What a verb that only reads tells with `--output json`; or why it tells nothing.
+pub async fn told_by(context: &Context, verb: &[String]) -> Result<Value, String> {
     let mut words = context.own_words().map_err(|failure| failure.on_one_line())?;
-    words.push("status".to_owned());
-    words.extend(source.map(SourceName::to_string));
+    words.extend(verb.iter().cloned());
     words.extend(["--output", "json"].map(str::to_owned));
     let report = run(&words, std::future::pending()).await.map_err(|error| error.to_string())?;
     // Whatever else a person should look at.
     let answered = matches!(how(report.code), How::Done);
-    match report.json {
-        Some(Value::Array(states)) if answered => Ok(states),
+    match &report.json {
+        Some(document) if answered => Ok(document.clone()),
+        None if answered => Err(format!("{} tells more than can be shown", verb.join(" "))),
         _ => Err(told(&report)),
     }
 }

@@ -22,7 +22,7 @@ use strongroom_catalog::{Catalog, CatalogError, Job, JobId};
 use strongroom_model::{PointId, SourceName};
 
 use crate::agent::deed::Deed;
-use crate::agent::jobs::{told_by, told_points};
+use crate::agent::jobs::told_by;
 use crate::context::Context;
 use crate::http::access::person::{Act, By, Person, allowed};
 use crate::http::desk::Desk;
@@ -137,10 +137,8 @@ pub async fn restore_plan(desk: &Arc<Desk>, person: &Person, deed: &Deed) -> Res
         (act_of(deed), deed.source()),
         &format!("plan a {} of {}", deed.kind(), deed.source()),
     )?;
-    let mut words = context.own_words()?;
-    words.extend(deed.plan_words(&context)?);
-    words.extend(["--output", "json"].map(str::to_owned));
-    let told = tokio::time::timeout(PATIENCE, told_by(&words)).await;
+    let words = deed.plan_words(&context)?;
+    let told = tokio::time::timeout(PATIENCE, told_by(&context, &words)).await;
     let no_plan = |why| Problem::new(StatusCode::CONFLICT, "no-restore", why);
     told.map_err(|_| vault_away("it does not answer in time".into()))?.map_err(no_plan)
 }
@@ -243,7 +241,8 @@ fn key_of(context: &Context, key: Option<String>) -> Result<String, Problem> {
 
 /// Refuses a point of another source: who may touch the one need not be allowed to touch the other.
 async fn is_of(context: &Context, source: &SourceName, point: &PointId) -> Result<(), Problem> {
-    let told = tokio::time::timeout(PATIENCE, told_points(context, source)).await;
+    let words = ["list", source.as_str()].map(str::to_owned);
+    let told = tokio::time::timeout(PATIENCE, told_by(context, &words)).await;
     let told = told.map_err(|_| vault_away("it does not answer in time".into()))?.map_err(vault_away)?;
     match has_point(&told, point) {
         true => Ok(()),
@@ -251,16 +250,11 @@ async fn is_of(context: &Context, source: &SourceName, point: &PointId) -> Resul
     }
 }
 
-/// Whether `list` names the point, as an `id`.
+/// Whether `list` names the point.
 fn has_point(told: &Value, point: &PointId) -> bool {
-    match told {
-        Value::Array(all) => all.iter().any(|one| has_point(one, point)),
-        Value::Object(members) => {
-            members.get("id").and_then(Value::as_str) == Some(&point.to_string())
-                || members.values().any(|one| has_point(one, point))
-        }
-        _ => false,
-    }
+    let sources = told.as_array().into_iter().flatten();
+    let mut points = sources.filter_map(|source| source["points"].as_array()).flatten();
+    points.any(|row| row["point"].as_str() == Some(&point.to_string()))
 }
 
 fn vault_away(why: String) -> Problem {

@@ -11,6 +11,7 @@
 
 mod sent;
 mod session;
+mod views;
 mod jobs;
 mod acts;
 
@@ -70,7 +71,7 @@ fn filter(method: &HttpMethod) -> MethodFilter {
 
 fn all() -> Routes {
     let routes = session::add(Routes::default());
-    let routes = jobs::add(routes);
+    let routes = jobs::add(views::add(routes));
     acts::add(routes)
 }
 

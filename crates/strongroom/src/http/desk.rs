@@ -12,13 +12,14 @@ use strongroom_model::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::agent::present::Present;
-use crate::agent::watch::board::{Board, Snapshot};
+use crate::agent::watch::board::Board;
 use crate::catalog;
 use crate::context::Context;
 use crate::http::access::attempts::{Attempts, Buckets};
 use crate::http::access::password::Trials;
 use crate::http::access::sessions::Sessions;
 use crate::http::problem::Problem;
+use crate::http::told::Tellings;
 
 /// How long the catalog may take to be opened for a request.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,15 +38,19 @@ pub struct Desk {
     pub buckets: Buckets,
     /// Where passwords are tried.
     pub trials: Trials,
+    /// What verbs told.
+    pub tellings: Arc<Tellings>,
     catalog: OnceCell<Arc<Catalog>>,
 }
 
 impl Desk {
     /// With nobody signed in.
     pub fn new(settings: Arc<Present>, board: Arc<Board>) -> Arc<Desk> {
+        let tellings = Tellings::new(Arc::clone(&settings));
         Arc::new(Desk {
             settings,
             board,
+            tellings,
             sessions: Sessions::default(),
             attempts: Attempts::default(),
             buckets: Buckets::default(),
@@ -62,11 +67,6 @@ impl Desk {
     /// The agent's clock.
     pub fn now(&self) -> Timestamp {
         self.context().cx.now()
-    }
-
-    /// What was seen last.
-    pub fn last(&self) -> Result<Arc<Snapshot>, Problem> {
-        self.board.last().ok_or_else(Problem::not_yet_known)
     }
 
     /// The catalog, open.

@@ -15,12 +15,23 @@ use strongroom_catalog::CatalogError;
 
 use crate::failure::{Code, Failure};
 
+/// What a code is called outside.
+#[derive(Debug)]
+struct Urn(&'static str);
+
+impl Serialize for Urn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("urn:strongroom:problem:{}", self.0))
+    }
+}
+
 /// An answer that is none.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Problem {
     /// `urn:strongroom:problem:` and the code.
     #[serde(rename = "type")]
-    kind: String,
+    #[schema(value_type = String)]
+    kind: Urn,
     /// What it is called.
     title: &'static str,
     /// The HTTP status.
@@ -41,7 +52,7 @@ impl Problem {
     /// One without a hint.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Problem {
         Problem {
-            kind: format!("urn:strongroom:problem:{code}"),
+            kind: Urn(code),
             title: status.canonical_reason().unwrap_or("Problem"),
             status: status.as_u16(),
             code,
@@ -87,12 +98,6 @@ impl Problem {
     pub fn unreadable(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, "unreadable", detail)
             .hint("/api/v1/openapi.json says what is expected")
-    }
-
-    /// The watch has not looked yet.
-    pub fn not_yet_known() -> Problem {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-yet-known", "nothing was looked at yet")
-            .after(Duration::from_secs(5))
     }
 
     /// What was ordered and done is not known now.
