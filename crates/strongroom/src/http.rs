@@ -11,22 +11,33 @@
 //! ```
 //!
 //! **Invariants**
-//! - No request leads to the vault: what it holds is what the watch saw last, and the answer says how old that is.
+//! - Nobody who reads leads to the vault oftener than the watch looks at it, and what is answered says how old it is.
 //! - Nobody outside this host reads anything before it is known who asks, unless the settings say that a proxy sees to that.
 
 pub mod tls;
+mod problem;
+pub mod access;
 pub mod shown;
 mod told;
 pub mod desk;
 mod door;
+mod witness;
+mod entry;
+mod sign;
+mod guard;
+mod acts;
+mod gathered;
+mod api;
 mod page;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -35,6 +46,7 @@ use tokio::sync::watch;
 use crate::agent::metrics;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
+use crate::http::access::person::Person;
 use crate::http::desk::Desk;
 use crate::http::tls::Certificates;
 
@@ -83,11 +95,26 @@ fn routes(desk: Arc<Desk>) -> Router {
         .route("/metrics", get(samples))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .merge(page::routes())
+        .merge(api::routes())
+        .merge(page::routes().route_layer(from_fn_with_state(Arc::clone(&desk), guard::seen)))
+        .fallback(api::nothing)
+        .method_not_allowed_fallback(api::no_such_method)
+        .layer(DefaultBodyLimit::max(guard::LONGEST_BODY))
+        .layer(from_fn_with_state(Arc::clone(&desk), guard::guard))
         .with_state(desk)
 }
 
-async fn samples(State(desk): State<Arc<Desk>>) -> Response {
+/// Names of sources are in it: beyond this host it is for those who may see.
+async fn samples(State(desk): State<Arc<Desk>>, mut parts: Parts) -> Response {
+    let context = desk.context();
+    let is_open = context
+        .settings
+        .http
+        .as_ref()
+        .is_some_and(|http| http.listen.ip().is_loopback() || http.behind_proxy);
+    if !is_open && let Err(problem) = Person::from_request_parts(&mut parts, &desk).await {
+        return problem.into_response();
+    }
     match desk.board.last() {
         Some(snapshot) => {
             ([(CONTENT_TYPE, TEXT_FORMAT)], metrics::page(&snapshot, desk.now())).into_response()

@@ -21,6 +21,7 @@ use strongroom_model::plan::Work;
 use strongroom_model::{PointId, SourceName, Timestamp};
 
 use crate::agent::child::{Report, run};
+use crate::agent::deed::{Deed, seat_of_host};
 use crate::agent::present::Present;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
@@ -70,7 +71,8 @@ impl Runner for Processes {
     fn seats(&self) -> Vec<String> {
         let context = self.settings.context();
         let of_vault = Kind::ALL.iter().map(|kind| seat(None, *kind));
-        context.settings.sources.keys().map(SourceName::to_string).chain(of_vault).collect()
+        let of_host = std::iter::once(seat_of_host());
+        context.settings.sources.keys().map(SourceName::to_string).chain(of_vault).chain(of_host).collect()
     }
 }
 
@@ -81,6 +83,11 @@ fn not_begun(how: How, why: String) -> Ended {
 /// The command line of a job.
 fn words(context: &Context, job: &Job) -> Result<Vec<String>, Failure> {
     let mut words = context.own_words()?;
+    if let Some(act) = &job.act {
+        words.extend(Deed::read(act)?.words(context, job.person.as_deref().unwrap_or_default())?);
+        words.extend(["--output", "json"].map(str::to_owned));
+        return Ok(words);
+    }
     words.push(job.kind.to_string());
     words.extend(job.source.iter().map(SourceName::to_string));
     if job.kind == Kind::Copy {

@@ -1,10 +1,11 @@
-//! What requests are answered from: the settings that hold now, what the watch saw last, and the catalog.
+//! What requests are answered from: the settings that hold now, what the watch saw last, the catalog, and who is signed in.
 //!
 //! **Invariants**
 //! - The catalog is opened when it is first asked for, and again after it could not be: one that is away makes answers fail, never
 //!   the agent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use strongroom_catalog::Catalog;
 use strongroom_model::Timestamp;
@@ -14,8 +15,14 @@ use crate::agent::present::Present;
 use crate::agent::watch::board::Board;
 use crate::catalog;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::http::access::attempts::{Attempts, Buckets};
+use crate::http::access::password::Trials;
+use crate::http::access::sessions::Sessions;
+use crate::http::problem::Problem;
 use crate::http::told::Tellings;
+
+/// How long the catalog may take to be opened for a request.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Handed to every route.
 pub struct Desk {
@@ -23,6 +30,14 @@ pub struct Desk {
     pub settings: Arc<Present>,
     /// What was seen last.
     pub board: Arc<Board>,
+    /// Who is signed in.
+    pub sessions: Sessions,
+    /// Who was wrong lately.
+    pub attempts: Attempts,
+    /// Who asked lately.
+    pub buckets: Buckets,
+    /// Where passwords are tried.
+    pub trials: Trials,
     /// What verbs told.
     pub tellings: Arc<Tellings>,
     catalog: OnceCell<Arc<Catalog>>,
@@ -32,7 +47,16 @@ impl Desk {
     /// With nobody signed in.
     pub fn new(settings: Arc<Present>, board: Arc<Board>) -> Arc<Desk> {
         let tellings = Tellings::new(Arc::clone(&settings));
-        Arc::new(Desk { settings, board, tellings, catalog: OnceCell::new() })
+        Arc::new(Desk {
+            settings,
+            board,
+            tellings,
+            sessions: Sessions::default(),
+            attempts: Attempts::default(),
+            buckets: Buckets::default(),
+            trials: Trials::default(),
+            catalog: OnceCell::new(),
+        })
     }
 
     /// The settings that hold now.
@@ -46,8 +70,16 @@ impl Desk {
     }
 
     /// The catalog, open.
-    pub async fn catalog(&self) -> Result<Arc<Catalog>, Failure> {
-        let open = async || catalog::open(&self.context()).await.map(Arc::new);
+    pub async fn catalog(&self) -> Result<Arc<Catalog>, Problem> {
+        let open = async || {
+            let context = self.context();
+            match tokio::time::timeout(PATIENCE, catalog::open(&context)).await {
+                Ok(opened) => opened.map(Arc::new).map_err(|failure| {
+                    Problem::catalog_away(failure.on_one_line()).hint(failure.hint.unwrap_or_default())
+                }),
+                Err(_) => Err(Problem::catalog_away("the catalog does not answer")),
+            }
+        };
         self.catalog.get_or_try_init(open).await.map(Arc::clone)
     }
 }

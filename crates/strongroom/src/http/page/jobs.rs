@@ -31,9 +31,14 @@ pub struct Wanted {
 /// `GET /jobs`
 pub async fn jobs(State(desk): State<Arc<Desk>>, Query(wanted): Query<Wanted>) -> Response {
     let view = View::of(desk);
-    let filter = Filter { source: wanted.source.parse().ok(), state: wanted.state.parse().ok(), most: MOST };
+    let filter = Filter {
+        source: wanted.source.parse().ok(),
+        state: wanted.state.parse().ok(),
+        most: MOST,
+        before: None,
+    };
     let read = async {
-        let catalog = view.desk.catalog().await.map_err(|failure| failure.on_one_line())?;
+        let catalog = view.desk.catalog().await.map_err(|failure| failure.detail().to_owned())?;
         let (jobs, agents) =
             tokio::try_join!(catalog.jobs(&filter), catalog.agents()).map_err(|error| error.to_string())?;
         Ok::<Jobs, String>(shown(&jobs, &agents, view.now))
@@ -52,7 +57,8 @@ pub async fn job(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Respo
     let catalog = match view.desk.catalog().await {
         Ok(catalog) => catalog,
         Err(failure) => {
-            let content = html! { h1 { "Job " (id) } p.note.bad { "Jobs are not known now: " (failure.on_one_line()) } };
+            let content =
+                html! { h1 { "Job " (id) } p.note.bad { "Jobs are not known now: " (failure.detail()) } };
             return view.plain("Jobs", Place::Jobs, &content);
         }
     };

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use maud::{Markup, html};
-use strongroom_catalog::history::Filter;
 use strongroom_model::drill::{DrillOutcome, Trend};
 use strongroom_model::{SourceName, Timestamp};
 
 use crate::http::desk::Desk;
+use crate::http::gathered::told_of_source;
 use crate::http::page::View;
 use crate::http::page::alerts::alert_list;
 use crate::http::page::chart::{band, growth, trend};
@@ -19,14 +19,10 @@ use crate::http::page::overview::{headline, next, proof};
 use crate::http::page::pieces::{
     bytes, instant, instant_or, knowledge, mark, measure, some_seconds, standing, table, until,
 };
-use crate::http::shown::jobs::job_line;
 use crate::http::shown::overview::headline as said;
 use crate::http::shown::source::{
-    DrillLine, DrillsOfSource, Knowledge, PointLine, SourceView, Told, ToldOfSource, source as shown,
+    DrillLine, DrillsOfSource, Knowledge, PointLine, SourceView, source as shown,
 };
-
-/// Jobs that are shown.
-const JOBS: i64 = 20;
 
 /// `GET /sources/{source}`
 pub async fn source(State(desk): State<Arc<Desk>>, Path(name): Path<String>) -> Response {
@@ -34,36 +30,11 @@ pub async fn source(State(desk): State<Arc<Desk>>, Path(name): Path<String>) -> 
     let name: Option<SourceName> = name.parse().ok();
     let name = name.filter(|name| view.context.settings.sources.contains_key(name));
     let Some(name) = name else { return view.absent("source") };
-    let told = told(&view, &name).await;
+    let told = told_of_source(&view.desk, &name).await;
     match shown(view.sight(), &name, told) {
         Some(shown) => view.page(name.as_str(), Place::Sources, &content(&shown)),
         None => view.absent("source"),
     }
-}
-
-async fn told(view: &View, name: &SourceName) -> ToldOfSource {
-    let tellings = &view.desk.tellings;
-    let words = [
-        &["list", name.as_str()][..],
-        &["report", "rto-rpo", name.as_str()],
-        &["hold", "list", name.as_str()],
-    ];
-    let jobs = async {
-        let catalog = view.desk.catalog().await.map_err(|failure| failure.on_one_line())?;
-        let filter = Filter { source: Some(name.clone()), most: JOBS, ..Filter::default() };
-        let jobs = catalog.jobs(&filter).await.map_err(|error| error.to_string())?;
-        Ok(jobs.iter().map(|job| job_line(job, view.now)).collect())
-    };
-    // What is not in the vault at all is an error to those who name it, and nothing to show here.
-    let reading = view.snapshot.as_ref().and_then(|snapshot| snapshot.reading.as_ref());
-    if let Some(reading) = reading.filter(|reading| !reading.sources.contains_key(name)) {
-        let (drilled, jobs) = tokio::join!(tellings.one_of(words[1]), jobs);
-        let (listed, held) = (Told::Said(reading.at, Default::default()), Told::Said(reading.at, Vec::new()));
-        return ToldOfSource { listed, drilled, held, jobs };
-    }
-    let (listed, drilled, held, jobs) =
-        tokio::join!(tellings.one_of(words[0]), tellings.one_of(words[1]), tellings.of(words[2]), jobs);
-    ToldOfSource { listed, drilled, held, jobs }
 }
 
 fn content(shown: &SourceView) -> Markup {

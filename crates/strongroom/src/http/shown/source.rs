@@ -243,7 +243,7 @@ pub fn source(sight: Sight<'_>, name: &SourceName, told: ToldOfSource) -> Option
 }
 
 /// Its points, newest first.
-fn point_lines(listed: &Listed) -> Vec<PointLine> {
+pub fn point_lines(listed: &Listed) -> Vec<PointLine> {
     listed.points.iter().rev().map(|row| point_line(row, listed)).collect()
 }
 
