@@ -20,6 +20,10 @@ const LONG: &str = "shop-catalogue-of-the-north-west-european-region-production-
 /// What somebody could write who wants more than to be read: markup, and a line that runs the other way.
 const HOSTILE: &str = "<script>alert('x')</script>\u{202e}shalom <img src=x onerror=alert(1)>";
 
+/// Of who signs in.
+const PASSWORD: &str = "a long enough password";
+
+/// A running agent.
 struct Agent<'a> {
     site: &'a Site,
     child: Child,
@@ -62,7 +66,7 @@ fn site(port: u16) -> Option<Site> {
     let settings = format!(
         "rpo = \"1d\"\nrto = \"30m\"\n[source.away]\nkind = \"postgres\"\nconnection = \"host={0} port=1 user=postgres\"\nrpo = \"5m\"\n\
          [source.{LONG}]\nkind = \"postgres\"\nconnection = \"host={0} port=1 user=postgres\"\n\
-         [agent]\nsocket = \"{1}\"\n[catalog]\nurl = \"{2}\"\n[watch]\nevery = \"2s\"\n[http]\nlisten = \"127.0.0.1:{port}\"\n\
+         [agent]\nsocket = \"{1}\"\n[catalog]\nurl = \"{2}\"\n[watch]\nevery = \"2s\"\n[http]\nlisten = \"127.0.0.1:{port}\"\nrestore_to = \"{4}\"\n\
          [alert.hook]\nkind = \"exec\"\ncommand = \"echo '{3}' >&2; exit 1\"\n\
          [plan.gold]\nselect = {{ sources = [\"away\"] }}\n[[plan.gold.rule]]\nname = \"each-minute\"\nschedule = \"* * * * *\"\n\
          [plan.silver]\nselect = {{ sources = [\"main\"] }}\ndrill = {{ schedule = \"0 4 1 * *\" }}\ntimezone = \"Europe/Berlin\"\n\
@@ -71,10 +75,11 @@ fn site(port: u16) -> Option<Site> {
         site.inside("agent.sock"),
         site.inside("catalog.db"),
         HOSTILE.replace('\'', "’"),
+        site.inside("restores"),
     );
-    let path = site.path("strongroom.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text + &settings).unwrap();
+    append(&site, &settings);
+    std::fs::create_dir(site.path("restores")).unwrap();
+    binaries.give(&site.path("restores")).unwrap();
     Some(site)
 }
 
@@ -151,15 +156,40 @@ fn people_see_what_can_be_recovered_and_how_that_is_known() {
     until("the band", || agent.says("/sources/main", "gap of"));
     reads_well(&agent);
     hostile_words_are_only_words(&agent);
-    if let Some((modules, browser)) = browser() {
-        let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
-        let mut walk = Command::new("node");
-        walk.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page/walk.cjs")).arg(modules).arg(browser);
-        walk.arg(format!("http://127.0.0.1:{port}")).arg(&pictures).arg("main");
-        let output = walk.output().unwrap();
-        assert!(output.status.success(), "{}\n(pictures are in {})", said(&output), pictures.display());
+    if let Some(browser) = browser() {
+        drive(&agent, &browser, "walk.cjs", &["main"]);
+        let_in(&agent, "ada", PASSWORD);
+        drive(&agent, &browser, "act.cjs", &["main", "ada", PASSWORD]);
+        assert!(site.path("restores/copy/PG_VERSION").exists());
     }
     agent.stop();
+}
+
+/// Runs a script against the agent; it says what is wrong.
+fn drive(agent: &Agent<'_>, (modules, browser): &(PathBuf, PathBuf), script: &str, more: &[&str]) {
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("page");
+    let mut walk = Command::new("node");
+    walk.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page").join(script)).arg(modules).arg(browser);
+    walk.arg(format!("http://127.0.0.1:{}", agent.port)).arg(&pictures).args(more);
+    let output = walk.output().unwrap();
+    assert!(output.status.success(), "{script}: {}\n(pictures are in {})", said(&output), pictures.display());
+}
+
+/// From now on people sign in.
+fn let_in(agent: &Agent<'_>, name: &str, password: &str) {
+    let mut access = agent.site.command(&["access", "password", name, "--role", "admin"]);
+    let mut access = access.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    writeln!(access.stdin.take().unwrap(), "{password}").unwrap();
+    let output = access.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    append(agent.site, &String::from_utf8(output.stdout).unwrap());
+    until("the settings to be taken up", || agent.says("/", "/sign-in"));
+}
+
+fn append(site: &Site, settings: &str) {
+    let path = site.path("strongroom.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + settings).unwrap();
 }
 
 /// Each source says to which second, and none that is not known to be well looks well.

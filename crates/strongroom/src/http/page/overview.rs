@@ -1,14 +1,11 @@
 //! The first page: to which second each source can be recovered, and how that is known.
 
-use std::sync::Arc;
-
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 use strongroom_model::Timestamp;
 
-use crate::http::desk::Desk;
 use crate::http::page::View;
 use crate::http::page::frame::Place;
 use crate::http::page::pieces::{ago, instant, instant_or, measure, standing, standing_words, until};
@@ -28,14 +25,13 @@ pub struct Wanted {
 }
 
 /// `GET /`
-pub async fn overview(State(desk): State<Arc<Desk>>, Query(wanted): Query<Wanted>) -> Response {
-    let view = View::of(desk);
+pub async fn overview(view: View, Query(wanted): Query<Wanted>) -> Response {
     let asked = Asked {
         text: wanted.q,
         standing: wanted.standing.parse().ok(),
         page: wanted.page.parse().unwrap_or(1),
     };
-    let shown = shown(view.sight(), &asked, |_| true);
+    let shown = shown(view.sight(), &asked, |source| view.may_see(source));
     let title = match shown.sources_in_all {
         1 => "One source".to_owned(),
         count => format!("{count} sources"),

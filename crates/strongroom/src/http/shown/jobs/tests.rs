@@ -32,6 +32,8 @@ fn job(state: State) -> Job {
         exit_code: None,
         result: None,
         said: None,
+        act: None,
+        person: None,
     }
 }
 
