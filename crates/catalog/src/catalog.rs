@@ -14,7 +14,7 @@ use crate::sqlite::File;
 use strongroom_model::word::UnknownWord;
 
 /// Each version's statements, from nothing on. What a catalog went through is never changed here: the next version is added.
-const VERSIONS: [&[&str]; 2] = [FIRST, crate::alert_tables::TABLES];
+const VERSIONS: [&[&str]; 3] = [FIRST, crate::alert_tables::TABLES, crate::hand_tables::TABLES];
 
 const FIRST: &[&str] = &[
     "create table jobs (
@@ -102,6 +102,38 @@ pub enum CatalogError {
         place: String,
         /// Its number.
         id: i64,
+    },
+    /// There is no such request.
+    #[error("the catalog {place} has no request {id}")]
+    NoSuchRequest {
+        /// Which catalog.
+        place: String,
+        /// Its number.
+        id: i64,
+    },
+    /// The request was decided before, or has lapsed.
+    #[error("request {id} is {state}")]
+    Decided {
+        /// Its number.
+        id: i64,
+        /// Where it stands.
+        state: crate::job::RequestState,
+    },
+    /// Who asked for something does not agree to it as well.
+    #[error("request {id} is {person}'s own: somebody else must agree to it")]
+    OwnRequest {
+        /// Its number.
+        id: i64,
+        /// Who asked.
+        person: String,
+    },
+    /// A key that stands for something else already.
+    #[error("{person} ordered something else under the key '{key}' before")]
+    OtherOrder {
+        /// Who ordered.
+        person: String,
+        /// The key.
+        key: String,
     },
     /// The job is not in a state in which that can be done.
     #[error("job {id} is {state}")]

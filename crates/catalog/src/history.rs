@@ -17,7 +17,7 @@ const AGENTS_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What [`read_job`] reads, in its order.
 pub(crate) const COLUMNS: &str = "id, kind, source, vault, plan, rule, due_at, start_by, end_by, state, attempt, run_at, owner, token, \
-lease_until, heartbeat_at, began_at, ended_at, cancelling, exit_code, result, said";
+lease_until, heartbeat_at, began_at, ended_at, cancelling, exit_code, result, said, person, act";
 
 /// Which jobs are asked for.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,8 @@ pub struct Filter {
     pub source: Option<SourceName>,
     /// Only those that stand so.
     pub state: Option<State>,
+    /// Only those behind this one: what was due then, and its number.
+    pub before: Option<(Timestamp, JobId)>,
     /// So many, the newest.
     pub most: i64,
 }
@@ -51,10 +53,18 @@ impl Catalog {
         let sql = format!(
             "select {COLUMNS} from jobs
              where (cast($1 as text) is null or source = cast($1 as text)) and (cast($2 as text) is null or state = cast($2 as text))
+               and (cast($4 as bigint) is null or due_at < cast($4 as bigint) or (due_at = cast($4 as bigint) and id < cast($5 as bigint)))
              order by due_at desc, id desc limit cast($3 as bigint)"
         );
+        let (before, behind) = filter.before.unzip();
         let source = filter.source.as_ref().map(SourceName::as_str);
-        let cells = [source.into(), filter.state.map(State::word).into(), filter.most.into()];
+        let cells = [
+            source.into(),
+            filter.state.map(State::word).into(),
+            filter.most.into(),
+            before.into(),
+            behind.into(),
+        ];
         self.rows("list jobs in", sql, cells).await?.iter().map(|row| read_job(self, row)).collect()
     }
 
@@ -171,6 +181,10 @@ pub(crate) fn read_job(catalog: &Catalog, row: &Row) -> Result<Job, CatalogError
             .some_text("result")?
             .map(|text| serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text))),
         said: reader.some_text("said")?,
+        person: reader.some_text("person")?,
+        act: reader
+            .some_text("act")?
+            .map(|text| serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text))),
     })
 }
 
@@ -193,7 +207,7 @@ impl<'a> Reader<'a> {
         self.row.0.get(self.at - 1).unwrap_or(&Cell::Null)
     }
 
-    fn some_number(&mut self, column: &'static str) -> Result<Option<i64>, CatalogError> {
+    pub(crate) fn some_number(&mut self, column: &'static str) -> Result<Option<i64>, CatalogError> {
         match self.cell().clone() {
             Cell::Null => Ok(None),
             Cell::Number(number) => Ok(Some(number)),

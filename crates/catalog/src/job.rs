@@ -28,6 +28,10 @@ pub enum Kind {
     Drill,
     /// Lets go what retention no longer keeps.
     Expire,
+    /// Keeps a point until it is released, or releases it.
+    Hold,
+    /// Restores into a folder.
+    Restore,
     /// Deletes what nothing needs.
     Sweep,
     /// Checks what is in the vault.
@@ -61,6 +65,8 @@ words!(
     Copy = "copy",
     Drill = "drill",
     Expire = "expire",
+    Hold = "hold",
+    Restore = "restore",
     Sweep = "sweep",
     Verify = "verify"
 );
@@ -74,6 +80,29 @@ words!(
     Cancelled = "cancelled",
     Missed = "missed",
     Expired = "expired"
+);
+
+/// Where a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequestState {
+    /// Nobody said yes or no.
+    Waiting,
+    /// A second person said yes.
+    Approved,
+    /// Somebody said no, or took it back.
+    Declined,
+    /// Nobody said anything in time.
+    Lapsed,
+}
+
+words!(
+    RequestState,
+    "state of a request",
+    Waiting = "waiting",
+    Approved = "approved",
+    Declined = "declined",
+    Lapsed = "lapsed"
 );
 
 /// What stands in the settings and orders a job at each of its instants: a rule of a plan, as it holds for one source.
@@ -200,6 +229,10 @@ pub struct Job {
     pub result: Option<serde_json::Value>,
     /// What its last attempt said on the side, or why there is none: its end, if that was long.
     pub said: Option<String>,
+    /// Who ordered it by hand.
+    pub person: Option<String>,
+    /// What exactly they ordered.
+    pub act: Option<serde_json::Value>,
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ fn a_job_is_called_off_before_and_while_it_runs_and_taken_up_again() {
         assert!(catalog.cancel(running.id, at(601)).await.unwrap().cancelling);
         assert_eq!(catalog.beat(&running, (at(602), at(662))).await.unwrap(), Beat::CalledOff);
         let waiting =
-            catalog.jobs(&Filter { state: Some(State::Queued), most: 9, source: None }).await.unwrap();
+            catalog.jobs(&Filter { state: Some(State::Queued), most: 9, ..Filter::default() }).await.unwrap();
         let waiting = catalog.cancel(waiting[0].id, at(601)).await.unwrap();
         assert_eq!((waiting.state, waiting.ended), (State::Cancelled, Some(at(601))));
         // Also if its agent had no time to hear of it.

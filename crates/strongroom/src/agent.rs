@@ -20,15 +20,15 @@ pub mod present;
 pub mod receivers;
 pub mod leash;
 pub mod supervisor;
-mod child;
-mod jobs;
+pub mod child;
+pub mod deed;
+pub mod jobs;
 pub mod testimony;
 mod agenda;
 mod scheduler;
 pub mod work;
 pub mod watch;
 pub mod metrics;
-pub mod http;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

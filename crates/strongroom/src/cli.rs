@@ -21,6 +21,7 @@ mod wal;
 mod run;
 mod jobs;
 mod alert;
+mod access;
 mod list;
 mod show;
 mod copy;
@@ -78,6 +79,8 @@ enum Verb {
     Jobs(jobs::Verb),
     #[command(subcommand)]
     Alert(alert::Verb),
+    #[command(subcommand)]
+    Access(access::Verb),
     List(list::Arguments),
     Show(show::Arguments),
     Status(status::Arguments),
@@ -239,6 +242,7 @@ async fn carry_out(context: &Arc<Context>, verb: Verb, line: ProgressLine) -> Re
         Verb::Run(_) => run::run(context).await,
         Verb::Jobs(verb) => jobs::run(context, &verb).await,
         Verb::Alert(verb) => alert::run(context, &verb).await,
+        Verb::Access(verb) => access::run(context, &verb),
         Verb::List(arguments) => list::run(context, &arguments).await,
         Verb::Show(arguments) => show::run(context, &arguments).await,
         Verb::Status(arguments) => status::run(context, &arguments).await,

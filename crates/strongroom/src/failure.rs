@@ -426,6 +426,14 @@ impl From<CatalogError> for Failure {
                 "move the catalog away: a new one is made from the vault, and history is lost",
             ),
             CatalogError::NoSuchJob { .. } => (Code::Usage, "`strongroom jobs list` shows them"),
+            CatalogError::NoSuchRequest { .. } => {
+                (Code::Usage, "the list of requests has those that there are")
+            }
+            CatalogError::Decided { .. } => (Code::Conflict, "ask for it once more if it is still wanted"),
+            CatalogError::OwnRequest { .. } => {
+                (Code::Conflict, "have another operator or admin sign in and agree")
+            }
+            CatalogError::OtherOrder { .. } => (Code::Conflict, "use another key for another order"),
             CatalogError::NotNow { .. } => (
                 Code::Conflict,
                 "what waits or runs can be cancelled; what failed, or was cancelled, missed or expired, can be retried",

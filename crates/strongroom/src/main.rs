@@ -19,6 +19,7 @@ mod journal;
 mod receive;
 mod agent;
 mod recording;
+mod http;
 mod recovering;
 mod cli;
 

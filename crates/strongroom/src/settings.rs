@@ -28,12 +28,14 @@ mod agent;
 mod drill;
 mod vault;
 pub mod watching;
+pub mod access;
 
+use access::{HttpSettings, PersonName, TokenSettings, UserSettings};
 pub use agent::{AgentSettings, CatalogSettings};
 pub use drill::{DrillSettings, ScratchSettings};
 use mistake::Mistake;
 pub use vault::{ClassSettings, LockSettings, VaultSettings, parse_class};
-use watching::{AlertSettings, ChannelName, HttpSettings, WatchSettings};
+use watching::{AlertSettings, ChannelName, WatchSettings};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -68,11 +70,17 @@ pub struct Settings {
     /// How they are told.
     #[serde(default, rename = "alert")]
     pub alerts: BTreeMap<ChannelName, AlertSettings>,
-    /// Where metrics are served. Without it they are not.
+    /// Where metrics, the page and the API are served. Without it they are not.
     pub http: Option<HttpSettings>,
     /// What must be written down.
     #[serde(default)]
     pub audit: AuditSettings,
+    /// Who may sign in there.
+    #[serde(default, rename = "user")]
+    pub users: BTreeMap<PersonName, UserSettings>,
+    /// What programs show instead.
+    #[serde(default, rename = "token")]
+    pub tokens: BTreeMap<PersonName, TokenSettings>,
     /// PostgreSQL on this host.
     #[serde(default)]
     pub postgres: PostgresSettings,
@@ -445,7 +453,7 @@ impl Settings {
         settings
             .http
             .as_ref()
-            .map_or(Ok(()), HttpSettings::check)
+            .map_or(Ok(()), |http| http.check(&settings))
             .map_err(|error| mistake(error.to_string()))?;
         Ok(settings)
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use strongroom_model::drill::{Drill, DrillHistory, DrillOutcome, history};
-use strongroom_model::{Cx, SourceName, Timestamp};
+use strongroom_model::{Cx, PointId, SourceName, Timestamp};
 use strongroom_vault::Vault;
+use strongroom_vault::drills::DrillEvidence;
 
 use crate::error::OpsError;
 use crate::status::status;
@@ -47,6 +48,44 @@ pub enum Concern {
     FalseEvidence,
 }
 
+/// A drill that counts, in a line.
+#[derive(Debug, Serialize)]
+pub struct Trial {
+    /// Its record.
+    pub evidence: String,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// From which point.
+    pub point: PointId,
+    /// Where recovery was to stop.
+    pub target: String,
+    /// What it came to.
+    pub outcome: DrillOutcome,
+    /// Seconds until the data could be used; `None` if it did not get there.
+    pub rto_seconds: Option<f64>,
+    /// Seconds that it might have taken; `None` if nobody said.
+    pub objective_seconds: Option<f64>,
+    /// What was found wrong.
+    pub wrong: Vec<String>,
+}
+
+impl Trial {
+    fn of(record: &DrillEvidence) -> Option<Trial> {
+        let drill = record.drill.as_ref()?;
+        let failed = drill.failed().map(|check| format!("{}: {}", check.name, check.detail));
+        Some(Trial {
+            evidence: record.id.clone(),
+            ended_at: drill.ended_at,
+            point: drill.point.clone(),
+            target: drill.target.to_string(),
+            outcome: drill.outcome,
+            rto_seconds: drill.rto_seconds,
+            objective_seconds: drill.objective_seconds,
+            wrong: drill.why.iter().cloned().chain(failed).collect(),
+        })
+    }
+}
+
 /// A source's line.
 #[derive(Debug, Serialize)]
 pub struct RtoRpo {
@@ -71,6 +110,8 @@ pub struct RtoRpo {
     pub due_at: Option<Timestamp>,
     /// The records that say so.
     pub evidence: Vec<String>,
+    /// What they say, oldest first.
+    pub trials: Vec<Trial>,
     /// Records that do not count, and why.
     pub discounted: BTreeMap<String, &'static str>,
     /// What a person must look at.
@@ -191,6 +232,7 @@ async fn line(
             .filter(|record| record.drill.is_some())
             .map(|record| record.id.clone())
             .collect(),
+        trials: records.iter().filter_map(Trial::of).collect(),
         discounted,
         concerns: concerns.into_iter().filter_map(|(is, concern)| is.then_some(concern)).collect(),
     })

@@ -22,6 +22,7 @@ use strongroom_model::{PointId, SourceName, Timestamp};
 
 use crate::actor::{AGENT, of_rule};
 use crate::agent::child::{Report, run};
+use crate::agent::deed::{Deed, seat_of_host};
 use crate::agent::present::Present;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
@@ -71,7 +72,8 @@ impl Runner for Processes {
     fn seats(&self) -> Vec<String> {
         let context = self.settings.context();
         let of_vault = Kind::ALL.iter().map(|kind| seat(None, *kind));
-        context.settings.sources.keys().map(SourceName::to_string).chain(of_vault).collect()
+        let of_host = std::iter::once(seat_of_host());
+        context.settings.sources.keys().map(SourceName::to_string).chain(of_vault).chain(of_host).collect()
     }
 }
 
@@ -82,6 +84,11 @@ fn not_begun(how: How, why: String) -> Ended {
 /// The command line of a job.
 fn words(context: &Context, job: &Job) -> Result<Vec<String>, Failure> {
     let mut words = context.own_words()?;
+    if let Some(act) = &job.act {
+        words.extend(Deed::read(act)?.words(context, job.person.as_deref().unwrap_or_default())?);
+        words.extend(["--output", "json"].map(str::to_owned));
+        return Ok(words);
+    }
     words.push(job.kind.to_string());
     words.extend(job.source.iter().map(SourceName::to_string));
     if job.kind == Kind::Copy {
@@ -194,15 +201,25 @@ pub async fn newest_points(
 
 /// What `status` says of each source, or of one; or why it says nothing.
 pub async fn told_states(context: &Context, source: Option<&SourceName>) -> Result<Vec<Value>, String> {
+    let words: Vec<String> =
+        std::iter::once("status".to_owned()).chain(source.map(SourceName::to_string)).collect();
+    match told_by(context, &words).await? {
+        Value::Array(states) => Ok(states),
+        _ => Err("status says what is no list".to_owned()),
+    }
+}
+
+/// What a verb that only reads tells with `--output json`; or why it tells nothing.
+pub async fn told_by(context: &Context, verb: &[String]) -> Result<Value, String> {
     let mut words = context.own_words().map_err(|failure| failure.on_one_line())?;
-    words.push("status".to_owned());
-    words.extend(source.map(SourceName::to_string));
+    words.extend(verb.iter().cloned());
     words.extend(["--output", "json"].map(str::to_owned));
     let report = run(&words, AGENT, std::future::pending()).await.map_err(|error| error.to_string())?;
     // Whatever else a person should look at.
     let answered = matches!(how(report.code), How::Done);
-    match report.json {
-        Some(Value::Array(states)) if answered => Ok(states),
+    match &report.json {
+        Some(document) if answered => Ok(document.clone()),
+        None if answered => Err(format!("{} tells more than can be shown", verb.join(" "))),
         _ => Err(told(&report)),
     }
 }

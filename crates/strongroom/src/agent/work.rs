@@ -1,7 +1,7 @@
 //! The agent's work: the catalog, the scheduler that orders jobs, and the worker that carries them out.
 //!
 //! **Invariants**
-//! - Settings that order nothing make no catalog: an agent that only ships and receives WAL keeps nothing on disk.
+//! - Settings that order nothing, and let nobody order, make no catalog: an agent that only ships and receives WAL keeps nothing on disk.
 //! - A catalog that cannot be reached keeps jobs waiting, and nothing else: WAL is shipped and received all the while.
 
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const TRY_EVERY: Duration = Duration::from_secs(5);
 
 /// Refuses a catalog that cannot be worked with, if these settings need one. One that does not answer now may do so later.
 pub async fn check(context: &Context) -> Result<(), Failure> {
-    if agenda(&context.settings).is_empty() {
+    if !is_wanted(context) {
         return Ok(());
     }
     match Catalog::open(catalog::place(context)?).await {
@@ -42,10 +42,17 @@ pub async fn check(context: &Context) -> Result<(), Failure> {
     }
 }
 
+/// Whether these settings order anything, or name somebody who may.
+fn is_wanted(context: &Context) -> bool {
+    let settings = &context.settings;
+    let has_people = !settings.users.is_empty() || !settings.tokens.is_empty();
+    !agenda(settings).is_empty() || settings.http.is_some() && has_people
+}
+
 /// Works until `leave` says so.
 pub async fn work(settings: Arc<Present>, mut leave: watch::Receiver<bool>) {
     let mut looks = tokio::time::interval(LOOK_EVERY);
-    while agenda(&settings.context().settings).is_empty() {
+    while !is_wanted(&settings.context()) {
         tokio::select! {
             _ = leave.wait_for(|leave| *leave) => return,
             _ = looks.tick() => {}

@@ -63,7 +63,8 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
     let (catalog, now) = (open(context).await?, context.cx.now());
     match verb {
         Verb::List(List { source, state, most }) => {
-            let filter = Filter { source: source.clone(), state: *state, most: i64::from(*most) };
+            let filter =
+                Filter { source: source.clone(), state: *state, most: i64::from(*most), before: None };
             let (jobs, agents) = (catalog.jobs(&filter).await?, catalog.agents().await?);
             let text = show_all(&jobs, &agents, now);
             Ok(Outcome::new(&json!({ "jobs": jobs, "agents": agents }), text))
@@ -155,6 +156,10 @@ fn show(job: &Job, now: Timestamp) -> String {
         time(job.began),
         time(job.ended),
     );
+    if let Some(person) = &job.person {
+        let act = job.act.as_ref().map_or_else(String::new, |act| format!(", as {act}"));
+        text.push_str(&format!("\nperson   {person}{act}"));
+    }
     if let Some(owner) = &job.owner {
         text.push_str(&format!("\nagent    {owner}, last heard of {}", time(job.heartbeat)));
     }

@@ -7,13 +7,11 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 use strongroom_model::SourceName;
 use strongroom_ops::OpsError;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinError;
 
 use crate::agent::Agent;
-use crate::agent::http;
 use crate::agent::present::Present;
 use crate::agent::receivers::{ReceiverDone, Receivers};
 use crate::agent::socket::Listener;
@@ -24,6 +22,9 @@ use crate::agent::watch::watch as keep_watch;
 use crate::agent::work::{check, work};
 use crate::context::Context;
 use crate::failure::{Code, Failure};
+use crate::http::desk::Desk;
+use crate::http::tls::Certificates;
+use crate::http::{self, Opened};
 use crate::output::Outcome;
 use crate::receive::summary;
 
@@ -70,11 +71,13 @@ pub async fn run(context: &Arc<Context>) -> Result<Outcome, Failure> {
     let testimony = tokio::spawn(testify(Arc::clone(&agent.settings), left.clone()));
     let board = Arc::new(Board::default());
     let watching = tokio::spawn(keep_watch(Arc::clone(&agent.settings), Arc::clone(&board), left.clone()));
+    let certificates = page.as_ref().and_then(|page| page.certificates.clone());
     if let Some(page) = page {
         tell_address(context, &page);
-        tokio::spawn(http::serve(page, context.cx.clone(), board, left));
+        tokio::spawn(http::serve(page, Desk::new(Arc::clone(&agent.settings), board), left));
     }
-    let attending = tokio::spawn(attend(Arc::clone(&agent.settings), Arc::clone(&supervisor), hangup));
+    let attending =
+        tokio::spawn(attend((Arc::clone(&agent.settings), certificates), Arc::clone(&supervisor), hangup));
     supervisor.tell("READY=1");
     let stop = async {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
@@ -91,9 +94,9 @@ pub async fn run(context: &Arc<Context>) -> Result<Outcome, Failure> {
     Ok(outcome(&agent, &listener, &received))
 }
 
-fn tell_address(context: &Context, page: &TcpListener) {
-    if let Ok(address) = page.local_addr() {
-        context.printer.note(&format!("metrics are at http://{address}/metrics"));
+fn tell_address(context: &Context, page: &Opened) {
+    if let Some(address) = page.address() {
+        context.printer.note(&format!("metrics are at {address}/metrics"));
     }
 }
 
@@ -102,7 +105,11 @@ fn signals(kind: SignalKind) -> Result<Signal, Failure> {
 }
 
 /// Reads the settings again when asked to, and says that the agent lives.
-async fn attend(settings: Arc<Present>, supervisor: Arc<Supervisor>, mut hangup: Signal) {
+async fn attend(
+    (settings, certificates): (Arc<Present>, Option<Arc<Certificates>>),
+    supervisor: Arc<Supervisor>,
+    mut hangup: Signal,
+) {
     let mut signs = supervisor.sign_every().map(tokio::time::interval);
     let mut sign = async || match &mut signs {
         Some(signs) => drop(signs.tick().await),
@@ -113,7 +120,12 @@ async fn attend(settings: Arc<Present>, supervisor: Arc<Supervisor>, mut hangup:
             () = sign() => supervisor.tell("WATCHDOG=1"),
             Some(()) = hangup.recv() => {
                 supervisor.tell("RELOADING=1");
-                match settings.renewed(|_| true) {
+                let renewed = settings.renewed(|_| true);
+                let renewed = renewed.and_then(|context| match &certificates {
+                    Some(certificates) => certificates.renew(&context).map(|()| context),
+                    None => Ok(context),
+                });
+                match renewed {
                     Ok(context) => context.printer.note("the settings were read again"),
                     Err(failure) => {
                         tracing::error!("going on with the settings as they were: {}", failure.on_one_line());

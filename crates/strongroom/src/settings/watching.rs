@@ -1,7 +1,6 @@
-//! `[watch]`, `[alert.NAME]` and `[http]`: of what people are told, how, and where metrics are served.
+//! `[watch]` and `[alert.NAME]`: of what people are told, and how.
 
 use std::borrow::Borrow;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::Deserialize;
 use strongroom_model::ByteSize;
@@ -10,9 +9,6 @@ use strongroom_model::span::Span;
 use strongroom_notify::{MailTls, WebAddress};
 
 use crate::secret::Reference;
-
-/// Where metrics are served unless the settings say otherwise: outside the range that Prometheus's exporters have among themselves.
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8432);
 
 /// The longest name of a channel.
 const LONGEST_NAME: usize = 64;
@@ -252,39 +248,6 @@ pub struct ExecSettings {
     pub command: String,
 }
 
-/// `[http]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HttpSettings {
-    /// Where the agent listens.
-    pub listen: SocketAddr,
-    /// Something in front of it sees to TLS and to who may ask.
-    pub behind_proxy: bool,
-}
-
-impl Default for HttpSettings {
-    fn default() -> HttpSettings {
-        HttpSettings { listen: LISTEN, behind_proxy: false }
-    }
-}
-
-/// An address that everybody could ask.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "listen of [http] is {0}, which others can reach, and nothing there asks who they are: listen on 127.0.0.1, or say behind_proxy = true if a proxy or network policy sees to that"
-)]
-pub struct OpenAddressError(SocketAddr);
-
-impl HttpSettings {
-    /// Refuses an address that others can reach, unless somebody sees to them.
-    pub fn check(&self) -> Result<(), OpenAddressError> {
-        match self.listen.ip().is_loopback() || self.behind_proxy {
-            true => Ok(()),
-            false => Err(OpenAddressError(self.listen)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::settings::Settings;
@@ -322,14 +285,12 @@ mod tests {
             [alert.script]
             kind = "exec"
             command = "logger -t strongroom"
-            [http]
         "#;
         let settings = read(text).unwrap();
         let kinds: Vec<&str> = settings.alerts.values().map(super::AlertSettings::kind).collect();
         assert_eq!(kinds, ["slack", "pagerduty", "webhook", "smtp", "exec", "sns"]);
         assert_eq!(settings.alerts["chat"].severity(), super::Severity::Critical);
         assert_eq!(settings.alerts["mail"].severity(), super::Severity::Warning);
-        assert_eq!(settings.http.unwrap().listen.to_string(), "127.0.0.1:8432");
     }
 
     #[test]
@@ -345,12 +306,9 @@ mod tests {
             ("[alert.a]\nkind = \"exec\"\ncommand = \"x\"\nseverity = \"bad\"\n", "unknown variant `bad`"),
             ("[watch]\nevery = \"0s\"\n", "at least 1s"),
             ("[watch]\nlate = \"1h\"\n", "unknown field `late`"),
-            ("[http]\nlisten = \"0.0.0.0:8432\"\n", "which others can reach"),
-            ("[http]\nlisten = \"localhost\"\n", "line 2"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(says) && !error.contains("canary"), "{text}: {error}");
         }
-        assert!(read("[http]\nlisten = \"0.0.0.0:8432\"\nbehind_proxy = true\n").is_ok());
     }
 }

@@ -23,7 +23,7 @@ use crate::failure::Code;
 const BACK: Duration = Duration::from_secs(400 * 86_400);
 
 /// What the catalog knows.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Facts {
     /// Alerts that fire.
     pub alerts: Vec<Alert>,
