@@ -39,6 +39,7 @@ pub mod due;
 pub mod source;
 pub mod plan;
 pub mod alert;
+pub mod control;
 pub mod lint;
 pub mod forecast;
 pub mod price;

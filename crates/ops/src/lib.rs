@@ -31,7 +31,6 @@ mod drill_course;
 mod drill_files;
 mod drill_dump;
 pub mod drill;
-pub mod report;
 pub mod export;
 pub mod import;
 pub mod verify;
@@ -45,5 +44,6 @@ pub mod expire;
 pub mod sweep;
 pub mod doctor;
 pub mod plan;
+pub mod report;
 
 pub use error::OpsError;
