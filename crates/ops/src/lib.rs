@@ -45,5 +45,6 @@ pub mod sweep;
 pub mod doctor;
 pub mod plan;
 pub mod report;
+pub mod checklist;
 
 pub use error::OpsError;

@@ -31,6 +31,7 @@ mod verify;
 mod drill;
 mod status;
 mod report;
+mod checklist;
 mod key;
 mod hold;
 mod expire;
@@ -87,6 +88,8 @@ enum Verb {
     Drill(drill::Arguments),
     #[command(subcommand)]
     Report(report::Kind),
+    #[command(subcommand)]
+    Checklist(checklist::Verb),
     #[command(subcommand)]
     Key(key::Verb),
     #[command(subcommand)]
@@ -205,6 +208,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
         Verb::Drill(arguments) => drill::run(&context, &arguments, line).await,
         Verb::Report(kind) => report::run(&context, &kind).await,
+        Verb::Checklist(verb) => checklist::run(&context, &verb).await,
         Verb::Key(verb) => key::run(&context, &verb).await,
         Verb::Hold(verb) => hold::run(&context, &verb).await,
         Verb::Expire(arguments) => expire::run(&context, &arguments).await,

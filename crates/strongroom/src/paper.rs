@@ -8,18 +8,18 @@ use crate::output::table;
 
 /// What a page looks like: by day and by night, on paper, and on a phone, where each row becomes a card.
 const STYLE: &str = "\
-:root{color-scheme:light dark;--line:#8886;--soft:#8882;--good:#1a7f37;--bad:#cf222e;--unsure:#9a6700}\
+:root{color-scheme:light dark;--line:#8886;--good:#1a7f37;--bad:#cf222e;--unsure:#9a6700}\
 @media(prefers-color-scheme:dark){:root{--good:#3fb950;--bad:#ff7b72;--unsure:#d29922}}\
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;overflow-wrap:anywhere}\
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;overflow-wrap:break-word}div{overflow-x:auto}\
 h1{margin:0 0 .2rem;line-height:1.2}h2{margin:2rem 0 .5rem;font-size:1.2rem}.note{opacity:.75;margin:0}.lead{font-size:1.1rem;font-weight:600}\
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}\
 th{font-size:.85rem;border-bottom-width:2px}tr.good td:first-child{box-shadow:inset 4px 0 var(--good)}\
 tr.bad td:first-child{box-shadow:inset 4px 0 var(--bad)}tr.unsure td:first-child{box-shadow:inset 4px 0 var(--unsure)}\
-pre{background:var(--soft);padding:.7rem;overflow-x:auto;white-space:pre-wrap}code{font:13px/1.5 ui-monospace,monospace}\
-figure{margin:0;overflow-x:auto}svg{max-width:100%;height:auto}ol,ul{padding-left:1.4rem}\
+\
+figure{margin:0;overflow-x:auto}svg{max-width:100%;height:auto}\
 @media(max-width:45rem){thead{position:absolute;clip-path:inset(50%)}tr{display:block;border:1px solid var(--line);margin:.6rem 0}\
-td{display:flex;gap:.6rem;border:0}td::before{content:attr(data-name);flex:0 0 8rem;opacity:.7}}\
-@media print{body{margin:0;max-width:none;font-size:10pt}tr,pre,figure{break-inside:avoid}h2{break-after:avoid}thead{display:table-header-group}}";
+td{display:flex;gap:.6rem;border:0}td span{overflow-wrap:anywhere;min-width:0}td::before{content:attr(data-name);flex:0 0 8rem;opacity:.7}}\
+@media print{body{margin:0;max-width:none;font-size:10pt}td{overflow-wrap:anywhere}tr,figure{break-inside:avoid}h2{break-after:avoid}thead{display:table-header-group}}";
 
 /// How a paper is written for people and their programs; JSON is `--output json`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -181,13 +181,15 @@ impl Rows {
         let head: String = self.head.iter().map(named).collect();
         let row = |row: &Row| {
             let cell = |(name, cell): (&&str, &String)| {
-                format!("<td data-name=\"{}\"><span>{}</span></td>", escaped(name), escaped(cell))
+                // Keys and paths may break where their parts do.
+                let cell = escaped(cell).replace('/', "/<wbr>");
+                format!("<td data-name=\"{}\"><span>{cell}</span></td>", escaped(name))
             };
             let cells: String = self.head.iter().zip(&row.cells).map(cell).collect();
             format!("<tr{}>{cells}</tr>\n", row.tone.class())
         };
         let rows: String = self.rows.iter().map(row).collect();
-        format!("<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table>\n")
+        format!("<div><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n")
     }
 }
 
@@ -267,7 +269,7 @@ mod tests {
         }
         let page = paper("<script>\"&'\"</script>").html();
         let escaped =
-            "<td data-name=\"a\"><span>&lt;script&gt;&quot;&amp;&#39;&quot;&lt;/script&gt;</span></td>";
+            "<td data-name=\"a\"><span>&lt;script&gt;&quot;&amp;&#39;&quot;&lt;/<wbr>script&gt;</span></td>";
         assert!(page.contains(&format!("<tr class=\"bad\">{escaped}")), "{page}");
         assert!(page.contains("<th scope=\"col\">a</th>") && page.contains("<h1>T &amp; t</h1>"), "{page}");
     }

@@ -49,6 +49,7 @@ pub mod copy;
 pub mod verify;
 pub mod evidence;
 pub mod drills;
+pub mod checklists;
 
 pub use error::VaultError;
 pub use keys::{Recipient, Unlock};

@@ -19,9 +19,9 @@ mod drawing;
 mod status;
 mod coverage;
 mod rto_rpo;
-mod compliance;
-mod cost;
-mod jobs;
+pub mod compliance;
+pub mod cost;
+pub mod jobs;
 mod architecture;
 
 /// Report what the vault can prove, for those who must answer for it
@@ -100,7 +100,7 @@ fn promises(context: &Context) -> BTreeMap<SourceName, Promise> {
 }
 
 /// When, by what, and by whom a report was made.
-fn made_by(context: &Context, by: &str) -> String {
+pub fn made_by(context: &Context, by: &str) -> String {
     format!("{}, by {by}; made by {} on {}", context.cx.now(), tool(), host())
 }
 

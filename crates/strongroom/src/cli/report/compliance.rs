@@ -52,7 +52,8 @@ const CLAUSES: [&str; 8] = [
 
 pub async fn made(context: &Context, arguments: &Arguments) -> Result<Made, Failure> {
     let vault = context.answering().await?;
-    let judged = judge_all(context, &vault, arguments).await?;
+    let asked = (arguments.source.as_ref(), arguments.days);
+    let judged = judged_of(context, &vault, asked).await?;
     let found: Vec<Verdict> =
         judged.iter().flat_map(|of| &of.findings).map(|finding| finding.verdict).collect();
     let count = |verdict| found.iter().filter(|found| **found == verdict).count();
@@ -82,16 +83,16 @@ pub async fn made(context: &Context, arguments: &Arguments) -> Result<Made, Fail
     Ok(Made::new(&json, paper, passed > 0 && passed == found.len()))
 }
 
-/// Judges every source of settings and vault, or the one.
-async fn judge_all(
+/// Judges every source of settings and vault, or the one, by backups of so many days.
+pub async fn judged_of(
     context: &Context,
     vault: &Arc<Vault>,
-    arguments: &Arguments,
+    (source, days): (Option<&SourceName>, u32),
 ) -> Result<Vec<Judged>, Failure> {
     let configured = context.settings.protected();
     let mut sources: BTreeSet<SourceName> = vault.sources().await?.into_iter().collect();
     sources.extend(configured.iter().map(|source| source.name.clone()));
-    if let Some(only) = &arguments.source {
+    if let Some(only) = source {
         sources.retain(|source| source == only);
         if sources.is_empty() {
             let failure =
@@ -103,7 +104,7 @@ async fn judge_all(
     let bench = Bench {
         plans: &context.settings.plans,
         promises: &promises,
-        period: Duration::from_secs(u64::from(arguments.days) * 86_400),
+        period: Duration::from_secs(u64::from(days) * 86_400),
         custody: match context.is_first(vault) {
             true => context.custody_of(vault).map_err(|failure| failure.on_one_line()),
             false => Err("a vault that stands in for the first one was asked".to_owned()),

@@ -122,6 +122,14 @@ pub async fn made(context: &Context, arguments: &Arguments) -> Result<Made, Fail
     Ok(Made::new(&json, paper, true))
 }
 
+/// What it costs a month, in a few words.
+pub async fn in_short(context: &Context, vault: &Vault) -> Result<String, Failure> {
+    let prices = listed()?;
+    let held = holdings(vault, context.custody_of(vault)?).await?;
+    let cost = money(month(&held, &prices, None).keeping, &prices.currency);
+    Ok(format!("{cost} a month to keep {}, by list prices of {}", ByteSize(held.bytes()), prices.date))
+}
+
 async fn growth(context: &Context, vault: &Vault) -> Result<Growth, Failure> {
     let mut growth = Growth::default();
     let host = host();

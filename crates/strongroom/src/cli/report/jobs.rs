@@ -1,9 +1,11 @@
 //! `strongroom report jobs`
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
 use strongroom_catalog::{Job, State};
+use strongroom_model::Timestamp;
 use strongroom_ops::report::jobs::{Fate, JobFigures, Ran, figures};
 
 use super::{Form, Made, made_by, time};
@@ -44,11 +46,9 @@ const HEAD: [&str; 11] = [
 ];
 
 pub async fn made(context: &Context, arguments: &Arguments) -> Result<Made, Failure> {
-    let catalog = open(context).await?;
     let now = context.cx.now();
-    let since = now.earlier(Duration::from_secs(u64::from(arguments.days) * 86_400)).unwrap_or(now);
-    let jobs = catalog.jobs_due(since, now).await?;
-    let found = figures(&jobs.iter().map(ran).collect::<Vec<_>>());
+    let since = since(now, arguments.days);
+    let found = figures_of(context, arguments.days).await?;
     let is_sound = |of: &JobFigures| of.failed + of.missed + of.expired == 0;
     let rows = found.iter().map(|(kind, of)| Row::judged(cells(kind, of), is_sound(of))).collect();
     let (done, of) = found.values().fold((0, 0), |(done, of), figures| {
@@ -56,7 +56,7 @@ pub async fn made(context: &Context, arguments: &Arguments) -> Result<Made, Fail
     });
     let paper = Paper {
         title: "Jobs".to_owned(),
-        note: made_by(context, &format!("the catalog {}, since {since}", catalog.place())),
+        note: made_by(context, &format!("the catalog of jobs, since {since}")),
         lead: match of {
             0 => "No job came to an end.".to_owned(),
             of => format!("{done} of {of} jobs were done ({}).", percent(done as f64 / of as f64)),
@@ -65,6 +65,17 @@ pub async fn made(context: &Context, arguments: &Arguments) -> Result<Made, Fail
     };
     let is_fine = found.values().all(is_sound);
     Ok(Made::new(&json!({ "since": since, "until": now, "kinds": found }), paper, is_fine))
+}
+
+/// What became of the jobs that were due in so many days, by kind.
+pub async fn figures_of(context: &Context, days: u32) -> Result<BTreeMap<String, JobFigures>, Failure> {
+    let now = context.cx.now();
+    let jobs = open(context).await?.jobs_due(since(now, days), now).await?;
+    Ok(figures(&jobs.iter().map(ran).collect::<Vec<_>>()))
+}
+
+fn since(now: Timestamp, days: u32) -> Timestamp {
+    now.earlier(Duration::from_secs(u64::from(days) * 86_400)).unwrap_or(now)
 }
 
 fn ran(job: &Job) -> Ran {

@@ -1,6 +1,7 @@
 //! `strongroom report status`
 
 use strongroom_model::SourceName;
+use strongroom_model::plan::Plan;
 use strongroom_model::time::human_duration;
 use strongroom_ops::report::rto_rpo::Concern;
 use strongroom_ops::report::status::{Standing, standings};
@@ -40,7 +41,20 @@ const HEAD: [&str; 8] = [
 
 pub async fn made(context: &Context, arguments: &Arguments) -> Result<Made, Failure> {
     let vault = context.answering().await?;
-    let lines = standings(&context.cx, &vault, &promises(context), arguments.source.as_ref()).await?;
+    let mut promises = promises(context);
+    // Who is left out for a reason, and is not in the vault either, needs no attention here: `report coverage` has them.
+    let settings = &context.settings;
+    for source in settings.protected() {
+        let is_covered = settings.plans.values().any(|plan| plan.covers(&source));
+        let is_left_out = |plan: &Plan| plan.select.holds(&source) && plan.exclusion(&source).is_some();
+        if !is_covered
+            && settings.plans.values().any(is_left_out)
+            && arguments.source.as_ref() != Some(&source.name)
+        {
+            promises.remove(&source.name);
+        }
+    }
+    let lines = standings(&context.cx, &vault, &promises, arguments.source.as_ref()).await?;
     let sound = lines.iter().filter(|line| line.is_sound()).count();
     let rows = lines.iter().map(|line| Row::judged(cells(context, line), line.is_sound())).collect();
     let paper = Paper {
