@@ -28,6 +28,8 @@ pub enum Kind {
     Drill,
     /// Lets go what retention no longer keeps.
     Expire,
+    /// Makes a report and sends it.
+    Report,
     /// Deletes what nothing needs.
     Sweep,
     /// Checks what is in the vault.
@@ -61,6 +63,7 @@ words!(
     Copy = "copy",
     Drill = "drill",
     Expire = "expire",
+    Report = "report",
     Sweep = "sweep",
     Verify = "verify"
 );

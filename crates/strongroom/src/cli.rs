@@ -87,7 +87,7 @@ enum Verb {
     Verify(verify::Arguments),
     Drill(drill::Arguments),
     #[command(subcommand)]
-    Report(report::Kind),
+    Report(report::Verb),
     #[command(subcommand)]
     Checklist(checklist::Verb),
     #[command(subcommand)]
@@ -207,7 +207,7 @@ async fn dispatch(arguments: Arguments, printer: Printer) -> Result<Outcome, Fai
         Verb::Import(arguments) => import::run(&context, &arguments).await,
         Verb::Verify(arguments) => verify::run(&context, &arguments).await,
         Verb::Drill(arguments) => drill::run(&context, &arguments, line).await,
-        Verb::Report(kind) => report::run(&context, &kind).await,
+        Verb::Report(verb) => report::run(&context, &verb).await,
         Verb::Checklist(verb) => checklist::run(&context, &verb).await,
         Verb::Key(verb) => key::run(&context, &verb).await,
         Verb::Hold(verb) => hold::run(&context, &verb).await,

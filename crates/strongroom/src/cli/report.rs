@@ -23,8 +23,17 @@ pub mod compliance;
 pub mod cost;
 pub mod jobs;
 mod architecture;
+mod send;
 
 /// Report what the vault can prove, for those who must answer for it
+#[derive(Subcommand)]
+pub enum Verb {
+    #[command(flatten)]
+    Of(Kind),
+    Send(send::Arguments),
+}
+
+/// A kind of report.
 #[derive(Subcommand)]
 pub enum Kind {
     Status(status::Arguments),
@@ -76,8 +85,19 @@ impl Made {
     }
 }
 
-pub async fn run(context: &Arc<Context>, kind: &Kind) -> Result<Outcome, Failure> {
-    let (made, form) = match kind {
+pub async fn run(context: &Arc<Context>, verb: &Verb) -> Result<Outcome, Failure> {
+    match verb {
+        Verb::Of(kind) => {
+            let (made, form) = made_of(context, kind).await?;
+            made.written(context, form).await
+        }
+        Verb::Send(arguments) => send::run(context, arguments).await,
+    }
+}
+
+/// Makes a report of this kind, and says how it was asked to be written.
+async fn made_of<'a>(context: &Context, kind: &'a Kind) -> Result<(Made, &'a Form), Failure> {
+    Ok(match kind {
         Kind::Status(arguments) => (status::made(context, arguments).await?, &arguments.form),
         Kind::Coverage(arguments) => (coverage::made(context, arguments).await?, &arguments.form),
         Kind::RtoRpo(arguments) => (rto_rpo::made(context, arguments).await?, &arguments.form),
@@ -85,8 +105,7 @@ pub async fn run(context: &Arc<Context>, kind: &Kind) -> Result<Outcome, Failure
         Kind::Cost(arguments) => (cost::made(context, arguments).await?, &arguments.form),
         Kind::Jobs(arguments) => (jobs::made(context, arguments).await?, &arguments.form),
         Kind::Architecture(arguments) => (architecture::made(context, arguments).await?, &arguments.form),
-    };
-    made.written(context, form).await
+    })
 }
 
 /// What the settings promise of every source.
