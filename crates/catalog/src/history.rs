@@ -68,6 +68,14 @@ impl Catalog {
         self.rows("list jobs in", sql, cells).await?.iter().map(|row| read_job(self, row)).collect()
     }
 
+    /// Every job that was due after `since` and not after `until`, oldest first.
+    pub async fn jobs_due(&self, since: Timestamp, until: Timestamp) -> Result<Vec<Job>, CatalogError> {
+        let sql =
+            format!("select {COLUMNS} from jobs where due_at > $1 and due_at <= $2 order by due_at, id");
+        let rows = self.rows("list jobs in", sql, [since.into(), until.into()]).await?;
+        rows.iter().map(|row| read_job(self, row)).collect()
+    }
+
     /// One job.
     pub async fn job(&self, id: JobId) -> Result<Job, CatalogError> {
         let rows = self

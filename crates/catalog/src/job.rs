@@ -30,6 +30,8 @@ pub enum Kind {
     Expire,
     /// Keeps a point until it is released, or releases it.
     Hold,
+    /// Makes a report and sends it.
+    Report,
     /// Restores into a folder.
     Restore,
     /// Deletes what nothing needs.
@@ -66,6 +68,7 @@ words!(
     Drill = "drill",
     Expire = "expire",
     Hold = "hold",
+    Report = "report",
     Restore = "restore",
     Sweep = "sweep",
     Verify = "verify"

@@ -40,6 +40,8 @@ pub mod due;
 pub mod source;
 pub mod plan;
 pub mod alert;
+pub mod control;
+pub mod checklist;
 pub mod lint;
 pub mod forecast;
 pub mod price;

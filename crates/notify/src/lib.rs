@@ -4,6 +4,8 @@
 //! News ▶ Message: the same words for all ▶ channel's own shape ▶ sent once ▶ taken, or why not
 //! ```
 //!
+//! Reports go the same way as a [`Letter`], with a file where the channel carries files.
+//!
 //! A channel tries once and says what came of it; who calls it keeps what was not taken, and tries again.
 //!
 //! **Invariants**
@@ -15,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on should stop"))]
 
 mod message;
+mod letter;
 mod post;
 mod mail;
 mod webhook;
@@ -25,6 +28,7 @@ mod program;
 mod channel;
 
 pub use channel::Channel;
+pub use letter::{Attached, Letter};
 pub use mail::{Mail, MailTls};
 pub use message::Message;
 pub use pager_duty::PagerDuty;

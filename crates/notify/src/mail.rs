@@ -1,12 +1,13 @@
 //! Mail, by SMTP (RFC 5321), over TLS unless the settings say that it is not wanted.
 
 use lettre::message::header::ContentType;
-use lettre::message::{Mailbox, MessageBuilder};
+use lettre::message::{Attachment, Mailbox, MessageBuilder, MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::letter::Letter;
 use crate::message::Message;
 use crate::post::{PATIENCE, TellError, unsendable};
 
@@ -45,7 +46,22 @@ impl Mail {
     }
 
     pub(crate) async fn tell(&self, message: &Message<'_>) -> Result<(), TellError> {
-        let mail = self.compose(message)?;
+        self.send(self.compose(message)?).await
+    }
+
+    /// Hands a letter over, with its file.
+    pub(crate) async fn hand(&self, letter: &Letter<'_>) -> Result<(), TellError> {
+        let unsent = |why: String| unsendable(&self.shown(), why);
+        let content_type =
+            ContentType::parse(letter.attached.content_type).map_err(|error| unsent(error.to_string()))?;
+        let file = Attachment::new(letter.attached.name.clone());
+        let file = file.body(letter.attached.bytes.clone(), content_type);
+        let parts = MultiPart::mixed().singlepart(SinglePart::plain(letter.text.to_owned())).singlepart(file);
+        let mail = self.addressed()?.subject(letter.subject).multipart(parts);
+        self.send(mail.map_err(|error| unsent(error.to_string()))?).await
+    }
+
+    async fn send(&self, mail: lettre::Message) -> Result<(), TellError> {
         let sent = tokio::time::timeout(PATIENCE, self.relay()?.send(mail)).await;
         let silent = |why: String| TellError::Silent { by: self.shown(), why };
         match sent {
@@ -58,7 +74,7 @@ impl Mail {
         }
     }
 
-    fn compose(&self, message: &Message<'_>) -> Result<lettre::Message, TellError> {
+    fn addressed(&self) -> Result<MessageBuilder, TellError> {
         let mailbox = |text: &str| {
             let wrong = |_| unsendable(&self.shown(), format!("'{text}' is no mail address"));
             text.parse::<Mailbox>().map_err(wrong)
@@ -67,9 +83,14 @@ impl Mail {
         for to in &self.to {
             mail = mail.to(mailbox(to)?);
         }
+        Ok(mail)
+    }
+
+    fn compose(&self, message: &Message<'_>) -> Result<lettre::Message, TellError> {
         // What belongs together is shown together: all mails of an occasion answer one that was never sent.
         let thread = format!("<{}@strongroom>", message.news.occasion().replace(['<', '>', '*', ' '], "-"));
-        let mail = mail.subject(message.subject()).references(thread).header(ContentType::TEXT_PLAIN);
+        let mail =
+            self.addressed()?.subject(message.subject()).references(thread).header(ContentType::TEXT_PLAIN);
         mail.body(message.text()).map_err(|error| unsendable(&self.shown(), error.to_string()))
     }
 

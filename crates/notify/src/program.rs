@@ -26,6 +26,11 @@ impl Program {
     }
 
     pub(crate) async fn tell(&self, message: &Message<'_>) -> Result<(), TellError> {
+        self.run(&message.json()).await
+    }
+
+    /// Runs it with a document on its standard input.
+    pub(crate) async fn run(&self, document: &serde_json::Value) -> Result<(), TellError> {
         let mut shell = Command::new("/bin/sh");
         let shell = shell.args(["-c", &self.command]).kill_on_drop(true);
         let child = shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
@@ -33,7 +38,7 @@ impl Program {
         let told = async {
             if let Some(mut stdin) = child.stdin.take() {
                 // One that does not read may take it all the same: its exit code says.
-                let _ = stdin.write_all(format!("{}\n", message.json()).as_bytes()).await;
+                let _ = stdin.write_all(format!("{document}\n").as_bytes()).await;
             }
             child.wait_with_output().await
         };

@@ -21,7 +21,16 @@ impl Slack {
             (_, Severity::Warning) => ":large_orange_circle:",
             (_, Severity::Info) => ":large_blue_circle:",
         };
-        let text = format!("{sign} *{}*\n{}", escaped(&message.news.headline()), escaped(&message.text()));
+        let headline = format!("{sign} *{}*", escaped(&message.news.headline()));
+        self.post_text(&format!("{headline}\n{}", escaped(&message.text()))).await
+    }
+
+    /// Posts a few lines under a headline.
+    pub(crate) async fn post(&self, headline: &str, text: &str) -> Result<(), TellError> {
+        self.post_text(&format!("*{}*\n{}", escaped(headline), escaped(text))).await
+    }
+
+    async fn post_text(&self, text: &str) -> Result<(), TellError> {
         let request =
             request(&self.address, ("POST", "application/json"), json!({ "text": text }).to_string())?;
         send(&self.address, request).await.map(drop)

@@ -26,6 +26,11 @@ impl Sns {
     }
 
     pub(crate) async fn tell(&self, message: &Message<'_>) -> Result<(), TellError> {
+        self.publish(&message.subject(), &message.text()).await
+    }
+
+    /// Publishes a few lines under a subject.
+    pub(crate) async fn publish(&self, subject: &str, text: &str) -> Result<(), TellError> {
         let region = self.topic.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2));
         let region = region.ok_or_else(|| {
             unsendable(&self.shown(), "it is no ARN: write it as arn:aws:sns:REGION:ACCOUNT:NAME")
@@ -37,7 +42,7 @@ impl Sns {
         let (credentials, region) = aws_credentials(self.profile.as_deref(), Some(region))
             .map_err(|error| unsendable(&self.shown(), error.to_string()))?;
         let mut request =
-            request(&address, ("POST", "application/x-www-form-urlencoded"), self.form(message))?;
+            request(&address, ("POST", "application/x-www-form-urlencoded"), self.form(subject, text))?;
         let credential = credentials.get_credential().await;
         let credential =
             credential.map_err(|error| TellError::Silent { by: self.shown(), why: error.to_string() })?;
@@ -46,20 +51,18 @@ impl Sns {
         send(&address, request).await.map(drop)
     }
 
-    fn form(&self, message: &Message<'_>) -> String {
-        let subject: String = message
-            .subject()
+    fn form(&self, subject: &str, text: &str) -> String {
+        let subject: String = subject
             .chars()
             .map(|letter| if letter.is_ascii_graphic() { letter } else { ' ' })
             .take(SUBJECT)
             .collect();
-        let text = message.text();
         let fields = [
             ("Action", "Publish"),
             ("Version", "2010-03-31"),
             ("TopicArn", &self.topic),
             ("Subject", &subject),
-            ("Message", &text),
+            ("Message", text),
         ];
         let field = |(name, value): (&str, &str)| format!("{name}={}", encoded(value));
         fields.map(field).join("&")

@@ -24,7 +24,12 @@ pub struct Webhook {
 
 impl Webhook {
     pub(crate) async fn tell(&self, message: &Message<'_>, now: Timestamp) -> Result<(), TellError> {
-        let body = message.json().to_string();
+        self.post(&message.json(), now).await
+    }
+
+    /// Posts a document, signed.
+    pub(crate) async fn post(&self, document: &serde_json::Value, now: Timestamp) -> Result<(), TellError> {
+        let body = document.to_string();
         let stamp = now.unix_seconds().to_string();
         let signature = self.secret.as_ref().map(|secret| signature(secret, &stamp, &body));
         let mut request = request(&self.address, ("POST", "application/json"), body)?;

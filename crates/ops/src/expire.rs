@@ -14,6 +14,9 @@ use crate::error::OpsError;
 use crate::hand::Hand;
 use crate::journal;
 
+/// How the reason of a point that was let go by name begins.
+pub const BY_NAME: &str = "let go by name: ";
+
 /// What was let go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Expired {
@@ -111,7 +114,7 @@ pub async fn let_go_lost(
     hand: &Hand,
 ) -> Result<VaultError, OpsError> {
     let lost = why_lost(vault, source, point).await?;
-    let why = format!("let go by name: {lost}");
+    let why = format!("{BY_NAME}{lost}");
     let let_go = LetGo { why, at: cx.now(), host: hand.host.clone(), tool: hand.tool.clone() };
     vault.expire(cx, source, point, &let_go).await?;
     Ok(lost)

@@ -31,7 +31,6 @@ mod drill_course;
 mod drill_files;
 mod drill_dump;
 pub mod drill;
-pub mod report;
 pub mod export;
 pub mod import;
 pub mod verify;
@@ -46,5 +45,7 @@ pub mod sweep;
 pub mod doctor;
 pub mod plan;
 pub mod audit;
+pub mod report;
+pub mod checklist;
 
 pub use error::OpsError;

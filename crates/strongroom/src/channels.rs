@@ -1,7 +1,9 @@
 //! Channels as the settings name them, with their secrets read: anew each time, since they may have been changed.
 
 use strongroom_model::alert::news::News;
-use strongroom_notify::{Channel, Mail, Message, PagerDuty, Program, Slack, Sns, WebAddress, Webhook};
+use strongroom_notify::{
+    Channel, Letter, Mail, Message, PagerDuty, Program, Slack, Sns, WebAddress, Webhook,
+};
 use zeroize::Zeroizing;
 
 use crate::context::Context;
@@ -19,6 +21,12 @@ pub async fn tell(context: &Context, name: &str, news: &News) -> Result<(), Chan
     let (host, tool) = (host(), tool());
     let message = Message { news, host: &host, tool: &tool };
     channel.tell(&message, context.cx.now()).await.map_err(ChannelFailure::Told)
+}
+
+/// Hands a report to the channel of this name.
+pub async fn hand(context: &Context, name: &str, letter: &Letter<'_>) -> Result<(), ChannelFailure> {
+    let channel = channel(context, name)?;
+    channel.hand(letter, context.cx.now()).await.map_err(ChannelFailure::Told)
 }
 
 /// Why a channel was not told.

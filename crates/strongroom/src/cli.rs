@@ -33,6 +33,7 @@ mod verify;
 mod drill;
 mod status;
 mod report;
+mod checklist;
 mod key;
 mod hold;
 mod expire;
@@ -91,7 +92,9 @@ enum Verb {
     Verify(verify::Arguments),
     Drill(drill::Arguments),
     #[command(subcommand)]
-    Report(report::Kind),
+    Report(report::Verb),
+    #[command(subcommand)]
+    Checklist(checklist::Verb),
     #[command(subcommand)]
     Key(key::Verb),
     #[command(subcommand)]
@@ -252,7 +255,8 @@ async fn carry_out(context: &Arc<Context>, verb: Verb, line: ProgressLine) -> Re
         Verb::Import(arguments) => import::run(context, &arguments).await,
         Verb::Verify(arguments) => verify::run(context, &arguments).await,
         Verb::Drill(arguments) => drill::run(context, &arguments, line).await,
-        Verb::Report(kind) => report::run(context, &kind).await,
+        Verb::Report(verb) => report::run(context, &verb).await,
+        Verb::Checklist(verb) => checklist::run(context, &verb).await,
         Verb::Key(verb) => key::run(context, &verb).await,
         Verb::Hold(verb) => hold::run(context, &verb).await,
         Verb::Expire(arguments) => expire::run(context, &arguments).await,

@@ -14,7 +14,7 @@ use strongroom_model::plan::{Plan, objectives_of, retention_of};
 use strongroom_model::retention::Retention;
 use strongroom_model::source::{Objectives, Protected, Shipping, SourceKind};
 use strongroom_model::span::Span;
-use strongroom_model::{ByteSize, PlanName, SourceName, Timestamp};
+use strongroom_model::{ByteSize, PlanName, RuleName, SourceName, Timestamp};
 use strongroom_postgres::sender::SlotName;
 use strongroom_postgres::session::Access;
 use strongroom_vault::Compression;
@@ -29,11 +29,13 @@ mod drill;
 mod vault;
 pub mod watching;
 pub mod access;
+pub mod reporting;
 
 use access::{HttpSettings, PersonName, TokenSettings, UserSettings};
 pub use agent::{AgentSettings, CatalogSettings};
 pub use drill::{DrillSettings, ScratchSettings};
 use mistake::Mistake;
+use reporting::ReportSettings;
 pub use vault::{ClassSettings, LockSettings, VaultSettings, parse_class};
 use watching::{AlertSettings, ChannelName, WatchSettings};
 
@@ -70,6 +72,9 @@ pub struct Settings {
     /// How they are told.
     #[serde(default, rename = "alert")]
     pub alerts: BTreeMap<ChannelName, AlertSettings>,
+    /// Which reports go to whom, and when.
+    #[serde(default, rename = "report")]
+    pub reports: BTreeMap<RuleName, ReportSettings>,
     /// Where metrics, the page and the API are served. Without it they are not.
     pub http: Option<HttpSettings>,
     /// What must be written down.
@@ -455,6 +460,7 @@ impl Settings {
             .as_ref()
             .map_or(Ok(()), |http| http.check(&settings))
             .map_err(|error| mistake(error.to_string()))?;
+        reporting::check(&settings.reports, &settings.alerts).map_err(|error| mistake(error.to_string()))?;
         Ok(settings)
     }
 

@@ -178,7 +178,7 @@ fn what_is_sound_passes_with_its_source_gone_and_leaves_nothing_but_evidence() {
 /// The report for people and their programs.
 fn sheets(site: &Site) {
     let page = site.ok(&["report", "rto-rpo", "--format", "html"]);
-    assert!(page.starts_with("<!doctype html>") && page.contains("<td>main</td>"), "{page}");
+    assert!(page.starts_with("<!doctype html>") && page.contains("<span>main</span>"), "{page}");
     let sheet = site.ok(&["report", "rto-rpo", "--format", "csv"]);
     assert!(sheet.starts_with("source,RPO objective,RPO now,") && sheet.contains("\r\nmain,"), "{sheet}");
 }

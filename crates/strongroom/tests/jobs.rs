@@ -302,3 +302,24 @@ fn another_agent_goes_on_where_one_was_killed() {
     assert_eq!(jobs(&site, "backup").len(), 1);
     assert_eq!(points(&site).len(), 1);
 }
+
+#[test]
+fn a_report_is_made_and_sent_when_it_is_due() {
+    let Some(site) = site("") else { return };
+    let got = site.inside("got");
+    let report = format!(
+        "[alert.script]\nkind = \"exec\"\ncommand = \"cat > {got}.new; mv {got}.new {got}\"\n\
+         [report.often]\nkind = \"status\"\nschedule = \"* * * * *\"\nto = [\"script\"]\n"
+    );
+    rewrite(&site, |text| text + &report);
+    let agent = Agent::start(&site, false);
+    until("the report", || site.path("got").exists());
+    let sent: Value = serde_json::from_slice(&std::fs::read(site.path("got")).unwrap()).unwrap();
+    assert_eq!((&sent["event"], &sent["name"]), (&"report".into(), &"often".into()));
+    until("the job to end", || {
+        let jobs: Value = serde_json::from_str(&site.ok(&["jobs", "list", "--output", "json"])).unwrap();
+        let job = jobs["jobs"].as_array().unwrap().iter().find(|job| job["state"] == "done").cloned();
+        job.is_some_and(|job| job["kind"] == "report" && job["rule"] == "often" && job["exit_code"] == 0)
+    });
+    drop(agent);
+}

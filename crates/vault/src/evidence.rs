@@ -1,5 +1,5 @@
-//! Evidence: what was verified, when, how deep, and how it came out; how long restores took; and, in [`crate::drills`], what
-//! drills found. Append-only, in the vault itself, so that neither a lost host nor a rebuilt catalog forgets it; signed, so that
+//! Evidence: what was verified, when, how deep, and how it came out; how long restores took; and, in [`crate::drills`] and
+//! [`crate::checklists`], what drills found and who signed a checklist off. Append-only, in the vault itself, so that neither a lost host nor a rebuilt catalog forgets it; signed, so that
 //! an auditor can check a record without the vault.
 
 use std::collections::BTreeMap;
@@ -137,7 +137,9 @@ impl Vault {
         let public = self.signing_key().map(|key| key.public()).unwrap_or_default();
         let mut records = Vec::new();
         for object in self.list(layout::EVIDENCE).await? {
-            if layout::parse_measure(&object.key).or(layout::parse_drill(&object.key)).is_some() {
+            let is_of_source =
+                layout::parse_measure(&object.key).or(layout::parse_drill(&object.key)).is_some();
+            if is_of_source || layout::parse_checklist(&object.key).is_some() {
                 continue;
             }
             let Some(SignedRecord { statement, signature }) = self.signed_record(&object.key).await? else {

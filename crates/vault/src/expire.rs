@@ -48,6 +48,15 @@ impl Vault {
         }
     }
 
+    /// Why a point was let go; `None` if it was not, or that does not read.
+    pub async fn let_go(&self, source: &SourceName, point: &PointId) -> Result<Option<LetGo>, VaultError> {
+        let key = layout::point_part(source, point, PointPart::Expired);
+        match self.get_record(&key, Kind::Tombstone).await {
+            Err(VaultError::Damaged { .. }) => Ok(None),
+            result => result,
+        }
+    }
+
     /// Lets the WAL of a timeline go below `segment`.
     pub async fn set_floor(
         &self,

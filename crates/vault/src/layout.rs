@@ -2,6 +2,7 @@
 
 use strongroom_codec::header::Kind;
 use strongroom_codec::manifest::to_hex;
+use strongroom_model::checklist::Period;
 use strongroom_model::point::PackRef;
 use strongroom_model::{PointId, SourceName, SystemId, WalFile, WalSegment};
 use strongroom_store::Key;
@@ -261,10 +262,27 @@ pub fn parse_drill(key: &Key) -> Option<SourceName> {
     evidence_of(key, DRILL)
 }
 
+/// Between a sign-off's id and its checklist.
+const CHECKLIST: &str = ".checklist.";
+
+/// That a checklist was signed off. `month` is `2026-11`; `id` sorts by time.
+pub fn checklist(month: &str, id: &str, period: Period) -> Key {
+    evidence(month, &format!("{id}{CHECKLIST}{period}"))
+}
+
+/// Of which checklist a key names a sign-off.
+pub fn parse_checklist(key: &Key) -> Option<Period> {
+    behind(key, CHECKLIST)?.parse().ok()
+}
+
 /// The source behind an id and a word. An id has no point, and a source may.
 fn evidence_of(key: &Key, word: &str) -> Option<SourceName> {
+    behind(key, word)?.parse().ok()
+}
+
+fn behind<'a>(key: &'a Key, word: &str) -> Option<&'a str> {
     let name = key.last_segment();
-    name[name.find('.')?..].strip_prefix(word)?.parse().ok()
+    name[name.find('.')?..].strip_prefix(word)
 }
 
 /// Which segment's file a key names: all of it, a part, or a backup's label. Histories are none.
@@ -305,6 +323,10 @@ mod tests {
         assert_eq!(drilled.as_str(), "evidence/2026-11/20261120T120000Z-1f2e3d4c.drill.a.restore.b");
         assert_eq!((parse_drill(&drilled), parse_measure(&drilled)), (Some(dotted), None));
         assert_eq!(parse_drill(&measured), None);
+        let signed = checklist("2026-11", "20261120T120000Z-1f2e3d4c", Period::Weekly);
+        assert_eq!(signed.as_str(), "evidence/2026-11/20261120T120000Z-1f2e3d4c.checklist.weekly");
+        assert_eq!((parse_checklist(&signed), parse_drill(&signed)), (Some(Period::Weekly), None));
+        assert_eq!(parse_checklist(&drilled), None);
         assert_eq!(parse_measure(&evidence("2026-11", "20261120T120000Z-1f2e3d4c")), None);
         assert_eq!(wal_of("00000002.history"), "sources/orders/wal/42/00000002.history");
         assert_eq!(

@@ -51,6 +51,7 @@ pub mod verify;
 pub mod evidence;
 pub mod drills;
 pub mod audit;
+pub mod checklists;
 
 pub use error::VaultError;
 pub use keys::{Recipient, Unlock};

@@ -1,6 +1,7 @@
 //! What the settings order, and when: each timetable of each plan, for each source that the plan covers, and the vault's own chores.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use strongroom_catalog::Kind;
 use strongroom_catalog::job::Standing;
@@ -8,9 +9,16 @@ use strongroom_model::plan::{Chore, Timetable, Work};
 use strongroom_model::schedule::Schedule;
 use strongroom_model::source::Protected;
 use strongroom_model::zone::Zone;
-use strongroom_model::{SourceName, Timestamp};
+use strongroom_model::{RuleName, SourceName, Timestamp};
 
 use crate::settings::Settings;
+use crate::settings::reporting::ReportSettings;
+
+/// A report that was not begun so long after its time is of yesterday.
+const REPORT_BEGINS: Duration = Duration::from_secs(12 * 3600);
+
+/// What takes longer than this to be made and sent hangs.
+const REPORT_TAKES: Duration = Duration::from_secs(3600);
 
 /// One line: what is ordered at each instant of a schedule.
 pub struct Line {
@@ -38,6 +46,7 @@ pub fn agenda(settings: &Settings) -> Vec<Line> {
         }
     }
     lines.extend(settings.agent.sweep.as_ref().map(sweep));
+    lines.extend(settings.reports.iter().map(report));
     lines
 }
 
@@ -75,11 +84,19 @@ fn sweep(chore: &Chore) -> Line {
     }
 }
 
+fn report((name, settings): (&RuleName, &ReportSettings)) -> Line {
+    Line {
+        standing: standing(Kind::Report, None, ("", name.as_str()), (REPORT_BEGINS, REPORT_TAKES)),
+        schedule: settings.schedule.clone(),
+        zone: settings.timezone.clone(),
+    }
+}
+
 fn standing(
     kind: Kind,
     source: Option<&SourceName>,
     (plan, rule): (&str, &str),
-    (start_window, completion_window): (std::time::Duration, std::time::Duration),
+    (start_window, completion_window): (Duration, Duration),
 ) -> Standing {
     let (plan, rule) = (plan.to_owned(), rule.to_owned());
     Standing {
@@ -100,6 +117,14 @@ mod tests {
     const SETTINGS: &str = r#"
         [agent]
         sweep = { schedule = "0 5 * * 0" }
+        [alert.script]
+        kind = "exec"
+        command = "cat"
+        [report.weekly]
+        kind = "status"
+        schedule = "0 7 * * 1"
+        timezone = "Europe/Berlin"
+        to = ["script"]
         [source.orders]
         kind = "postgres"
         [source.shop]
@@ -136,14 +161,16 @@ mod tests {
                 // Nothing is let go of orders: it keeps everything.
                 "expire/shop//gold/expire",
                 "sweep/*///sweep",
+                "report/*///weekly",
             ]
         );
-        assert_eq!(counted(&lines), "backup 2, expire 1, sweep 1, verify 2");
+        assert_eq!(counted(&lines), "backup 2, expire 1, report 1, sweep 1, verify 2");
         let after = Timestamp("2026-11-20T00:00:00Z".parse().unwrap());
         let next: Vec<String> =
             lines.iter().map(|line| line.next_after(after).unwrap().0.to_string()).collect();
         assert_eq!(next[0], "2026-11-20T18:00:00Z");
         assert_eq!(next[5], "2026-11-22T05:00:00Z");
+        assert_eq!(next[6], "2026-11-23T06:00:00Z");
         assert_eq!(lines[4].standing.start_window.as_secs(), 3600);
     }
 

@@ -94,6 +94,9 @@ fn words(context: &Context, job: &Job) -> Result<Vec<String>, Failure> {
     if job.kind == Kind::Copy {
         words.extend(["--to".to_owned(), job.vault.clone()]);
     }
+    if job.kind == Kind::Report {
+        words.extend(["send".to_owned(), job.rule.clone()]);
+    }
     if job.kind == Kind::Verify {
         words.push("--data".to_owned());
         words.extend(["--budget".to_owned(), context.settings.agent.verify_budget.to_string()]);

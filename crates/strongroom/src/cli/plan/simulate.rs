@@ -16,10 +16,8 @@ use super::{NO_PLAN, chosen, counted, known};
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::output::{Outcome, table};
+use crate::prices::listed;
 use crate::settings::parse_time;
-
-/// List prices: they date, and are printed with their date.
-const PRICES: &str = include_str!("../../prices.toml");
 
 /// Play a plan for a year: points, storage, cost and the worst RPO
 #[derive(clap::Args)]
@@ -77,9 +75,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
     if plans.is_empty() {
         return Err(Failure::new(Code::Settings, "there is no plan").hint(NO_PLAN));
     }
-    let prices: PriceList = toml::from_str(PRICES).map_err(|error| {
-        Failure::new(Code::Bug, format!("the price list of this build does not read: {error}"))
-    })?;
+    let prices = listed()?;
     let mut sources = context.settings.protected();
     sources.retain(|source| plans.values().any(|plan| plan.covers(source)));
     if let Some(only) = &arguments.source {

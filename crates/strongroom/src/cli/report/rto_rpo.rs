@@ -1,18 +1,16 @@
 //! `strongroom report rto-rpo`
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use strongroom_model::SourceName;
 use strongroom_model::drill::Trend;
 use strongroom_model::time::human_duration;
-use strongroom_ops::report::rto_rpo::{Concern, Promise, RtoRpo, rto_rpo};
+use strongroom_ops::report::rto_rpo::{Concern, RtoRpo, rto_rpo};
 
-use super::Sheet;
-use super::sheet::Rows;
+use super::{Form, Made, made_by, promises};
 use crate::context::Context;
-use crate::failure::{Code, Failure};
-use crate::output::Outcome;
+use crate::failure::Failure;
+use crate::paper::{Paper, Part, Row, Rows};
 
 /// Report what was promised, what would be lost now, how long drills took, and how that is known
 #[derive(clap::Args)]
@@ -28,9 +26,8 @@ Examples:
 pub struct Arguments {
     /// Only this source
     source: Option<SourceName>,
-    /// How to write it
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Sheet,
+    #[command(flatten)]
+    pub form: Form,
 }
 
 const HEAD: [&str; 8] = [
@@ -44,33 +41,18 @@ const HEAD: [&str; 8] = [
     "attention",
 ];
 
-pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Failure> {
+pub async fn made(context: &Context, arguments: &Arguments) -> Result<Made, Failure> {
     let vault = context.answering().await?;
-    let promises: BTreeMap<SourceName, Promise> = context
-        .settings
-        .sources
-        .iter()
-        .map(|(source, settings)| {
-            let promised = context.settings.objectives_of(source);
-            let [rpo, rto] = [promised.rpo, promised.rto].map(|span| span.map(|span| span.0));
-            (source.clone(), Promise { rpo, rto, drilled_within: settings.drill.within() })
-        })
-        .collect();
-    let lines = rto_rpo(&context.cx, &vault, &promises, arguments.source.as_ref()).await?;
+    let lines = rto_rpo(&context.cx, &vault, &promises(context), arguments.source.as_ref()).await?;
     let now = context.cx.now();
-    let rows = Rows {
-        title: "RPO and RTO",
-        note: format!("{now}, by what is in {}", vault.place()),
-        head: &HEAD,
-        rows: lines.iter().map(|line| row(line, now)).collect(),
+    let rows = lines.iter().map(|line| Row::judged(row(line, now), line.concerns.is_empty())).collect();
+    let paper = Paper {
+        title: "RPO and RTO".to_owned(),
+        note: made_by(context, &format!("what is in {}", vault.place())),
+        lead: String::new(),
+        parts: vec![Part::Table(String::new(), Rows { head: &HEAD, rows })],
     };
-    let text = match arguments.format {
-        Sheet::Text => rows.text(),
-        Sheet::Csv => rows.csv(),
-        Sheet::Html => rows.html(),
-    };
-    let is_fine = lines.iter().all(|line| line.concerns.is_empty());
-    Ok(Outcome::new(&lines, text).with_code(if is_fine { Code::Ok } else { Code::Problems }))
+    Ok(Made::new(&lines, paper, lines.iter().all(|line| line.concerns.is_empty())))
 }
 
 fn row(line: &RtoRpo, now: strongroom_model::Timestamp) -> Vec<String> {
