@@ -27,6 +27,7 @@ mod agent;
 mod drill;
 mod vault;
 pub mod watching;
+mod references;
 
 pub use agent::{AgentSettings, CatalogSettings};
 pub use drill::{DrillSettings, ScratchSettings};

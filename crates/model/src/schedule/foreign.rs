@@ -87,7 +87,7 @@ fn steps(values: &Values, all: u32) -> String {
     let step = all / values.count().max(1);
     let is_step = step > 1
         && values.count() > 1
-        && all % step == 0
+        && all.is_multiple_of(step)
         && (0..all).all(|value| values.contains(value as u16) == (value % step == 0));
     if is_step { format!("*/{step}") } else { list(values, all, "-") }
 }
@@ -120,7 +120,8 @@ fn week_calendar(rule: &WeekDay) -> (String, String) {
     match rule {
         WeekDay::Of(on) if on.iter().all(|on| *on) => (String::new(), "-*".to_owned()),
         WeekDay::Of(on) => {
-            let days: Vec<&str> = NAMES.into_iter().zip(on).filter(|(_, on)| **on).map(|(name, _)| name).collect();
+            let days: Vec<&str> =
+                NAMES.into_iter().zip(on).filter(|(_, on)| **on).map(|(name, _)| name).collect();
             (format!("{} ", days.join(",")), "-*".to_owned())
         }
         WeekDay::Last(day) => (named(*day), "~7/1".to_owned()),

@@ -24,6 +24,7 @@ use crate::agent::child::{Report, run};
 use crate::agent::present::Present;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
+use crate::settings::Settings;
 
 /// The longest result that goes into the catalog.
 const LONGEST_RESULT: usize = 64 << 10;
@@ -81,17 +82,23 @@ fn not_begun(how: How, why: String) -> Ended {
 /// The command line of a job.
 fn words(context: &Context, job: &Job) -> Result<Vec<String>, Failure> {
     let mut words = context.own_words()?;
-    words.push(job.kind.to_string());
-    words.extend(job.source.iter().map(SourceName::to_string));
-    if job.kind == Kind::Copy {
-        words.extend(["--to".to_owned(), job.vault.clone()]);
-    }
-    if job.kind == Kind::Verify {
-        words.push("--data".to_owned());
-        words.extend(["--budget".to_owned(), context.settings.agent.verify_budget.to_string()]);
-    }
+    words.extend(verb(&context.settings, job.kind, job.source.as_ref(), &job.vault));
     words.extend(["--output", "json"].map(str::to_owned));
     Ok(words)
+}
+
+/// The verb that does a kind of job, and what it is told: the same for agents and for whoever runs commands at times.
+pub fn verb(settings: &Settings, kind: Kind, source: Option<&SourceName>, vault: &str) -> Vec<String> {
+    let mut words = vec![kind.to_string()];
+    words.extend(source.map(SourceName::to_string));
+    if kind == Kind::Copy {
+        words.extend(["--to".to_owned(), vault.to_owned()]);
+    }
+    if kind == Kind::Verify {
+        words.push("--data".to_owned());
+        words.extend(["--budget".to_owned(), settings.agent.verify_budget.to_string()]);
+    }
+    words
 }
 
 /// What an exit code says of a job (`docs/exit-codes.md`).
