@@ -149,7 +149,7 @@ fn work_head(settings: &Settings) -> Result<String, Failure> {
         text.push_str("    env:\n");
     }
     secrets.iter().for_each(|name| text.push_str(&format!("      {name}: ${{{{ secrets.{name} }}}}\n")));
-    given.iter().for_each(|name| text.push_str(&format!("      {name}: ${{{{ vars.{name} }}}}\n")));
+    given.iter().for_each(|name| text.push_str(&format!("      {name}: ${{{{ secrets.{name} }}}}\n")));
     text.push_str("    steps:\n");
     text.push_str(&checkout());
     if let Some((audience, file, _)) = federation {
