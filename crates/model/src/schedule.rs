@@ -12,6 +12,7 @@
 //!   two agents agree, and a restart shifts nothing.
 //! - A job at 02:30 is neither lost nor doubled on the days when clocks change (`schedule/local.rs` has the rule).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -24,8 +25,10 @@ use crate::zone::Zone;
 mod field;
 mod cron;
 mod local;
+mod foreign;
 
 use cron::{Cron, FieldError};
+pub use foreign::Unsayable;
 
 /// When something is to run. Prints as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +132,37 @@ impl Schedule {
     /// Whether the time zone says nothing: a rate runs by the clock of the world.
     pub fn is_rate(&self) -> bool {
         matches!(self.times, Times::Rate(_))
+    }
+
+    /// The same in five fields of numbers, which every cron reads alike: Vixie's, cronie, Kubernetes, GitHub. What runs by a
+    /// rate runs so by the clock of whoever reads it.
+    pub fn five_fields(&self) -> Result<String, Unsayable> {
+        foreign::five_fields(&*self.as_cron()?).ok_or_else(|| Unsayable::Fields(self.text.clone()))
+    }
+
+    /// The same as `OnCalendar=` of systemd.timer(5) has it: a line for each way of choosing days.
+    pub fn calendars(&self, zone: &Zone) -> Result<Vec<String>, Unsayable> {
+        let zone = if self.is_rate() { &Zone::UTC } else { zone };
+        let days = foreign::calendars(&*self.as_cron()?, zone.name());
+        days.ok_or_else(|| Unsayable::Calendar(self.text.clone()))
+    }
+
+    /// A rate that divides the hour or the day is a cron expression as well.
+    fn as_cron(&self) -> Result<Cow<'_, Cron>, Unsayable> {
+        let seconds = match &self.times {
+            Times::Cron(cron) => return Ok(Cow::Borrowed(cron)),
+            Times::Rate(seconds) => *seconds,
+        };
+        let (minutes, hours) = (format!("*/{}", seconds / 60), format!("*/{}", seconds / 3600));
+        let fields = match seconds {
+            86_400 => ["0", "0"],
+            3600 => ["0", "*"],
+            _ if seconds < 3600 && 3600 % seconds == 0 => [minutes.as_str(), "*"],
+            _ if seconds % 3600 == 0 && 86_400 % seconds == 0 => ["0", hours.as_str()],
+            _ => return Err(Unsayable::Rate(self.text.clone())),
+        };
+        let cron = Cron::unix([fields[0], fields[1], "*", "*", "*"]);
+        cron.map(Cow::Owned).map_err(|_| Unsayable::Rate(self.text.clone()))
     }
 
     fn cron(text: &str, cron: Result<Cron, FieldError>) -> Result<Times, ScheduleError> {

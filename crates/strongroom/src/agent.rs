@@ -24,7 +24,7 @@ pub mod child;
 pub mod deed;
 pub mod jobs;
 pub mod testimony;
-mod agenda;
+pub mod agenda;
 mod scheduler;
 pub mod work;
 pub mod watch;

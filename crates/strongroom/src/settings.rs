@@ -30,6 +30,7 @@ mod vault;
 pub mod watching;
 pub mod access;
 pub mod reporting;
+mod references;
 
 use access::{HttpSettings, PersonName, TokenSettings, UserSettings};
 pub use agent::{AgentSettings, CatalogSettings};

@@ -41,28 +41,36 @@ pub struct FieldError {
 /// Local minutes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cron {
-    minutes: Values,
-    hours: Values,
-    month_days: Vec<MonthDay>,
-    months: Values,
-    week_days: Vec<WeekDay>,
-    years: Values,
-    both: bool,
+    pub(super) minutes: Values,
+    pub(super) hours: Values,
+    pub(super) month_days: Vec<MonthDay>,
+    pub(super) months: Values,
+    pub(super) week_days: Vec<WeekDay>,
+    pub(super) years: Values,
+    pub(super) both: bool,
 }
 
+/// Days of a month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MonthDay {
+pub enum MonthDay {
+    /// These.
     Of(Values),
+    /// The last one.
     Last,
+    /// The last one that is neither Saturday nor Sunday.
     LastWeekday,
+    /// The weekday nearest to this one.
     NearestWeekday(u8),
 }
 
-/// Weekdays count from Sunday, which is 0.
+/// Days of the week, which count from Sunday: that is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WeekDay {
+pub enum WeekDay {
+    /// These.
     Of([bool; 7]),
+    /// The last such day of the month.
     Last(u8),
+    /// The such day of the month with this number, from 1 on.
     Nth(u8, u8),
 }
 

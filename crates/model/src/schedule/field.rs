@@ -82,6 +82,20 @@ impl Values {
         (value.max(self.first)..self.first + 256).find(|value| self.contains(*value))
     }
 
+    /// Those that follow each other, as first and last of each stretch.
+    pub fn stretches(&self) -> Vec<(u16, u16)> {
+        let mut stretches: Vec<(u16, u16)> = Vec::new();
+        let mut next = self.at_or_above(0);
+        while let Some(value) = next {
+            match stretches.last_mut() {
+                Some((_, last)) if *last + 1 == value => *last = value,
+                _ => stretches.push((value, value)),
+            }
+            next = self.at_or_above(value + 1);
+        }
+        stretches
+    }
+
     /// How many.
     pub fn count(&self) -> u32 {
         self.bits.iter().map(|word| word.count_ones()).sum()

@@ -361,3 +361,61 @@ proptest! {
         prop_assert_eq!(schedule.to_string().parse(), Ok(schedule));
     }
 }
+
+/// What five fields have no sign for is empty here.
+#[test]
+fn other_programs_are_told_the_same_or_nothing() {
+    for (schedule, fields, calendars) in [
+        ("30 2 1 * *", "30 2 1 * *", &["*-*-1 2:30:00 Asia/Tokyo"][..]),
+        ("@daily", "0 0 * * *", &["*-*-* 0:0:00 Asia/Tokyo"]),
+        ("*/15 * * * *", "*/15 * * * *", &["*-*-* *:0,15,30,45:00 Asia/Tokyo"]),
+        ("0 3 * JAN-MAR 5-7", "0 3 * 1-3 0,5,6", &["Sun,Fri,Sat *-1..3-* 3:0:00 Asia/Tokyo"]),
+        ("0 0 13 * FRI", "0 0 13 * 5", &["*-*-13 0:0:00 Asia/Tokyo", "Fri *-*-* 0:0:00 Asia/Tokyo"]),
+        // Either day is enough, and each is the 1st to the 31st.
+        ("0 0 1-31 * FRI", "0 0 * * *", &["*-*-* 0:0:00 Asia/Tokyo", "Fri *-*-* 0:0:00 Asia/Tokyo"]),
+        ("cron(0 3 ? * SUN *)", "0 3 * * 0", &["Sun *-*-* 3:0:00 Asia/Tokyo"]),
+        ("cron(0 3 * * ? *)", "0 3 * * *", &["*-*-* 3:0:00 Asia/Tokyo"]),
+        ("cron(0 3 L * ? *)", "", &["*-*~1 3:0:00 Asia/Tokyo"]),
+        ("cron(0 3 1,L * ? *)", "", &["*-*-1 3:0:00 Asia/Tokyo", "*-*~1 3:0:00 Asia/Tokyo"]),
+        ("cron(0 3 ? * 6L *)", "", &["Fri *-*~7/1 3:0:00 Asia/Tokyo"]),
+        ("cron(0 3 ? * 3#2 *)", "", &["Tue *-*-8..14 3:0:00 Asia/Tokyo"]),
+        ("cron(0 3 ? * 3#5 *)", "", &["Tue *-*-29..31 3:0:00 Asia/Tokyo"]),
+        ("cron(0 3 15W * ? *)", "", &[]),
+        ("cron(0 3 1 1 ? 2027-2029)", "", &["2027..2029-1-1 3:0:00 Asia/Tokyo"]),
+        ("0 0 */2 * MON", "", &["Mon *-*-1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31 0:0:00 Asia/Tokyo"]),
+        ("rate(15 minutes)", "*/15 * * * *", &["*-*-* *:0,15,30,45:00 UTC"]),
+        ("rate(1 hour)", "0 * * * *", &["*-*-* *:0:00 UTC"]),
+        ("rate(6 hours)", "0 */6 * * *", &["*-*-* 0,6,12,18:0:00 UTC"]),
+        ("rate(1 day)", "0 0 * * *", &["*-*-* 0:0:00 UTC"]),
+        ("rate(7 hours)", "", &[]),
+        ("rate(90 minutes)", "", &[]),
+        ("rate(2 days)", "", &[]),
+    ] {
+        let parsed: Schedule = schedule.parse().unwrap();
+        assert_eq!(parsed.five_fields().unwrap_or_default(), fields, "{schedule}");
+        let zone: Zone = "Asia/Tokyo".parse().unwrap();
+        assert_eq!(parsed.calendars(&zone).unwrap_or_default(), calendars, "{schedule}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn five_fields_run_when_the_schedule_does(
+        minute in "\\*|\\*/[1-9]|[0-5]?[0-9]|[0-2]?[0-9]-[3-5][0-9]",
+        hour in "\\*|\\*/[1-9]|1?[0-9]|1?[0-9],2[0-3]",
+        day in "\\*|\\*/[1-9]|[1-9]|[1-9],2[0-8]|1-31",
+        month in "\\*|[1-9]|[1-4]-[6-9]",
+        week in "\\*|[0-7]|[0-3]-[4-7]|MON,FRI",
+    ) {
+        let schedule: Schedule = format!("{minute} {hour} {day} {month} {week}").parse().unwrap();
+        if let Ok(fields) = schedule.five_fields() {
+            let told: Schedule = fields.parse().unwrap();
+            let mut at = instant(NEW_YEAR);
+            for _ in 0..50 {
+                let next = schedule.next_after(at, &Zone::UTC);
+                prop_assert_eq!(next, told.next_after(at, &Zone::UTC), "{} and {}", schedule, fields);
+                at = next.unwrap();
+            }
+        }
+    }
+}

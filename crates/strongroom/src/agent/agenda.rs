@@ -24,8 +24,12 @@ const REPORT_TAKES: Duration = Duration::from_secs(3600);
 pub struct Line {
     /// What.
     pub standing: Standing,
-    schedule: Schedule,
-    zone: Zone,
+    /// At which instants.
+    pub schedule: Schedule,
+    /// Whose clock the schedule follows.
+    pub zone: Zone,
+    /// Vaults that get a copy after it.
+    pub copies: Vec<String>,
 }
 
 impl Line {
@@ -72,7 +76,8 @@ fn line(settings: &Settings, plan: &str, table: &Timetable<'_>, source: &Protect
         (plan, table.rule),
         (table.start_window.0, table.completion_window.0),
     );
-    Some(Line { standing, schedule: table.schedule.clone(), zone: table.zone.clone() })
+    let (schedule, zone) = (table.schedule.clone(), table.zone.clone());
+    Some(Line { standing, schedule, zone, copies: table.copies.to_vec() })
 }
 
 fn sweep(chore: &Chore) -> Line {
@@ -81,6 +86,7 @@ fn sweep(chore: &Chore) -> Line {
         standing: standing(Kind::Sweep, None, ("", "sweep"), windows),
         schedule: chore.schedule.clone(),
         zone: chore.timezone.clone().unwrap_or_default(),
+        copies: Vec::new(),
     }
 }
 

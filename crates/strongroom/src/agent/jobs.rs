@@ -26,6 +26,7 @@ use crate::agent::deed::{Deed, seat_of_host};
 use crate::agent::present::Present;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
+use crate::settings::Settings;
 
 /// The longest result that goes into the catalog.
 const LONGEST_RESULT: usize = 64 << 10;
@@ -86,23 +87,33 @@ fn words(context: &Context, job: &Job) -> Result<Vec<String>, Failure> {
     let mut words = context.own_words()?;
     if let Some(act) = &job.act {
         words.extend(Deed::read(act)?.words(context, job.person.as_deref().unwrap_or_default())?);
-        words.extend(["--output", "json"].map(str::to_owned));
-        return Ok(words);
-    }
-    words.push(job.kind.to_string());
-    words.extend(job.source.iter().map(SourceName::to_string));
-    if job.kind == Kind::Copy {
-        words.extend(["--to".to_owned(), job.vault.clone()]);
-    }
-    if job.kind == Kind::Report {
-        words.extend(["send".to_owned(), job.rule.clone()]);
-    }
-    if job.kind == Kind::Verify {
-        words.push("--data".to_owned());
-        words.extend(["--budget".to_owned(), context.settings.agent.verify_budget.to_string()]);
+    } else {
+        words.extend(verb(&context.settings, (job.kind, &job.rule), job.source.as_ref(), &job.vault));
     }
     words.extend(["--output", "json"].map(str::to_owned));
     Ok(words)
+}
+
+/// The verb that does a kind of job of a rule, and what it is told: the same for agents and for whoever runs commands at times.
+pub fn verb(
+    settings: &Settings,
+    (kind, rule): (Kind, &str),
+    source: Option<&SourceName>,
+    vault: &str,
+) -> Vec<String> {
+    let mut words = vec![kind.to_string()];
+    words.extend(source.map(SourceName::to_string));
+    if kind == Kind::Copy {
+        words.extend(["--to".to_owned(), vault.to_owned()]);
+    }
+    if kind == Kind::Report {
+        words.extend(["send".to_owned(), rule.to_owned()]);
+    }
+    if kind == Kind::Verify {
+        words.push("--data".to_owned());
+        words.extend(["--budget".to_owned(), settings.agent.verify_budget.to_string()]);
+    }
+    words
 }
 
 /// What an exit code says of a job (`docs/exit-codes.md`).

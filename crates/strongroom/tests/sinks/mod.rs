@@ -147,13 +147,17 @@ impl MailSink {
 
     /// Everything that came, once something has.
     pub fn mail(&self) -> String {
-        let new = self.folder.path().join("mail/new");
-        wait("mail", || {
-            let files = std::fs::read_dir(&new).ok()?.flatten();
-            let mails: Vec<String> =
-                files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect();
-            (!mails.is_empty()).then(|| mails.join("\n"))
-        })
+        wait("mail", || Some(self.mails()).filter(|mails| !mails.is_empty())).join("\n")
+    }
+
+    /// The first mail with this text, once it has come.
+    pub fn mail_that_says(&self, text: &str) -> String {
+        wait(text, || self.mails().into_iter().find(|mail| mail.contains(text)))
+    }
+
+    fn mails(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.folder.path().join("mail/new")).into_iter().flatten().flatten();
+        files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect()
     }
 }
 
