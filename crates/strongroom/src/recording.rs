@@ -1,12 +1,13 @@
 //! What the command line writes into the audit log: the one place where acts are recorded, whatever verb they are of.
 //!
 //! ```text
-//! hands out or destroys    begun ▶ the verb ▶ ended       begun must be written, or the verb does not begin
-//! changes otherwise                the verb ▶ ended       at best: what is done is done
+//! destroys             begun ▶ the verb ▶ ended       begun must be written, or the verb does not begin
+//! hands out            begun ▶ the verb ▶ ended       must be written only if the settings say so: recovery waits for no log
+//! changes otherwise            the verb ▶ ended       at best: what is done is done
 //! ```
 //!
 //! **Invariants**
-//! - What clap knows is what is recorded: which verb, with which words. A verb is in exactly one of the three lists.
+//! - What clap knows is what is recorded: which verb, with which words. A verb is in exactly one of the four lists.
 //! - No option that may hold a secret is recorded, and of an error what people are told of it, which holds none.
 //! - A verb's exit code is its own: what cannot be recorded afterwards is said aloud, and changes nothing.
 //!
@@ -26,10 +27,14 @@ use crate::agent::testimony::UNWRITTEN;
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::output::Outcome;
+use crate::settings::Required;
 use crate::surroundings::tool;
 
-/// Verbs that hand data out, or take away what cannot be had back.
-const BEFORE: &[&str] = &["restore", "export", "expire", "sweep", "key remove", "key rotate", "hold release"];
+/// Verbs that take away what cannot be had back.
+const DESTROYING: &[&str] = &["expire", "sweep", "key remove", "key rotate", "hold release"];
+
+/// Verbs that hand data out.
+const HANDING_OUT: &[&str] = &["restore", "export"];
 
 /// Verbs that change a vault, or what is known of it, in other ways.
 const AFTER: &[&str] = &[
@@ -120,7 +125,8 @@ pub struct Recording {
     act: Act,
     texts: Texts,
     named: Option<String>,
-    comes_before: bool,
+    /// The least setting under which its beginning must be written; `None` if only its end is.
+    before: Option<Required>,
     begun: Option<(Arc<Vault>, Head)>,
 }
 
@@ -128,10 +134,13 @@ impl Recording {
     /// What these words of a command line are to be recorded as; `None` if they change and hand out nothing.
     pub fn of(context: &Context, matches: &ArgMatches) -> Option<Recording> {
         let (verb, matches) = leaf(matches);
-        let comes_before = BEFORE.contains(&verb.as_str());
-        if !comes_before && !AFTER.contains(&verb.as_str()) {
-            return None;
-        }
+        let is_one_of = |verbs: &[&str]| verbs.contains(&verb.as_str());
+        let before = match () {
+            () if is_one_of(DESTROYING) => Some(Required::Destroying),
+            () if is_one_of(HANDING_OUT) => Some(Required::Everything),
+            () if is_one_of(AFTER) => None,
+            () => return None,
+        };
         let is_set = |flag: &str| matches!(matches.try_get_one::<bool>(flag), Ok(Some(true)));
         let only_reads = match verb.as_str() {
             "verify" => is_set("records"),
@@ -156,27 +165,31 @@ impl Recording {
         }
         let named = VAULTS.iter().find_map(|id| word(matches, id));
         let (actor, act) = (actor(leash::is_held()), Act { verb, source, point });
-        Some(Recording { actor, act, texts, named, comes_before, begun: None })
+        Some(Recording { actor, act, texts, named, before, begun: None })
     }
 
     /// Writes the beginning, where there must be one.
     pub async fn begin(&mut self, context: &Context) -> Result<(), Failure> {
-        if !self.comes_before {
-            return Ok(());
-        }
+        let Some(least) = self.before else { return Ok(()) };
         // What does not open says so as the verb would.
         let vault = self.vault(context).await?;
-        match self.write(context, &vault, Stage::Begun).await {
+        let is_required = context.settings.audit.required >= least;
+        let writing = self.write(context, &vault, Stage::Begun);
+        let written = match is_required {
+            true => writing.await,
+            false => tokio::time::timeout(PATIENCE, writing).await.unwrap_or_else(|_| Err(silent())),
+        };
+        match written {
             Ok(head) => {
                 self.begun = Some((vault, head));
                 Ok(())
             }
-            Err(failure) if context.settings.audit.required => {
+            Err(failure) if is_required => {
                 let what = format!("record {} in the audit log before it begins", self.act.verb);
                 let causes = std::iter::once(failure.message).chain(failure.causes).collect();
                 let failure = Failure { causes, ..Failure::new(failure.kind, what) };
                 Err(failure.hint(
-                    "may this user write to the vault? With `required = false` of [audit] it begins unrecorded",
+                    "may this user write to the vault? With `required = \"nothing\"` in [audit] it begins unrecorded",
                 ))
             }
             Err(failure) => {
@@ -275,7 +288,7 @@ mod tests {
     fn every_verb_is_recorded_or_not_on_purpose() {
         let mut found = Vec::new();
         leaves(&crate::cli::command(), "", &mut found);
-        let listed: Vec<&str> = [BEFORE, AFTER, UNRECORDED].concat();
+        let listed: Vec<&str> = [DESTROYING, HANDING_OUT, AFTER, UNRECORDED].concat();
         assert_eq!(listed.iter().collect::<BTreeSet<_>>().len(), listed.len(), "a verb is listed twice");
         let (found, listed): (BTreeSet<&str>, BTreeSet<&str>) =
             (found.iter().map(String::as_str).collect(), listed.into_iter().collect());
@@ -310,7 +323,7 @@ mod tests {
         }
         let point = "20261120T120000Z-1f2e3d4c";
         let release = recorded(&format!("hold release {point} --reason case --owner ada --in far")).unwrap();
-        assert!(release.comes_before && release.named.as_deref() == Some("far"));
+        assert!(release.before == Some(Required::Destroying) && release.named.as_deref() == Some("far"));
         assert_eq!(release.act.point.as_ref().map(ToString::to_string).as_deref(), Some(point));
         assert_eq!(release.texts.get("reason").map(String::as_str), Some("case"));
         let restore = recorded("restore orders --to /srv/x --standby --primary password=secret --yes")

@@ -105,17 +105,24 @@ pub struct Settings {
 }
 
 /// `[audit]`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditSettings {
-    /// Whether what hands data out or takes it away may only begin when that is in the audit log.
-    pub required: bool,
+    /// What may only begin when that is in the audit log.
+    pub required: Required,
 }
 
-impl Default for AuditSettings {
-    fn default() -> AuditSettings {
-        AuditSettings { required: true }
-    }
+/// Acts that must be in the audit log before they begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Required {
+    /// None.
+    Nothing,
+    /// Those that take away what cannot be had back. Recovery waits for no log.
+    #[default]
+    Destroying,
+    /// Those that hand data out as well.
+    Everything,
 }
 
 /// `[postgres]`

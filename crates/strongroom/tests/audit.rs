@@ -141,16 +141,16 @@ fn a_stranger_proves_copies_and_finds_what_was_done_to_them() {
 }
 
 #[test]
-fn what_cannot_be_recorded_is_not_handed_out_and_backups_go_on() {
+fn what_cannot_be_recorded_destroys_nothing_and_recovery_and_backups_go_on() {
     let Some(site) = site() else { return };
     site.backup();
     site.ship(&site.cluster);
     let log_folder = site.path("vault/audit");
     let mode = |mode| fs::set_permissions(&log_folder, fs::Permissions::from_mode(mode)).unwrap();
     mode(0o555);
-    let refused = site.fails(6, &["restore", "--yes", "--to", &site.inside("a")]);
-    assert!(refused.contains("record restore in the audit log before it begins"), "{refused}");
-    assert!(refused.contains("required = false") && !site.path("a").exists(), "{refused}");
+    let refused = site.fails(6, &["sweep"]);
+    assert!(refused.contains("record sweep in the audit log before it begins"), "{refused}");
+    assert!(refused.contains("required = \"nothing\""), "{refused}");
     let backup = site.run(&["backup"]);
     assert!(
         backup.status.success() && said(&backup).contains("is not in the audit log"),
@@ -158,7 +158,11 @@ fn what_cannot_be_recorded_is_not_handed_out_and_backups_go_on() {
         said(&backup)
     );
     let settings = fs::read_to_string(site.path("strongroom.toml")).unwrap();
-    fs::write(site.path("strongroom.toml"), format!("{settings}[audit]\nrequired = false\n")).unwrap();
+    fs::write(site.path("strongroom.toml"), format!("{settings}[audit]\nrequired = \"everything\"\n"))
+        .unwrap();
+    let refused = site.fails(6, &["restore", "--yes", "--to", &site.inside("a")]);
+    assert!(refused.contains("record restore") && !site.path("a").exists(), "{refused}");
+    fs::write(site.path("strongroom.toml"), &settings).unwrap();
     let restored = site.run(&["restore", "--yes", "--to", &site.inside("a")]);
     assert!(
         restored.status.success() && said(&restored).contains("begins unrecorded"),

@@ -95,6 +95,7 @@ fn report((name, settings): (&RuleName, &ReportSettings)) -> Line {
         standing: standing(Kind::Report, None, ("", name.as_str()), (REPORT_BEGINS, REPORT_TAKES)),
         schedule: settings.schedule.clone(),
         zone: settings.timezone.clone(),
+        copies: Vec::new(),
     }
 }
 
