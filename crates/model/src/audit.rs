@@ -322,7 +322,7 @@ pub fn findings(links: &[Link], noted: &[Head]) -> Vec<Finding> {
             None => found.push(Finding::Stranger { name: link.name.clone() }),
         }
     }
-    numbered.sort_by(|(one, _), (other, _)| one.cmp(other));
+    numbered.sort_by_key(|(number, _)| *number);
     let vault = numbered.iter().find_map(|(_, link)| link.entry.as_ref().ok()).map(|entry| &entry.vault);
     let mut before: Option<(u64, &Link)> = None;
     for (number, link) in &numbered {

@@ -14,6 +14,7 @@ use strongroom_codec::manifest::ManifestReader;
 use strongroom_codec::pack::{PackReader, PackScope, TRAILER_SIZE, Trailer, pack_header};
 use strongroom_codec::seal::{BlockPlace, BlockType, Sealer};
 use strongroom_codec::stream::{StreamReader, StreamScope, StreamWriter};
+use strongroom_model::audit::Entry;
 use strongroom_model::drill::Drill;
 use strongroom_model::history::TimelineHistory;
 use strongroom_model::point::{Decision, Intent, JournalRange, PointFacts};
@@ -59,12 +60,13 @@ fn scope<'a>(key: &'a VaultKey, vault: &'a VaultId) -> StreamScope<'a> {
 /// A whole object, as a store gave it.
 pub fn stream(data: &[u8]) {
     let (key, vault) = (VaultKey::public(), VaultId::new([1; 16]));
-    for kind in [Kind::Journal, Kind::Decision, Kind::Sweep] {
+    for kind in [Kind::Journal, Kind::Decision, Kind::Sweep, Kind::Audit] {
         let Ok(mut reader) = StreamReader::new(scope(&key, &vault), kind, data) else { continue };
         while let Ok(Some(record)) = reader.next_chunk() {
             let _ = serde_json::from_slice::<Decision>(&record);
             let _ = serde_json::from_slice::<Intent>(&record);
             let _ = serde_json::from_slice::<Drill>(&record);
+            let _ = serde_json::from_slice::<Entry>(&record);
         }
     }
 }
