@@ -142,7 +142,10 @@ impl View {
         let alerts = facts.into_iter().flat_map(|facts| &facts.alerts);
         let is_seen = |source: Option<&SourceName>| source.is_none_or(|source| self.may_see(source));
         let alerts = alerts.filter(|alert| is_seen(alert.condition.source.as_ref())).count();
-        let person = sign::card(&self.person, self.context.settings.http.as_ref().is_some_and(|http| http.second_person));
+        let person = sign::card(
+            &self.person,
+            self.context.settings.http.as_ref().is_some_and(|http| http.second_person),
+        );
         let frame = Frame { title, place, now: self.now, freshness, alerts, person };
         Html(framed(&frame, content).into_string()).into_response()
     }
@@ -179,7 +182,13 @@ fn told(problem: &Problem) -> Markup {
 
 /// A page for who is not signed in.
 fn stranger(desk: &Desk, title: &str, content: &Markup, status: StatusCode) -> Response {
-    let frame =
-        Frame { title, place: Place::Elsewhere, now: desk.now(), freshness: None, alerts: 0, person: html! {} };
+    let frame = Frame {
+        title,
+        place: Place::Elsewhere,
+        now: desk.now(),
+        freshness: None,
+        alerts: 0,
+        person: html! {},
+    };
     (status, Html(framed(&frame, content).into_string())).into_response()
 }

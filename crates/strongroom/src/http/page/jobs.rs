@@ -147,7 +147,9 @@ fn row(job: &JobLine, now: Timestamp) -> Markup {
 
 fn one(job: &Job, view: &View) -> Markup {
     let line = job_line(job, view.now);
-    let may_cancel = line.can_cancel && job.source.as_ref().is_none_or(|source| allowed(&view.person, Act::Cancel, source)) && view.person.role >= Act::Cancel.role();
+    let may_cancel = line.can_cancel
+        && job.source.as_ref().is_none_or(|source| allowed(&view.person, Act::Cancel, source))
+        && view.person.role >= Act::Cancel.role();
     html! {
         p.trail { a href="/jobs" { "Jobs" } " / " (job.id) }
         h1 { (line.what) @if let Some(source) = &line.source { " of " a href={ "/sources/" (source) } { (source) } } }

@@ -32,7 +32,9 @@ impl Wanted {
             source: source.clone(),
             folder: self.folder.clone(),
             at: some(&self.at, |text| parse_time(text).map_err(Problem::unreadable))?,
-            point: some(&self.point, |text| text.parse().map_err(|_| Problem::unreadable("that is no recovery point")))?,
+            point: some(&self.point, |text| {
+                text.parse().map_err(|_| Problem::unreadable("that is no recovery point"))
+            })?,
             over: self.over == "yes",
         })
     }

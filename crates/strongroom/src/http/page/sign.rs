@@ -31,8 +31,10 @@ pub struct Meant {
 pub fn check_meant(person: &Person, csrf: &str) -> Result<(), Problem> {
     match person.csrf.as_deref().is_some_and(|known| is_same(known, csrf)) {
         true => Ok(()),
-        false => Err(Problem::not_allowed("the form is not one of this page, or of a session that has ended")
-            .hint("sign in, go back and try again")),
+        false => {
+            Err(Problem::not_allowed("the form is not one of this page, or of a session that has ended")
+                .hint("sign in, go back and try again"))
+        }
     }
 }
 
@@ -46,7 +48,7 @@ pub fn card(person: &Person, second_person: bool) -> Markup {
     html! {
         @if second_person { a href="/requests" { "Requests" } }
         @match person.by {
-            By::Loopback => span { "you may look" },
+            By::Loopback => span { "viewer" },
             _ => span { strong { (person.name) } ", " (person.role) },
         }
         @if person.by == By::Session {
@@ -113,9 +115,12 @@ mod tests {
             by: By::Session,
             csrf: csrf.map(str::to_owned),
         };
-        for (known, sent, passes) in
-            [(Some("c5f"), "c5f", true), (Some("c5f"), "c5e", false), (Some("c5f"), "", false), (None, "", false)]
-        {
+        for (known, sent, passes) in [
+            (Some("c5f"), "c5f", true),
+            (Some("c5f"), "c5e", false),
+            (Some("c5f"), "", false),
+            (None, "", false),
+        ] {
             assert_eq!(check_meant(&person(known), sent).is_ok(), passes, "{known:?} {sent}");
         }
     }

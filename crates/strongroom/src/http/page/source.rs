@@ -3,8 +3,8 @@
 use axum::extract::Path;
 use axum::response::Response;
 use maud::{Markup, html};
-use strongroom_model::drill::{DrillOutcome, Trend};
 use strongroom_model::Timestamp;
+use strongroom_model::drill::{DrillOutcome, Trend};
 
 use crate::http::gathered::told_of_source;
 use crate::http::page::View;
@@ -79,7 +79,8 @@ fn figures(shown: &SourceView) -> Markup {
 }
 
 fn points(shown: &SourceView, view: &View) -> Markup {
-    let rows: Vec<Markup> = shown.points.iter().map(|one| point(one, acts_of_point(view, &shown.line.source, one))).collect();
+    let rows: Vec<Markup> =
+        shown.points.iter().map(|one| point(one, acts_of_point(view, &shown.line.source, one))).collect();
     let whole: Vec<u64> = shown.points.iter().rev().filter_map(|point| point.bytes).collect();
     let shown_of = match shown.points_in_all - shown.points.len() {
         0 => "Recovery points, newest first".to_owned(),
