@@ -77,9 +77,9 @@ fn http(port: u16, site_restores: &str) -> String {
 /// A site and its agent, which has looked once.
 fn running() -> Option<(Site, Tokens, u16)> {
     let port = free_port();
-    let (site, tokens) = site(&http(port, "RESTORES"))?;
+    let (site, tokens) = site(&http(port, "/RESTORES"))?;
     let path = site.path("strongroom.toml");
-    let text = std::fs::read_to_string(&path).unwrap().replace("RESTORES", &site.inside("restores"));
+    let text = std::fs::read_to_string(&path).unwrap().replace("/RESTORES", &site.inside("restores"));
     std::fs::write(path, text).unwrap();
     Some((site, tokens, port))
 }
@@ -314,7 +314,7 @@ fn over_tls_a_renewed_certificate_is_shown_after_a_hangup() {
     let certificate = |name: &str| {
         let words = format!(
             "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout {name}.key -out {name}.crt -subj /CN=localhost \
-             -addext subjectAltName=DNS:localhost"
+             -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE"
         );
         let mut openssl = Command::new("openssl");
         let made = openssl.args(words.split_whitespace()).current_dir(site.path("")).output().unwrap();
