@@ -33,6 +33,9 @@ const PRICES: &str = include_str!("../../prices.toml");
 const USUAL: u16 = 100;
 const MOST: u16 = 1000;
 
+/// The longest part of a name that is looked for.
+const LONGEST_TEXT: usize = 200;
+
 /// These routes.
 pub fn add(routes: Routes) -> Routes {
     let routes =
@@ -104,11 +107,11 @@ async fn overview(
     if page == 0 {
         return Err(Problem::unreadable("pages begin with 1"));
     }
-    let asked = Page {
-        text: which.text.unwrap_or_default(),
-        standing: standing.map_err(unreadable)?,
-        page: page as usize,
-    };
+    let text = which.text.unwrap_or_default();
+    if text.chars().count() > LONGEST_TEXT {
+        return Err(Problem::unreadable(format!("text has {LONGEST_TEXT} letters at most")));
+    }
+    let asked = Page { text, standing: standing.map_err(unreadable)?, page: page as usize };
     Ok(Json(shown::overview::overview(seen.sight(), &asked, seen.may_see())))
 }
 
