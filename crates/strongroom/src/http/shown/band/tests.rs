@@ -1,3 +1,5 @@
+//! Windows become stretches and gaps.
+
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use strongroom_model::Lsn;
