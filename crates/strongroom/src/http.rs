@@ -108,7 +108,7 @@ fn routes(desk: Arc<Desk>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .merge(api::routes())
-        .merge(page::routes().route_layer(from_fn_with_state(Arc::clone(&desk), guard::seen)))
+        .merge(page::routes())
         .fallback(api::nothing)
         .method_not_allowed_fallback(api::no_such_method)
         .layer(DefaultBodyLimit::max(guard::LONGEST_BODY))

@@ -78,6 +78,11 @@ impl Problem {
         &self.detail
     }
 
+    /// The way out.
+    pub fn way_out(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// Nobody knows who asks.
     pub fn not_signed_in(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::UNAUTHORIZED, "not-signed-in", detail)

@@ -1,23 +1,18 @@
 //! Alerts that fire, and who is told.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use strongroom_model::Timestamp;
 use strongroom_model::alert::Severity;
 
-use crate::http::desk::Desk;
 use crate::http::page::View;
 use crate::http::page::frame::Place;
 use crate::http::page::pieces::{ago, mark, table};
 use crate::http::shown::alerts::{AlertLine, Alerts, ChannelLine, alerts as shown};
 
 /// `GET /alerts`
-pub async fn alerts(State(desk): State<Arc<Desk>>) -> Response {
-    let view = View::of(desk);
-    let shown = shown(view.sight(), |_| true);
+pub async fn alerts(view: View) -> Response {
+    let shown = shown(view.sight(), |source| view.may_see(source));
     view.page("Alerts", Place::Alerts, &content(&shown))
 }
 
@@ -36,7 +31,7 @@ fn content(shown: &Alerts) -> Markup {
         section aria-labelledby="channels" {
             h2 id="channels" { "Who is told" }
             @if rows.is_empty() { p.empty { strong.warn { "Nobody." } " Name a channel in strongroom.toml: " code { "[alert.NAME]" } "." } }
-            @else { (table("Channels", &["channel", "state", "took", "did not take"], &rows)) }
+            @else { (table("Channels", &["channel", "state", ">took", ">did not take"], &rows)) }
             @if shown.waiting > 0 { p { (shown.waiting) " tellings wait." } }
         }
     }

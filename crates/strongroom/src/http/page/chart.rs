@@ -6,15 +6,22 @@ use maud::{Markup, html};
 use strongroom_model::Timestamp;
 use strongroom_model::drill::DrillOutcome;
 
-use crate::http::page::pieces::{in_words, instant, percent, seconds, some_seconds, table};
+use crate::http::page::pieces::{instant, percent, seconds, some_seconds, table};
 use crate::http::shown::band::{Band, Gap};
 use crate::http::shown::source::DrillLine;
 
 /// The narrowest that a gap is shown, as a part of the whole: none is too short to be seen.
 const NARROWEST: f64 = 0.006;
 
-/// Room above the highest mark of a trend.
-const HEADROOM: f64 = 1.2;
+/// Room above the highest mark of a trend, and below nothing, as parts of the whole.
+const HEADROOM: f64 = 1.35;
+const FLOOR: f64 = 0.06;
+
+/// An objective is shown beside drills unless it is so many times the slowest.
+const FAR: f64 = 4.0;
+
+/// Of no more drills than these each has its figure beside it.
+const LABELLED: usize = 12;
 
 /// To which times a source can be restored.
 pub fn band(band: &Band, source: &str) -> Markup {
@@ -67,7 +74,7 @@ fn gap_mark(gap: &Gap, (from, to): (f64, f64)) -> Markup {
         rect.gap x=(percent(from.min(1.0 - width))) y="26" width=(percent(width)) height="34" fill="url(#hatch)" {}
         @let anchor = if from < 0.1 { "start" } else if to > 0.9 { "end" } else { "middle" };
         @let at = match anchor { "start" => from, "end" => to, _ => (from + to) / 2.0 };
-        text.gap-text x=(percent(at)) y="73" text-anchor=(anchor) { "gap of " (in_words(gap.to.since(gap.from))) }
+        text.gap-text x=(percent(at)) y="73" text-anchor=(anchor) { "gap of " (seconds(gap.to.since(gap.from).as_secs_f64())) }
     }
 }
 
@@ -77,7 +84,10 @@ fn described(band: &Band) -> String {
         "From {} to {}: {} in which every second can be restored, {}, {}",
         band.from,
         band.to,
-        of(band.stretches.len(), "stretch").replace("stretchs", "stretches"),
+        match band.stretches.len() {
+            1 => "1 stretch".to_owned(),
+            count => format!("{count} stretches"),
+        },
         of(band.gaps.len(), "gap"),
         of(band.ticks.len(), "recovery point"),
     )
@@ -98,7 +108,7 @@ fn stretches(band: &Band) -> Markup {
     let rows: Vec<Markup> = rows
         .iter()
         .map(|(from, to, what)| {
-            html! { tr { td { (instant(*from)) } td { (instant(*to)) } td { (in_words(to.since(*from))) } td { (what) } } }
+            html! { tr { td { (instant(*from)) } td { (instant(*to)) } td { (seconds(to.since(*from).as_secs_f64())) } td { (what) } } }
         })
         .collect();
     table("Times that can be restored, and gaps", &["from", "to", "length", "what"], &rows)
@@ -106,9 +116,11 @@ fn stretches(band: &Band) -> Markup {
 
 /// How long drills took until the data could be used, and how long they may take.
 pub fn trend(drills: &[DrillLine], objective: Option<f64>) -> Markup {
-    let slowest = drills.iter().filter_map(|drill| drill.rto_seconds).chain(objective).fold(0.0, f64::max);
-    let most = (slowest * HEADROOM).max(f64::MIN_POSITIVE);
-    let height = |seconds: f64| percent(1.0 - seconds / most);
+    let slowest = drills.iter().filter_map(|drill| drill.rto_seconds).fold(0.0, f64::max);
+    // An objective that is far away would press everything else to the floor.
+    let near = objective.filter(|objective| *objective <= slowest * FAR);
+    let most = (slowest.max(near.unwrap_or(0.0)) * HEADROOM).max(f64::MIN_POSITIVE);
+    let height = |seconds: f64| percent(1.0 - FLOOR - (1.0 - FLOOR) * seconds / most);
     let count = drills.len().max(1) as f64;
     let place = |number: usize| (number as f64 + 0.5) / count;
     let ends =
@@ -120,7 +132,7 @@ pub fn trend(drills: &[DrillLine], objective: Option<f64>) -> Markup {
                 title id="trend-title" { "Recovery times of " (drills.len()) " drills" }
                 desc id="trend-text" { (trend_described(drills, objective)) }
                 line.floor x1="0" x2="100%" y1="100%" y2="100%" {}
-                @if let Some(objective) = objective {
+                @if let Some(objective) = near {
                     line.objective x1="0" x2="100%" y1=(height(objective)) y2=(height(objective)) {}
                 }
                 @for pair in ends.windows(2) {
@@ -129,13 +141,20 @@ pub fn trend(drills: &[DrillLine], objective: Option<f64>) -> Markup {
                 @for (number, drill) in drills.iter().enumerate() {
                     @let passed = drill.outcome == DrillOutcome::Passed;
                     @match drill.rto_seconds {
-                        Some(took) => circle.drill.failed[!passed] cx=(percent(place(number))) cy=(height(took)) r="4.5" {},
+                        Some(took) => {
+                            circle.drill.failed[!passed] cx=(percent(place(number))) cy=(height(took)) r="4.5" {}
+                            @if drills.len() <= LABELLED {
+                                text.took x=(percent(place(number))) y=(height(took)) dy="-9" text-anchor="middle" { (seconds(took)) }
+                            }
+                        },
                         None => text.failed x=(percent(place(number))) y="20%" text-anchor="middle" { "×" },
                     }
                 }
             }
             figcaption {
-                @if let Some(objective) = objective { span.key.objective { "may take " (seconds(objective)) } }
+                @if let Some(objective) = objective {
+                    span.key.objective { "may take " (seconds(objective)) @if near.is_none() { ", far above this chart" } }
+                }
                 span.key.drill { "passed" } span.key.failed { "failed" }
             }
         }

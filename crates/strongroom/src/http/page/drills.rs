@@ -1,12 +1,8 @@
 //! Drills of all sources: what needs one most comes first.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 
-use crate::http::desk::Desk;
 use crate::http::page::View;
 use crate::http::page::frame::Place;
 use crate::http::page::pieces::{ago, mark, measure, table, until};
@@ -14,9 +10,8 @@ use crate::http::shown::drills::{DrilledLine, Drills, drills as shown};
 use crate::http::shown::line::Proof;
 
 /// `GET /drills`
-pub async fn drills(State(desk): State<Arc<Desk>>) -> Response {
-    let view = View::of(desk);
-    let shown = shown(view.sight(), |_| true);
+pub async fn drills(view: View) -> Response {
+    let shown = shown(view.sight(), |source| view.may_see(source));
     view.page("Drills", Place::Drills, &content(&shown))
 }
 

@@ -1,8 +1,8 @@
 //! Jobs, live: what the agent did, does, and is about to do.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -11,8 +11,9 @@ use strongroom_catalog::job::JobId;
 use strongroom_catalog::{CatalogError, Job, State as JobState};
 use strongroom_model::Timestamp;
 
-use crate::http::desk::Desk;
+use crate::http::access::person::{Act, allowed};
 use crate::http::page::View;
+use crate::http::page::acts::cancel_button;
 use crate::http::page::frame::Place;
 use crate::http::page::pieces::{ago, in_words, instant, instant_or, table, tone};
 use crate::http::shown::jobs::{JobLine, Jobs, job_line, jobs as shown};
@@ -29,8 +30,7 @@ pub struct Wanted {
 }
 
 /// `GET /jobs`
-pub async fn jobs(State(desk): State<Arc<Desk>>, Query(wanted): Query<Wanted>) -> Response {
-    let view = View::of(desk);
+pub async fn jobs(view: View, Query(wanted): Query<Wanted>) -> Response {
     let filter = Filter {
         source: wanted.source.parse().ok(),
         state: wanted.state.parse().ok(),
@@ -41,6 +41,7 @@ pub async fn jobs(State(desk): State<Arc<Desk>>, Query(wanted): Query<Wanted>) -
         let catalog = view.desk.catalog().await.map_err(|failure| failure.detail().to_owned())?;
         let (jobs, agents) =
             tokio::try_join!(catalog.jobs(&filter), catalog.agents()).map_err(|error| error.to_string())?;
+        let jobs: Vec<Job> = jobs.into_iter().filter(|job| view.person.knows(job.source.as_ref())).collect();
         Ok::<Jobs, String>(shown(&jobs, &agents, view.now))
     };
     let content = match read.await {
@@ -51,8 +52,7 @@ pub async fn jobs(State(desk): State<Arc<Desk>>, Query(wanted): Query<Wanted>) -
 }
 
 /// `GET /jobs/{id}`
-pub async fn job(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Response {
-    let view = View::of(desk);
+pub async fn job(view: View, Path(id): Path<String>) -> Response {
     let Ok(id) = id.parse::<JobId>() else { return view.absent("job") };
     let catalog = match view.desk.catalog().await {
         Ok(catalog) => catalog,
@@ -63,8 +63,10 @@ pub async fn job(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Respo
         }
     };
     match catalog.job(id).await {
-        Ok(job) => view.plain(&format!("Job {id}"), Place::Jobs, &one(&job, view.now)),
-        Err(CatalogError::NoSuchJob { .. }) => view.absent("job"),
+        Ok(job) if view.person.knows(job.source.as_ref()) => {
+            view.plain(&format!("Job {id}"), Place::Jobs, &one(&job, &view))
+        }
+        Ok(_) | Err(CatalogError::NoSuchJob { .. }) => view.absent("job"),
         Err(error) => {
             let content = html! { h1 { "Job " (id) } p.note.bad { "It is not known now: " (error) } };
             view.plain("Jobs", Place::Jobs, &content)
@@ -112,12 +114,16 @@ fn agents(jobs: &Jobs) -> Markup {
     }
 }
 
+fn took_words(seconds: u64) -> String {
+    if seconds == 0 { "under 1 s".to_owned() } else { in_words(Duration::from_secs(seconds)) }
+}
+
 /// Jobs in a table.
 pub fn job_table(caption: &str, jobs: &[JobLine], now: Timestamp) -> Markup {
     let rows: Vec<Markup> = jobs.iter().map(|job| row(job, now)).collect();
     html! {
         @if rows.is_empty() { p.empty { "None yet." } }
-        @else { (table(caption, &["job", "what", "source", "state", "due", "took", "rule"], &rows)) }
+        @else { (table(caption, &[">job", "what", "source", "state", "due", ">took", "rule"], &rows)) }
     }
 }
 
@@ -130,7 +136,7 @@ fn row(job: &JobLine, now: Timestamp) -> Markup {
             td { (tone(job.tone, &job.state)) }
             td { (instant(job.due)) }
             td.number { @match (job.took_s, job.ended) {
-                (Some(took), Some(_)) => (in_words(std::time::Duration::from_secs(took))),
+                (Some(took), Some(_)) => (took_words(took)),
                 (Some(_), None) => { @if let Some(began) = job.began { "began " (ago(began, now)) } },
                 (None, _) => "–",
             } }
@@ -139,19 +145,24 @@ fn row(job: &JobLine, now: Timestamp) -> Markup {
     }
 }
 
-fn one(job: &Job, now: Timestamp) -> Markup {
-    let line = job_line(job, now);
+fn one(job: &Job, view: &View) -> Markup {
+    let line = job_line(job, view.now);
+    let may_cancel = line.can_cancel
+        && job.source.as_ref().is_none_or(|source| allowed(&view.person, Act::Cancel, source))
+        && view.person.role >= Act::Cancel.role();
     html! {
         p.trail { a href="/jobs" { "Jobs" } " / " (job.id) }
         h1 { (line.what) @if let Some(source) = &line.source { " of " a href={ "/sources/" (source) } { (source) } } }
         div data-live {
             p { (tone(line.tone, &line.state)) }
+            @if may_cancel { div.acts { (cancel_button(view, job.id)) } }
             dl.figures {
                 div { dt { "Due" } dd { (instant(job.due)) } }
                 div { dt { "Began" } dd { (instant_or(job.began, "not yet")) } }
                 div { dt { "Ended" } dd { (instant_or(job.ended, "not yet")) } }
                 div { dt { "Attempts" } dd { (job.attempt) } }
                 div { dt { "Ordered by" } dd { @if line.rule.is_empty() { "–" } @else { (line.rule) } } }
+                @if let Some(person) = &job.person { div { dt { "Wanted by" } dd { (person) } } }
                 div { dt { "Agent" } dd { (job.owner.as_deref().unwrap_or("–")) } }
             }
             @if let Some(said) = &job.said {

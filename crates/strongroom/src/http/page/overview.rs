@@ -1,19 +1,19 @@
 //! The first page: to which second each source can be recovered, and how that is known.
 
-use std::sync::Arc;
-
-use axum::extract::{Query, State};
+use axum::extract::Query;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 use strongroom_model::Timestamp;
 
-use crate::http::desk::Desk;
 use crate::http::page::View;
 use crate::http::page::frame::Place;
 use crate::http::page::pieces::{ago, instant, instant_or, measure, standing, standing_words, until};
 use crate::http::shown::line::{Next, Proof, SourceLine, Standing};
 use crate::http::shown::overview::{Asked, Headline, ON_A_PAGE, Overview, overview as shown};
+
+/// Of so few sources each is seen at once.
+const FEW: usize = 6;
 
 /// What the address asks for. Words that mean nothing ask for nothing.
 #[derive(Debug, Default, Deserialize)]
@@ -25,14 +25,13 @@ pub struct Wanted {
 }
 
 /// `GET /`
-pub async fn overview(State(desk): State<Arc<Desk>>, Query(wanted): Query<Wanted>) -> Response {
-    let view = View::of(desk);
+pub async fn overview(view: View, Query(wanted): Query<Wanted>) -> Response {
     let asked = Asked {
         text: wanted.q,
         standing: wanted.standing.parse().ok(),
         page: wanted.page.parse().unwrap_or(1),
     };
-    let shown = shown(view.sight(), &asked, |_| true);
+    let shown = shown(view.sight(), &asked, |source| view.may_see(source));
     let title = match shown.sources_in_all {
         1 => "One source".to_owned(),
         count => format!("{count} sources"),
@@ -47,7 +46,7 @@ fn content(shown: &Overview, asked: &Asked) -> Markup {
             p.lead { "Name what is to be protected in strongroom.toml: " code { "[source.NAME]" } ", and take a first point with " code { "strongroom backup" } "." }
         } @else {
             (tally(shown, asked))
-            @if shown.sources_in_all > 6 || *asked != Asked::default() { (search(asked)) }
+            @if shown.sources_in_all > FEW || !asked.text.is_empty() { (search(asked)) }
             (ledger(shown))
             (pages(shown, asked))
         }

@@ -20,14 +20,19 @@ pub fn in_words(span: Duration) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),
-        3600..172_800 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+        3600..86_400 => two((seconds / 3600, "h"), (seconds % 3600 / 60, "min")),
+        _ => two((seconds / 86_400, "d"), (seconds % 86_400 / 3600, "h")),
     }
+}
+
+fn two((large, its): (u64, &str), (small, unit): (u64, &str)) -> String {
+    if small == 0 { format!("{large} {its}") } else { format!("{large} {its} {small} {unit}") }
 }
 
 /// Seconds, likewise; fractions where they matter.
 pub fn seconds(seconds: f64) -> String {
     match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span.as_millis() < 100 => format!("{} ms", span.as_millis()),
         Ok(span) if span.as_secs() < 10 => format!("{:.1} s", span.as_secs_f64()),
         Ok(span) => in_words(span),
         Err(_) => "not known".to_owned(),
@@ -179,13 +184,18 @@ pub fn knowledge(of: &Knowledge, now: Timestamp) -> Markup {
     }
 }
 
-/// A table that scrolls within itself where it is too wide.
+/// A table that scrolls within itself where it is too wide. A name that begins with `>` stands above figures, at the right.
 pub fn table(caption: &str, head: &[&str], rows: &[Markup]) -> Markup {
     html! {
         div.scroll role="region" tabindex="0" aria-label=(caption) {
             table {
                 caption { (caption) }
-                thead { tr { @for name in head { th scope="col" { (name) } } } }
+                thead { tr { @for name in head {
+                    @match name.strip_prefix('>') {
+                        Some(name) => th.number scope="col" { (name) },
+                        None => th scope="col" { (name) },
+                    }
+                } } }
                 tbody { @for row in rows { (row) } }
             }
         }
@@ -203,13 +213,15 @@ mod tests {
             (59, "59 s"),
             (60, "1 min"),
             (3599, "59 min"),
-            (3600, "1 h 0 min"),
-            (172_799, "47 h 59 min"),
-            (172_800, "2 d 0 h"),
+            (3600, "1 h"),
+            (86_399, "23 h 59 min"),
+            (86_400, "1 d"),
+            (180_000, "2 d 2 h"),
         ] {
             assert_eq!(in_words(Duration::from_secs(length)), words);
         }
         assert_eq!(seconds(1.26), "1.3 s");
+        assert_eq!(seconds(0.001), "1 ms");
         assert_eq!(seconds(f64::NAN), "not known");
     }
 

@@ -1,13 +1,9 @@
 //! Plans: what they order, and what is wrong with them.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use strongroom_model::{SourceName, Timestamp};
 
-use crate::http::desk::Desk;
 use crate::http::page::View;
 use crate::http::page::frame::Place;
 use crate::http::page::pieces::{instant, knowledge, mark, table, until};
@@ -18,10 +14,9 @@ use crate::http::shown::source::Knowledge;
 const NAMED: usize = 12;
 
 /// `GET /plans`
-pub async fn plans(State(desk): State<Arc<Desk>>) -> Response {
-    let view = View::of(desk);
+pub async fn plans(view: View) -> Response {
     let linted = view.desk.tellings.of(&["plan", "lint"]).await;
-    let shown = shown(view.sight(), &linted, |_| true);
+    let shown = shown(view.sight(), &linted, |source| view.may_see(source));
     view.plain("Plans", Place::Plans, &content(&shown))
 }
 

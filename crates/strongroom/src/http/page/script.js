@@ -10,8 +10,11 @@
   const inWords = (seconds) => {
     if (seconds < 60) return `${seconds} s`;
     if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-    if (seconds < 172800) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
-    return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
+    const [large, its, small, unit] =
+      seconds < 86400
+        ? [Math.floor(seconds / 3600), "h", Math.floor((seconds % 3600) / 60), "min"]
+        : [Math.floor(seconds / 86400), "d", Math.floor((seconds % 86400) / 3600), "h"];
+    return small === 0 ? `${large} ${its}` : `${large} ${its} ${small} ${unit}`;
   };
 
   const count = () => {

@@ -1,16 +1,14 @@
 //! A source: to which second, how that is known, and everything that leads there.
 
-use std::sync::Arc;
-
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use maud::{Markup, html};
+use strongroom_model::Timestamp;
 use strongroom_model::drill::{DrillOutcome, Trend};
-use strongroom_model::{SourceName, Timestamp};
 
-use crate::http::desk::Desk;
 use crate::http::gathered::told_of_source;
 use crate::http::page::View;
+use crate::http::page::acts::{acts_of, acts_of_point};
 use crate::http::page::alerts::alert_list;
 use crate::http::page::chart::{band, growth, trend};
 use crate::http::page::frame::Place;
@@ -25,24 +23,22 @@ use crate::http::shown::source::{
 };
 
 /// `GET /sources/{source}`
-pub async fn source(State(desk): State<Arc<Desk>>, Path(name): Path<String>) -> Response {
-    let view = View::of(desk);
-    let name: Option<SourceName> = name.parse().ok();
-    let name = name.filter(|name| view.context.settings.sources.contains_key(name));
-    let Some(name) = name else { return view.absent("source") };
+pub async fn source(view: View, Path(name): Path<String>) -> Response {
+    let Some(name) = view.source(&name) else { return view.absent("source") };
     let told = told_of_source(&view.desk, &name).await;
     match shown(view.sight(), &name, told) {
-        Some(shown) => view.page(name.as_str(), Place::Sources, &content(&shown)),
+        Some(shown) => view.page(name.as_str(), Place::Sources, &content(&shown, &view)),
         None => view.absent("source"),
     }
 }
 
-fn content(shown: &SourceView) -> Markup {
+fn content(shown: &SourceView, view: &View) -> Markup {
     let now = shown.at;
     html! {
         p.trail { a href="/" { "Sources" } " / " (shown.line.source) " " span.kind { (shown.line.kind) } " " (standing(shown.line.standing)) }
         (headline(&said(std::slice::from_ref(&shown.line))))
         (figures(shown))
+        (acts_of(view, &shown.line.source))
         @if !shown.alerts.is_empty() {
             section aria-labelledby="alerts" { h2 id="alerts" { "What is wrong" } (alert_list(&shown.alerts, now)) }
         }
@@ -54,7 +50,7 @@ fn content(shown: &SourceView) -> Markup {
                 None if matches!(shown.listed, Knowledge::Read { .. }) => p.empty { "Nothing can be restored." },
                 None => {},
             }
-            (points(shown))
+            (points(shown, view))
         }
         (holds(shown))
         (drills(&shown.drills, now))
@@ -82,8 +78,9 @@ fn figures(shown: &SourceView) -> Markup {
     }
 }
 
-fn points(shown: &SourceView) -> Markup {
-    let rows: Vec<Markup> = shown.points.iter().map(point).collect();
+fn points(shown: &SourceView, view: &View) -> Markup {
+    let rows: Vec<Markup> =
+        shown.points.iter().map(|one| point(one, acts_of_point(view, &shown.line.source, one))).collect();
     let whole: Vec<u64> = shown.points.iter().rev().filter_map(|point| point.bytes).collect();
     let shown_of = match shown.points_in_all - shown.points.len() {
         0 => "Recovery points, newest first".to_owned(),
@@ -97,12 +94,12 @@ fn points(shown: &SourceView) -> Markup {
             p.growing { "Its size, point by point " (growth(&whole, "Size of the source in each point, oldest first: the table has the figures")) }
         }
         @if !rows.is_empty() {
-            (table(&shown_of, &["point", "state", "restores from", "to", "size", "added", "timeline"], &rows))
+            (table(&shown_of, &["point", "state", "restores from", "to", ">size", ">added", ">timeline", "acts"], &rows))
         }
     }
 }
 
-fn point(point: &PointLine) -> Markup {
+fn point(point: &PointLine, acts: Option<Markup>) -> Markup {
     let class = match (point.is_sound, point.is_restorable) {
         (false, _) => "bad",
         (true, true) => "good",
@@ -117,6 +114,7 @@ fn point(point: &PointLine) -> Markup {
             td.number { (bytes(point.bytes)) }
             td.number { (bytes(point.stored)) }
             td.number { @match point.timeline { Some(timeline) => (timeline), None => "–" } }
+            td { @if let Some(acts) = acts { (acts) } }
         }
     }
 }
@@ -168,7 +166,7 @@ fn drills(drills: &DrillsOfSource, now: Timestamp) -> Markup {
                     @if let Some(due) = drills.due_at { " The next one must have passed " (until(due, now)) "." }
                 }
                 (trend(&drills.drills, drills.objective_seconds))
-                (table("Drills, newest first", &["ended", "outcome", "data usable after", "might take", "restored", "evidence"], &rows))
+                (table("Drills, newest first", &["ended", "outcome", ">data usable after", ">might take", "restored", "evidence"], &rows))
             }
             @for (record, why) in &drills.discounted { p.note.bad { "The record " code { (record) } " does not count: " (why) } }
         }

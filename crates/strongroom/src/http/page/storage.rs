@@ -1,13 +1,9 @@
 //! What is stored, how it grows, and what that costs.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::Response;
 use maud::{Markup, html};
 use strongroom_model::price::PriceList;
 
-use crate::http::desk::Desk;
 use crate::http::page::View;
 use crate::http::page::chart::growth;
 use crate::http::page::frame::Place;
@@ -18,10 +14,9 @@ use crate::http::shown::storage::{PriceNote, Storage, StoredLine, storage as sho
 const PRICES: &str = include_str!("../../prices.toml");
 
 /// `GET /storage`
-pub async fn storage(State(desk): State<Arc<Desk>>) -> Response {
-    let view = View::of(desk);
+pub async fn storage(view: View) -> Response {
     let prices: Option<PriceList> = toml::from_str(PRICES).ok();
-    let shown = shown(view.sight(), prices.as_ref(), |_| true);
+    let shown = shown(view.sight(), prices.as_ref(), |source| view.may_see(source));
     view.page("Storage and cost", Place::Storage, &content(&shown))
 }
 
@@ -44,7 +39,7 @@ fn content(shown: &Storage) -> Markup {
             }
         }
         @if !rows.is_empty() {
-            (table("By source, the largest first", &["source", "points", "its size", "before", "stored", "newest point added", "a month"], &rows))
+            (table("By source, the largest first", &["source", ">points", ">its size", "before", ">stored", ">newest point added", ">a month"], &rows))
         }
         @if let Some(note) = note {
             p.note {

@@ -9,7 +9,7 @@
 use serde::Serialize;
 use strongroom_model::{PointId, Timestamp};
 
-use super::listing::{Listed, ListedPoint, Stage};
+use super::listing::{Listed, ListedPoint, ListedWindow, Stage};
 
 /// Every second of it can be restored to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -60,27 +60,23 @@ pub struct Band {
 /// The band of what was listed at `read_at`; `None` if nothing can be restored.
 pub fn band(listed: &Listed, read_at: Timestamp) -> Option<Band> {
     let ticks: Vec<Tick> = listed.points.iter().filter_map(tick).collect();
-    let mut spans: Vec<(Timestamp, Timestamp, Option<&String>)> = listed
-        .windows
-        .iter()
-        .map(|window| (window.from, window.to.unwrap_or(window.from).max(window.from), window.gap.as_ref()))
-        .collect();
-    spans.sort_unstable();
+    let mut windows: Vec<&ListedWindow> = listed.windows.iter().collect();
+    windows.sort_unstable_by_key(|window| (window.from, window.to));
     let mut stretches = Vec::<Stretch>::new();
-    // What is missing behind each stretch.
-    let mut missing = Vec::<Option<String>>::new();
-    for (from, to, gap) in spans {
-        match stretches.last_mut() {
-            Some(last) if last.to >= from => {
-                if to >= last.to {
-                    missing.pop();
-                    missing.push(gap.cloned());
+    // What each stretch ended with last: the window that reaches furthest.
+    let mut furthest = Vec::<&ListedWindow>::new();
+    for window in windows {
+        let (from, to) = (window.from, end(window));
+        match (stretches.last_mut(), furthest.last_mut()) {
+            (Some(stretch), Some(last)) if stretch.to >= from || leads_on(last, window) => {
+                if to >= stretch.to {
+                    *last = window;
                 }
-                last.to = last.to.max(to);
+                stretch.to = stretch.to.max(to);
             }
             _ => {
                 stretches.push(Stretch { from, to });
-                missing.push(gap.cloned());
+                furthest.push(window);
             }
         }
     }
@@ -89,14 +85,23 @@ pub fn band(listed: &Listed, read_at: Timestamp) -> Option<Band> {
     let ends = [stretches.last().map(|stretch| stretch.to), ticks.last().map(|tick| tick.at)];
     let to = ends.into_iter().flatten().max().unwrap_or(from).max(read_at);
     let next = stretches.iter().skip(1).map(|stretch| Some(stretch.from)).chain([None]);
-    let gaps = stretches.iter().zip(next).zip(missing);
-    let gaps = gaps.filter_map(|((stretch, next), segment)| match (next, segment) {
+    let gaps = stretches.iter().zip(next).zip(&furthest);
+    let gaps = gaps.filter_map(|((stretch, next), last)| match (next, last.gap.clone()) {
         (Some(next), segment) => Some(Gap { from: stretch.to, to: next, segment }),
         (None, Some(segment)) => Some(Gap { from: stretch.to, to, segment: Some(segment) }),
         (None, None) => None,
     });
     let gaps = gaps.collect();
     Some(Band { from, to, stretches, gaps, ticks })
+}
+
+fn end(window: &ListedWindow) -> Timestamp {
+    window.to.unwrap_or(window.from).max(window.from)
+}
+
+/// Whether the journal goes on from one window to the next without a gap: in the time between nothing was written.
+fn leads_on(last: &ListedWindow, next: &ListedWindow) -> bool {
+    last.gap.is_none() && last.timeline == next.timeline && last.to_lsn >= next.from_lsn
 }
 
 fn tick(row: &ListedPoint) -> Option<Tick> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use strongroom_model::drill::{DrillOutcome, Trend};
 use strongroom_model::point::Summary;
-use strongroom_model::{PointId, SourceName, Timestamp};
+use strongroom_model::{Lsn, PointId, SourceName, Timestamp};
 
 /// Of one source, what `list` says of it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -66,6 +66,10 @@ pub struct ListedWindow {
     pub from: Timestamp,
     /// The last transaction, if known.
     pub to: Option<Timestamp>,
+    /// Where the first of it lies in the journal.
+    pub from_lsn: Lsn,
+    /// Where the journal that is there ends.
+    pub to_lsn: Lsn,
     /// The segment that is missing behind it.
     pub gap: Option<String>,
 }

@@ -137,23 +137,31 @@ pub fn headline(lines: &[SourceLine]) -> Headline {
     let furthest =
         lines.iter().filter_map(|line| Some((line.recoverable_to?, line))).min_by_key(|(to, _)| *to);
     let able = lines.iter().filter(|line| line.recoverable_to.is_some()).count();
-    let proven = lines.iter().filter(|line| line.standing == Standing::Proven).count();
-    let unknown = lines.iter().filter(|line| line.standing == Standing::Unknown).count();
-    let not_known =
-        if unknown > 0 { format!("; what is said of {unknown} is old or not known") } else { String::new() };
-    let known_by = match proven {
-        0 => format!("No drill proves it lately{not_known}"),
-        proven if proven == count => "Drills proved it of each of them".to_owned(),
-        proven => format!("Drills proved it of {proven} of {count}{not_known}"),
-    };
+    let count_of = |is: fn(&SourceLine) -> bool| lines.iter().filter(|line| is(line)).count();
+    let said_of = [
+        (count_of(|line| line.standing == Standing::Proven), "restored by a drill lately"),
+        (
+            count_of(|line| line.proof.is_none() && line.points.is_some_and(|points| points > 0)),
+            "never drilled",
+        ),
+        (count_of(|line| line.points == Some(0)), "without any recovery point"),
+        (count_of(|line| line.standing == Standing::Unknown), "not known, or by what was read long ago"),
+    ];
+    let parts = said_of.iter().filter(|(sources, _)| *sources > 0);
+    let parts: Vec<String> = parts.map(|(sources, how)| format!("{sources} {how}")).collect();
+    let known_by = parts.join(", ");
     match (count, furthest) {
         (0, _) => said("Nothing is protected yet".to_owned(), None, String::new(), String::new()),
         (_, None) => {
             said(format!("None of {count} sources is known to be recoverable"), None, String::new(), known_by)
         }
+        (_, Some((to, line))) if able == 1 => {
+            let before = format!("1 of {count} sources can be recovered: {} to", line.source);
+            said(before, Some(to), String::new(), known_by)
+        }
         (_, Some((to, line))) => {
             let those = if able == count { format!("All {count}") } else { format!("{able} of {count}") };
-            let after = format!("or later; {} reaches least far", line.source);
+            let after = format!("or later; {} is furthest behind", line.source);
             said(format!("{those} sources can be recovered to"), Some(to), after, known_by)
         }
     }
