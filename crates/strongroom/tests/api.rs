@@ -104,6 +104,79 @@ fn problem(answer: &Answer, status: u16, code: &str) {
     assert!(!answer.body.contains(PASSWORD));
 }
 
+fn tokens_know_their_sources(agent: &Agent, tokens: &Tokens, job: &Value) {
+    // A token of one source knows no other.
+    let main = format!("Bearer {}", tokens.main);
+    let other = format!("Bearer {}", tokens.other);
+    assert_eq!(
+        agent.get("/api/v1/jobs", &[("authorization", &main)]).json()["jobs"].as_array().unwrap().len(),
+        1
+    );
+    assert_eq!(agent.get("/api/v1/jobs", &[("authorization", &other)]).json()["jobs"], json!([]));
+    problem(&agent.get("/api/v1/sources/main", &[("authorization", &other)]), 404, "not-found");
+    problem(
+        &agent.get(&format!("/api/v1/jobs/{}", job["id"]), &[("authorization", &other)]),
+        404,
+        "not-found",
+    );
+    let backup = json!({ "what": { "act": "backup", "source": "main" } });
+    problem(&agent.post("/api/v1/acts", &[("authorization", &other)], &backup), 404, "not-found");
+    let expired = format!("Bearer {}", tokens.expired);
+    problem(&agent.get("/api/v1/me", &[("authorization", &expired)]), 401, "not-signed-in");
+    assert_eq!(agent.get("/", &[("authorization", &main)]).status, 403);
+}
+
+fn a_hold_ends_by_two(
+    (site, agent): (&Site, &Agent),
+    grace: &[(&str, &str)],
+    ada: &[(&str, &str)],
+    others: [&[(&str, &str)]; 2],
+) {
+    // A hold, and its end, which takes two.
+    let list: Value = serde_json::from_str(&site.ok(&["list", "main", "--output", "json"])).unwrap();
+    let point = list[0]["points"][0]["point"].as_str().unwrap().to_owned();
+    let hold = json!({ "what": { "act": "hold", "source": "main", "point": point, "reason": "--case 1" } });
+    done(agent, grace, &agent.post("/api/v1/acts", grace, &hold));
+    let not_its = json!({ "what": { "act": "hold", "source": "main", "point": "20200101T000000Z-00000000", "reason": "x" } });
+    problem(&agent.post("/api/v1/acts", grace, &not_its), 404, "not-found");
+    let held = || site.ok(&["hold", "list", "main", "--output", "json"]);
+    let before = held();
+    let mut release =
+        json!({ "what": { "act": "release", "source": "main", "point": point, "reason": "over" } });
+    problem(&agent.post("/api/v1/acts", grace, &release), 403, "not-allowed");
+    problem(&agent.post("/api/v1/acts", ada, &release), 409, "not-confirmed");
+    release["confirm"] = json!("main");
+    let asked = agent.post("/api/v1/acts", ada, &release);
+    assert_eq!((asked.status, &asked.json()["request"]["state"]), (202, &json!("waiting")));
+    let approve = format!("/api/v1/requests/{}/approve", asked.json()["request"]["id"]);
+    problem(&agent.post(&approve, ada, &json!(null)), 409, "conflict");
+    for other in others {
+        problem(&agent.post(&approve, other, &json!(null)), 403, "not-allowed");
+    }
+    assert_eq!(held(), before);
+    let job = done(agent, grace, &agent.post(&approve, grace, &json!(null)));
+    assert_eq!(job["person"], "ada, with grace");
+    assert_ne!(held(), before);
+    problem(&agent.post(&approve, grace, &json!(null)), 409, "conflict");
+}
+
+fn a_restore_has_a_plan_and_a_place((site, agent): (&Site, &Agent), grace: &[(&str, &str)]) {
+    // A restore: its plan, its confirmation, and its only place.
+    let mut restore = json!({ "what": { "act": "restore", "source": "main", "folder": "again" } });
+    let plan = agent.post("/api/v1/restore-plan", grace, &restore["what"]);
+    assert_eq!(plan.status, 200, "{plan:?}");
+    assert!(!site.path("restores/again").exists());
+    problem(&agent.post("/api/v1/acts", grace, &restore), 409, "not-confirmed");
+    for folder in ["../again", "/etc", "", "a/b", "--delta"] {
+        let astray =
+            json!({ "what": { "act": "restore", "source": "main", "folder": folder }, "confirm": "main" });
+        problem(&agent.post("/api/v1/acts", grace, &astray), 400, "unreadable");
+    }
+    restore["confirm"] = json!("main");
+    done(agent, grace, &agent.post("/api/v1/acts", grace, &restore));
+    assert!(site.path("restores/again/PG_VERSION").exists());
+}
+
 #[test]
 fn people_have_done_what_they_may_and_nothing_else() {
     let Some((site, tokens, port)) = running() else { return };
@@ -134,65 +207,13 @@ fn people_have_done_what_they_may_and_nothing_else() {
     let listed: Value = serde_json::from_str(&site.ok(&["jobs", "list", "--output", "json"])).unwrap();
     assert_eq!(listed["jobs"].as_array().unwrap().len(), 1);
 
-    // A token of one source knows no other.
-    let main = format!("Bearer {}", tokens.main);
-    let other = format!("Bearer {}", tokens.other);
-    assert_eq!(
-        agent.get("/api/v1/jobs", &[("authorization", &main)]).json()["jobs"].as_array().unwrap().len(),
-        1
-    );
-    assert_eq!(agent.get("/api/v1/jobs", &[("authorization", &other)]).json()["jobs"], json!([]));
-    problem(&agent.get("/api/v1/sources/main", &[("authorization", &other)]), 404, "not-found");
-    problem(
-        &agent.get(&format!("/api/v1/jobs/{}", job["id"]), &[("authorization", &other)]),
-        404,
-        "not-found",
-    );
-    problem(&agent.post("/api/v1/acts", &[("authorization", &other)], &backup), 404, "not-found");
-    let expired = format!("Bearer {}", tokens.expired);
-    problem(&agent.get("/api/v1/me", &[("authorization", &expired)]), 401, "not-signed-in");
-    assert_eq!(agent.get("/", &[("authorization", &main)]).status, 403);
-
-    // A hold, and its end, which takes two.
-    let list: Value = serde_json::from_str(&site.ok(&["list", "main", "--output", "json"])).unwrap();
-    let point = list[0]["points"][0]["point"].as_str().unwrap().to_owned();
-    let hold = json!({ "what": { "act": "hold", "source": "main", "point": point, "reason": "--case 1" } });
-    done(&agent, &grace, &agent.post("/api/v1/acts", &grace, &hold));
-    let not_its = json!({ "what": { "act": "hold", "source": "main", "point": "20200101T000000Z-00000000", "reason": "x" } });
-    problem(&agent.post("/api/v1/acts", &grace, &not_its), 404, "not-found");
+    tokens_know_their_sources(&agent, &tokens, &job);
     let ada = signed_in(&agent, "ada", PASSWORD);
     let ada = [("cookie", ada.0.as_str()), ("x-csrf-token", ada.1.as_str())];
-    let mut release =
-        json!({ "what": { "act": "release", "source": "main", "point": point, "reason": "over" } });
-    problem(&agent.post("/api/v1/acts", &grace, &release), 403, "not-allowed");
-    problem(&agent.post("/api/v1/acts", &ada, &release), 409, "not-confirmed");
-    release["confirm"] = json!("main");
-    let asked = agent.post("/api/v1/acts", &ada, &release);
-    assert_eq!((asked.status, &asked.json()["request"]["state"]), (202, &json!("waiting")));
-    let approve = format!("/api/v1/requests/{}/approve", asked.json()["request"]["id"]);
-    problem(&agent.post(&approve, &ada, &json!(null)), 409, "conflict");
-    problem(&agent.post(&approve, &vic, &json!(null)), 403, "not-allowed");
-    problem(&agent.post(&approve, &[("authorization", &main)], &json!(null)), 403, "not-allowed");
-    let held = || site.ok(&["hold", "list", "main", "--output", "json"]);
-    assert!(!held().contains("\"released\": {"), "{}", held());
-    let job = done(&agent, &grace, &agent.post(&approve, &grace, &json!(null)));
-    assert_eq!(job["person"], "ada, with grace");
-    problem(&agent.post(&approve, &grace, &json!(null)), 409, "conflict");
-
-    // A restore: its plan, its confirmation, and its only place.
-    let mut restore = json!({ "what": { "act": "restore", "source": "main", "folder": "again" } });
-    let plan = agent.post("/api/v1/restore-plan", &grace, &restore["what"]);
-    assert_eq!(plan.status, 200, "{plan:?}");
-    assert!(!site.path("restores/again").exists());
-    problem(&agent.post("/api/v1/acts", &grace, &restore), 409, "not-confirmed");
-    for folder in ["../again", "/etc", "", "a/b", "--delta"] {
-        let astray =
-            json!({ "what": { "act": "restore", "source": "main", "folder": folder }, "confirm": "main" });
-        problem(&agent.post("/api/v1/acts", &grace, &astray), 400, "unreadable");
-    }
-    restore["confirm"] = json!("main");
-    done(&agent, &grace, &agent.post("/api/v1/acts", &grace, &restore));
-    assert!(site.path("restores/again/PG_VERSION").exists());
+    let bearer = format!("Bearer {}", tokens.main);
+    let others = [&vic[..], &[("authorization", bearer.as_str())]];
+    a_hold_ends_by_two((&site, &agent), &grace, &ada, others);
+    a_restore_has_a_plan_and_a_place((&site, &agent), &grace);
 
     // Whom the settings no longer know is out at once.
     let path = site.path("strongroom.toml");
@@ -203,6 +224,43 @@ fn people_have_done_what_they_may_and_nothing_else() {
     agent.send("DELETE", "/api/v1/session", &ada, None);
     assert_eq!(agent.get("/api/v1/me", &ada).status, 401);
     agent.stop();
+}
+
+fn what_is_malformed_is_said(agent: &Agent, known: &[(&str, &str)]) {
+    for path in [
+        "/api/v1/sources/..%2f..%2fetc%2fpasswd",
+        "/api/v1/sources/%2e%2e",
+        "/api/v1/sources/main%00",
+        "/api/v1/sources/%ff%fe",
+        "/api/v1/jobs/abc",
+        "/api/v1/jobs/99999999999999999999",
+        "/api/v2/me",
+    ] {
+        problem(&agent.get(path, known), 404, "not-found");
+    }
+    assert_eq!(agent.get("/api/v1/sources/%6dain", known).json()["line"]["source"], "main");
+    for query in ["limit=0", "limit=x", "state=dnoe", "cursor=x", "what=x", "source=A%20B"] {
+        problem(&agent.get(&format!("/api/v1/jobs?{query}"), known), 400, "unreadable");
+    }
+    problem(&agent.send("PUT", "/api/v1/me", known, None), 405, "no-such-method");
+    let huge = format!("{{\"what\": \"{}\"}}", "x".repeat(1 << 20));
+    problem(&agent.send("POST", "/api/v1/acts", known, Some(&huge)), 413, "too-large");
+    problem(&agent.send("POST", "/api/v1/acts", known, Some("{")), 400, "unreadable");
+    let deep = "[".repeat(60_000);
+    problem(&agent.send("POST", "/api/v1/acts", known, Some(&deep)), 400, "unreadable");
+}
+
+fn who_guesses_waits(agent: &Agent) {
+    // An unknown name and a wrong password are answered alike, and then not at all.
+    let try_in = |name: &str| {
+        agent.post("/api/v1/session", &[], &json!({ "name": name, "password": "not the password" }))
+    };
+    let (wrong, unknown) = (try_in("ada"), try_in("nobody"));
+    problem(&wrong, 401, "wrong-password");
+    assert_eq!(wrong.body, unknown.body);
+    (0..4).for_each(|_| drop(try_in("ada")));
+    until("the wait", || try_in("ada").status == 429);
+    assert!(!try_in("ada").header("retry-after").is_empty());
 }
 
 #[test]
@@ -216,38 +274,8 @@ fn what_is_malformed_too_much_or_too_slow_does_not_get_through() {
 
     let bearer = format!("Bearer {}", tokens.all);
     let known = [("authorization", bearer.as_str())];
-    for path in [
-        "/api/v1/sources/..%2f..%2fetc%2fpasswd",
-        "/api/v1/sources/%2e%2e",
-        "/api/v1/sources/main%00",
-        "/api/v1/sources/%ff%fe",
-        "/api/v1/jobs/abc",
-        "/api/v1/jobs/99999999999999999999",
-        "/api/v2/me",
-    ] {
-        problem(&agent.get(path, &known), 404, "not-found");
-    }
-    assert_eq!(agent.get("/api/v1/sources/%6dain", &known).json()["line"]["source"], "main");
-    for query in ["limit=0", "limit=x", "state=dnoe", "cursor=x", "what=x", "source=A%20B"] {
-        problem(&agent.get(&format!("/api/v1/jobs?{query}"), &known), 400, "unreadable");
-    }
-    problem(&agent.send("PUT", "/api/v1/me", &known, None), 405, "no-such-method");
-    let huge = format!("{{\"what\": \"{}\"}}", "x".repeat(1 << 20));
-    problem(&agent.send("POST", "/api/v1/acts", &known, Some(&huge)), 413, "too-large");
-    problem(&agent.send("POST", "/api/v1/acts", &known, Some("{")), 400, "unreadable");
-    let deep = "[".repeat(60_000);
-    problem(&agent.send("POST", "/api/v1/acts", &known, Some(&deep)), 400, "unreadable");
-
-    // An unknown name and a wrong password are answered alike, and then not at all.
-    let try_in = |name: &str| {
-        agent.post("/api/v1/session", &[], &json!({ "name": name, "password": "not the password" }))
-    };
-    let (wrong, unknown) = (try_in("ada"), try_in("nobody"));
-    problem(&wrong, 401, "wrong-password");
-    assert_eq!(wrong.body, unknown.body);
-    (0..4).for_each(|_| drop(try_in("ada")));
-    until("the wait", || try_in("ada").status == 429);
-    assert!(!try_in("ada").header("retry-after").is_empty());
+    what_is_malformed_is_said(&agent, &known);
+    who_guesses_waits(&agent);
 
     // Many at once, and how long they take.
     let took: Vec<Duration> = std::thread::scope(|scope| {

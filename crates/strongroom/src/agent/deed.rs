@@ -354,6 +354,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test")]
     fn a_restore_does_not_follow_a_link_and_needs_a_folder_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let text = SETTINGS.replace("/srv/r", &folder.path().display().to_string());
