@@ -7,7 +7,9 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strongroom_catalog::by_hand::HandOrder;
 use strongroom_catalog::history::Filter;
+use strongroom_catalog::job::RequestState;
 use strongroom_catalog::lease::{Beat, Ended, How, Lost};
 use strongroom_catalog::queue::{Planned, went_back};
 use strongroom_catalog::retry::Retry;
@@ -342,5 +344,75 @@ fn what_the_newest_jobs_came_to_is_told() {
             [of(State::Failed), of(State::Done), of(State::Queued), of(State::Missed)],
             [Some(1), Some(1), Some(1), None]
         );
+    });
+}
+
+fn by_hand(person: &str, key: &str, point: &str) -> HandOrder {
+    HandOrder {
+        kind: Kind::Hold,
+        source: "a".parse().unwrap(),
+        seat: "a".into(),
+        act: serde_json::json!({ "act": "release", "point": point }),
+        person: person.into(),
+        key: key.into(),
+    }
+}
+
+#[test]
+fn a_key_of_a_person_stands_for_one_job() {
+    on_each(async |site, first| {
+        let second = site.catalog().await;
+        let order = by_hand("ada", "k", "p");
+        let (one, other) =
+            tokio::join!(first.order_by_hand(&order, at(0)), second.order_by_hand(&order, at(1)));
+        let ((is_new, job), (is_new_too, same)) = (one.unwrap(), other.unwrap());
+        assert!(is_new != is_new_too && job.id == same.id && job.due == same.due);
+        assert_eq!((job.person.as_deref(), job.act), (Some("ada"), Some(order.act)));
+        let something_else = first.order_by_hand(&by_hand("ada", "k", "q"), at(2)).await;
+        assert!(matches!(something_else, Err(CatalogError::OtherOrder { .. })));
+        // Another's key is another key.
+        assert!(first.order_by_hand(&by_hand("bob", "k", "q"), at(2)).await.unwrap().0);
+        // It is leased like any other, and its page goes on behind it.
+        assert_eq!(lease(&second, "x", 3).await.unwrap().id, job.id);
+        let newest = first.jobs(&Filter { most: 1, ..Filter::default() }).await.unwrap();
+        let before = Some((newest[0].due, newest[0].id));
+        let rest = first.jobs(&Filter { most: 9, before, ..Filter::default() }).await.unwrap();
+        assert_eq!(rest.iter().map(|job| job.id).collect::<Vec<_>>(), [job.id]);
+    });
+}
+
+#[test]
+fn what_one_asks_for_another_approves_once_and_in_time() {
+    on_each(async |site, first| {
+        let second = site.catalog().await;
+        let ask = async |key: &str, now| first.ask(&by_hand("ada", key, "p"), at(now)).await.unwrap();
+        let (is_new, request) = ask("k", 0).await;
+        assert!(is_new && request.state == RequestState::Waiting);
+        assert_eq!(ask("k", 1).await, (false, request.clone()));
+        let own = first.approve(request.id, "ada", at(2)).await.unwrap_err();
+        assert!(matches!(own, CatalogError::OwnRequest { .. }), "{own}");
+        assert!(lease(&first, "x", 2).await.is_none());
+        let (one, other) =
+            tokio::join!(first.approve(request.id, "bob", at(3)), second.approve(request.id, "eve", at(3)));
+        let refused = if one.is_ok() { other } else { one };
+        assert!(matches!(refused, Err(CatalogError::Decided { state: RequestState::Approved, .. })));
+        let job = lease(&second, "x", 4).await.unwrap();
+        assert!(matches!(job.person.as_deref(), Some("ada, with bob" | "ada, with eve")), "{job:?}");
+        assert_eq!(first.request(request.id, at(4)).await.unwrap().job, Some(job.id));
+        assert_eq!(first.jobs(&Filter { most: 9, ..Filter::default() }).await.unwrap().len(), 1);
+        // Taken back, and forgotten about.
+        let (_, back) = ask("l", 5).await;
+        first.decline(back.id, "ada", at(6)).await.unwrap();
+        let late = first.approve(back.id, "bob", at(7)).await.unwrap_err();
+        assert!(matches!(late, CatalogError::Decided { state: RequestState::Declined, .. }), "{late}");
+        let (_, lapsed) = ask("m", 8).await;
+        let a_day_later = 8 + 24 * 3600;
+        let late = first.approve(lapsed.id, "bob", at(a_day_later)).await.unwrap_err();
+        assert!(matches!(late, CatalogError::Decided { state: RequestState::Lapsed, .. }), "{late}");
+        assert!(first.decline(lapsed.id, "bob", at(a_day_later)).await.is_err());
+        let states: Vec<RequestState> =
+            first.requests(9, at(a_day_later)).await.unwrap().iter().map(|request| request.state).collect();
+        assert_eq!(states, [RequestState::Lapsed, RequestState::Declined, RequestState::Approved]);
+        assert!(matches!(first.request(99, at(9)).await, Err(CatalogError::NoSuchRequest { id: 99, .. })));
     });
 }

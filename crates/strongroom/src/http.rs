@@ -30,6 +30,7 @@ mod gathered;
 mod api;
 mod page;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -40,7 +41,7 @@ use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::agent::metrics;
@@ -52,6 +53,9 @@ use crate::http::tls::Certificates;
 
 /// As Prometheus asks for it.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Connections that wait to be taken.
+const QUEUE: u32 = 1024;
 
 /// Where the agent answers, and with which certificate.
 pub struct Opened {
@@ -76,8 +80,16 @@ pub async fn bind(context: &Context) -> Result<Option<Opened>, Failure> {
         let failure = Failure::new(Code::Settings, format!("listen for HTTP on {}: {error}", http.listen));
         failure.hint("is another agent there? listen in [http] takes another address or port")
     };
-    let listener = TcpListener::bind(http.listen).await.map_err(taken)?;
+    let listener = listen(http.listen).map_err(taken)?;
     Ok(Some(Opened { listener, certificates }))
+}
+
+/// A usual queue is shorter than what comes at once when many look: who finds it full waits a second before the next try.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 /// Answers until `leave` says so. Who keeps a connection open does not keep the agent.
@@ -96,7 +108,7 @@ fn routes(desk: Arc<Desk>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .merge(api::routes())
-        .merge(page::routes().route_layer(from_fn_with_state(Arc::clone(&desk), guard::seen)))
+        .merge(page::routes())
         .fallback(api::nothing)
         .method_not_allowed_fallback(api::no_such_method)
         .layer(DefaultBodyLimit::max(guard::LONGEST_BODY))

@@ -88,7 +88,7 @@ fn past(site: &Site) {
     site.cluster
         .sql("create table notes as select g as id, md5(g::text) as note from generate_series(1, 5000) g")
         .unwrap();
-    let first = site.backup();
+    let first = backup(site);
     site.ship(&site.cluster);
     let before = segments(site);
     for _ in 0..3 {
@@ -97,7 +97,7 @@ fn past(site: &Site) {
     }
     let lost = segments(site).into_iter().find(|segment| !before.contains(segment)).unwrap();
     std::fs::remove_file(lost).unwrap();
-    site.backup();
+    backup(site);
     site.cluster.sql("insert into notes values (0, 'kept')").unwrap();
     site.ship(&site.cluster);
     site.ok(&["hold", "place", &first, "--reason", HOSTILE, "--owner", "Finance שלום"]);
@@ -105,6 +105,13 @@ fn past(site: &Site) {
     site.ok(&["drill", "main", "--scratch", &scratch]);
     site.fails(16, &["drill", "main", "--scratch", &scratch, "--rto", "1ms"]);
     site.ok(&["drill", "main", "--scratch", &scratch]);
+}
+
+/// Takes a recovery point and gives its id.
+fn backup(site: &Site) -> String {
+    let text = site.ok(&["backup", "main", "--output", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    report["point"].as_str().unwrap().to_owned()
 }
 
 /// Segments of WAL in the vault, oldest first.
@@ -195,7 +202,7 @@ fn append(site: &Site, settings: &str) {
 /// Each source says to which second, and none that is not known to be well looks well.
 fn reads_well(agent: &Agent<'_>) {
     let page = agent.get("/").unwrap();
-    assert!(page.contains("1 of 3 sources can be recovered to"), "{page}");
+    assert!(page.contains("1 of 3 sources can be recovered: main to"), "{page}");
     let row = |name: &str| {
         let from = page.find(&format!("href=\"/sources/{name}\"")).unwrap();
         page[from..].split("</tr>").next().unwrap().to_owned()

@@ -30,44 +30,44 @@ pub enum Deed {
     /// Takes a recovery point.
     Backup {
         /// Of this source.
-        #[schema(value_type = String)]
+        #[schema(value_type = String, pattern = "^[a-z0-9](\\.?[a-z0-9_-]){0,62}$", max_length = 63)]
         source: SourceName,
     },
     /// Reads every byte that the vault has of it.
     Verify {
         /// Of this source.
-        #[schema(value_type = String)]
+        #[schema(value_type = String, pattern = "^[a-z0-9](\\.?[a-z0-9_-]){0,62}$", max_length = 63)]
         source: SourceName,
     },
     /// Tries a restore.
     Drill {
         /// Of this source.
-        #[schema(value_type = String)]
+        #[schema(value_type = String, pattern = "^[a-z0-9](\\.?[a-z0-9_-]){0,62}$", max_length = 63)]
         source: SourceName,
     },
     /// Keeps a point whatever retention says.
     Hold {
         /// Of this source.
-        #[schema(value_type = String)]
+        #[schema(value_type = String, pattern = "^[a-z0-9](\\.?[a-z0-9_-]){0,62}$", max_length = 63)]
         source: SourceName,
         /// This point.
-        #[schema(value_type = String)]
+        #[schema(value_type = String, pattern = "^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$")]
         point: PointId,
         /// Why.
         #[schema(min_length = 1, max_length = 500)]
         reason: String,
         /// Until then; left out, until it is released.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<String>, format = DateTime)]
+        #[schema(value_type = Option<String>, format = DateTime, pattern = "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$")]
         until: Option<Timestamp>,
     },
     /// Ends every hold of a point. Destructive: it may expire then.
     Release {
         /// Of this source.
-        #[schema(value_type = String)]
+        #[schema(value_type = String, pattern = "^[a-z0-9](\\.?[a-z0-9_-]){0,62}$", max_length = 63)]
         source: SourceName,
         /// This point.
-        #[schema(value_type = String)]
+        #[schema(value_type = String, pattern = "^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$")]
         point: PointId,
         /// Why.
         #[schema(min_length = 1, max_length = 500)]
@@ -76,28 +76,28 @@ pub enum Deed {
     /// Lets go what retention no longer keeps. Destructive.
     Expire {
         /// Of this source.
-        #[schema(value_type = String)]
+        #[schema(value_type = String, pattern = "^[a-z0-9](\\.?[a-z0-9_-]){0,62}$", max_length = 63)]
         source: SourceName,
         /// Only this point, which must be damaged for good.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<String>)]
+        #[schema(value_type = Option<String>, pattern = "^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$")]
         point: Option<PointId>,
     },
     /// Restores into a folder on this agent's host.
     Restore {
         /// This source.
-        #[schema(value_type = String)]
+        #[schema(value_type = String, pattern = "^[a-z0-9](\\.?[a-z0-9_-]){0,62}$", max_length = 63)]
         source: SourceName,
         /// A folder in restore_to of [http]: its name alone.
         #[schema(min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
         folder: String,
         /// To this time: 2026-11-20T12:00:00Z. Left out, as far as there is WAL.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<String>, format = DateTime)]
+        #[schema(value_type = Option<String>, format = DateTime, pattern = "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$")]
         at: Option<Timestamp>,
         /// From this point.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<String>)]
+        #[schema(value_type = Option<String>, pattern = "^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$")]
         point: Option<PointId>,
         /// Over the copy of the same cluster that is in the folder. Destructive.
         #[serde(default)]
@@ -354,6 +354,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test")]
     fn a_restore_does_not_follow_a_link_and_needs_a_folder_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let text = SETTINGS.replace("/srv/r", &folder.path().display().to_string());

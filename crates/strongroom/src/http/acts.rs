@@ -88,7 +88,7 @@ pub async fn act(desk: &Arc<Desk>, person: &Person, wish: Wish) -> Result<Ordere
     }
     let key = key_of(&context, key)?;
     if let Some(point) = deed.point() {
-        is_of(&context, &source, point).await?;
+        is_of(desk, &source, point).await?;
     }
     let catalog = desk.catalog().await?;
     let order = HandOrder {
@@ -240,13 +240,20 @@ fn key_of(context: &Context, key: Option<String>) -> Result<String, Problem> {
 }
 
 /// Refuses a point of another source: who may touch the one need not be allowed to touch the other.
-async fn is_of(context: &Context, source: &SourceName, point: &PointId) -> Result<(), Problem> {
+async fn is_of(desk: &Desk, source: &SourceName, point: &PointId) -> Result<(), Problem> {
+    let absent = || Problem::not_found(format!("source {source} has no point {point}"));
+    let (context, snapshot) = (desk.context(), desk.board.last());
+    let reading = snapshot.as_ref().and_then(|snapshot| snapshot.reading.as_ref());
+    // A source of which the vault holds nothing is an error to `list`, and has no points to us.
+    if reading.is_some_and(|reading| !reading.sources.contains_key(source)) {
+        return Err(absent());
+    }
     let words = ["list", source.as_str()].map(str::to_owned);
-    let told = tokio::time::timeout(PATIENCE, told_by(context, &words)).await;
+    let told = tokio::time::timeout(PATIENCE, told_by(&context, &words)).await;
     let told = told.map_err(|_| vault_away("it does not answer in time".into()))?.map_err(vault_away)?;
     match has_point(&told, point) {
         true => Ok(()),
-        false => Err(Problem::not_found(format!("source {source} has no point {point}"))),
+        false => Err(absent()),
     }
 }
 

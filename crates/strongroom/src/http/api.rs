@@ -99,8 +99,18 @@ fn document(paths: Paths, schemas: Vec<(String, RefOr<Schema>)>) -> Value {
         "token": { "type": "http", "scheme": "bearer" },
         "session": { "type": "apiKey", "in": "cookie", "name": "strongroom" },
     });
+    forbid_others(&mut document["components"]["schemas"]);
     document["security"] = json!([{ "token": [] }, { "session": [] }]);
     document
+}
+
+/// Says of every object that is sent that it has no members but those that are named: so strictly it is read.
+fn forbid_others(schemas: &mut Value) {
+    let deeds = schemas["Deed"]["oneOf"].as_array_mut().into_iter().flatten();
+    deeds.for_each(|deed| deed["additionalProperties"] = json!(false));
+    for name in ["Credentials", "Wanted"] {
+        schemas[name]["additionalProperties"] = json!(false);
+    }
 }
 
 /// What is answered where something else can be asked.

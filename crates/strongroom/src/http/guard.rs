@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -16,7 +16,6 @@ use axum::http::header::{
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::access::person::Person;
 use crate::http::desk::Desk;
 use crate::http::entry::peer;
 use crate::http::problem::Problem;
@@ -47,24 +46,6 @@ pub async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) 
         },
     };
     with_headers(response)
-}
-
-/// Lets those through who may see every source: a page shows all of them.
-pub async fn seen(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let is_public = |path: &str| path.starts_with("/assets/") || path == "/sign-in";
-    if is_public(request.uri().path()) {
-        return next.run(request).await;
-    }
-    let (mut parts, body) = request.into_parts();
-    match Person::from_request_parts(&mut parts, &desk).await {
-        Ok(person) if person.knows(None) => {
-            parts.extensions.insert(person);
-            next.run(Request::from_parts(parts, body)).await
-        }
-        Ok(_) => Problem::not_allowed("pages show every source, and this token is for some: ask the API")
-            .into_response(),
-        Err(problem) => problem.into_response(),
-    }
 }
 
 fn with_headers(mut response: Response) -> Response {

@@ -22,15 +22,15 @@ mod pieces;
 mod chart;
 mod assets;
 mod frame;
+mod sign;
+mod alerts;
+mod acts;
 mod overview;
-mod source;
 mod jobs;
+mod source;
 mod drills;
 mod storage;
 mod plans;
-mod alerts;
-mod sign;
-mod acts;
 mod restore;
 mod requests;
 
@@ -146,7 +146,7 @@ impl View {
             &self.person,
             self.context.settings.http.as_ref().is_some_and(|http| http.second_person),
         );
-        let frame = Frame { title, place, now: self.now, freshness, alerts, person };
+        let frame = Frame { title, place, now: self.now, freshness, alerts, is_inside: true, person };
         Html(framed(&frame, content).into_string()).into_response()
     }
 
@@ -188,6 +188,7 @@ fn stranger(desk: &Desk, title: &str, content: &Markup, status: StatusCode) -> R
         now: desk.now(),
         freshness: None,
         alerts: 0,
+        is_inside: false,
         person: html! {},
     };
     (status, Html(framed(&frame, content).into_string())).into_response()

@@ -134,8 +134,12 @@ impl From<Failure> for Problem {
 impl From<CatalogError> for Problem {
     fn from(error: CatalogError) -> Problem {
         match error {
-            CatalogError::NoSuchJob { .. } => Problem::not_found(error.to_string()),
-            CatalogError::NotNow { .. } => Problem::from(Failure::from(error)),
+            CatalogError::NoSuchJob { id, .. } => Problem::not_found(format!("there is no job {id}")),
+            CatalogError::NoSuchRequest { id, .. } => Problem::not_found(format!("there is no request {id}")),
+            CatalogError::NotNow { .. }
+            | CatalogError::Decided { .. }
+            | CatalogError::OwnRequest { .. }
+            | CatalogError::OtherOrder { .. } => Problem::from(Failure::from(error)),
             _ => {
                 let failure = Failure::from(error);
                 let hint = failure.hint.clone().unwrap_or_default();

@@ -68,7 +68,7 @@ async fn plan(
     Sent(deed): Sent<Deed>,
 ) -> Result<Json<Value>, Problem> {
     if !matches!(deed, Deed::Restore { .. }) {
-        return Err(Problem::unreadable("only a restore has a plan"));
+        return Err(Problem::new(StatusCode::CONFLICT, "no-restore", "only a restore has a plan"));
     }
     restore_plan(&desk, &person, &deed).await.map(Json)
 }

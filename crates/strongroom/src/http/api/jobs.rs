@@ -36,7 +36,7 @@ pub fn add(routes: Routes) -> Routes {
 #[into_params(parameter_in = Query)]
 struct Which {
     /// Only of this source.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9](\\.?[a-z0-9_-]){0,62}$", max_length = 63)]
     source: Option<SourceName>,
     /// Only those that stand so: queued, leased, done, failed, cancelled, missed or expired.
     #[param(pattern = "^(queued|leased|done|failed|cancelled|missed|expired)$")]

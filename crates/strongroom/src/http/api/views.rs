@@ -33,6 +33,12 @@ const PRICES: &str = include_str!("../../prices.toml");
 const USUAL: u16 = 100;
 const MOST: u16 = 1000;
 
+/// The longest part of a name that is looked for.
+const LONGEST_TEXT: usize = 200;
+
+/// The last page that can be asked for.
+const LAST_PAGE: u32 = 100_000;
+
 /// These routes.
 pub fn add(routes: Routes) -> Routes {
     let routes =
@@ -101,14 +107,14 @@ async fn overview(
     let standing = which.standing.map(|standing| standing.parse()).transpose();
     let unreadable = |error: strongroom_model::word::UnknownWord| Problem::unreadable(error.to_string());
     let page = which.page.unwrap_or(1);
-    if page == 0 {
-        return Err(Problem::unreadable("pages begin with 1"));
+    if !(1..=LAST_PAGE).contains(&page) {
+        return Err(Problem::unreadable(format!("page is between 1 and {LAST_PAGE}")));
     }
-    let asked = Page {
-        text: which.text.unwrap_or_default(),
-        standing: standing.map_err(unreadable)?,
-        page: page as usize,
-    };
+    let text = which.text.unwrap_or_default();
+    if text.chars().count() > LONGEST_TEXT {
+        return Err(Problem::unreadable(format!("text has {LONGEST_TEXT} letters at most")));
+    }
+    let asked = Page { text, standing: standing.map_err(unreadable)?, page: page as usize };
     Ok(Json(shown::overview::overview(seen.sight(), &asked, seen.may_see())))
 }
 

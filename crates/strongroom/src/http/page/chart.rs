@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use strongroom_model::Timestamp;
 use strongroom_model::drill::DrillOutcome;
 
-use crate::http::page::pieces::{in_words, instant, percent, seconds, some_seconds, table};
+use crate::http::page::pieces::{instant, percent, seconds, some_seconds, table};
 use crate::http::shown::band::{Band, Gap};
 use crate::http::shown::source::DrillLine;
 
@@ -74,7 +74,7 @@ fn gap_mark(gap: &Gap, (from, to): (f64, f64)) -> Markup {
         rect.gap x=(percent(from.min(1.0 - width))) y="26" width=(percent(width)) height="34" fill="url(#hatch)" {}
         @let anchor = if from < 0.1 { "start" } else if to > 0.9 { "end" } else { "middle" };
         @let at = match anchor { "start" => from, "end" => to, _ => (from + to) / 2.0 };
-        text.gap-text x=(percent(at)) y="73" text-anchor=(anchor) { "gap of " (in_words(gap.to.since(gap.from))) }
+        text.gap-text x=(percent(at)) y="73" text-anchor=(anchor) { "gap of " (seconds(gap.to.since(gap.from).as_secs_f64())) }
     }
 }
 
@@ -108,7 +108,7 @@ fn stretches(band: &Band) -> Markup {
     let rows: Vec<Markup> = rows
         .iter()
         .map(|(from, to, what)| {
-            html! { tr { td { (instant(*from)) } td { (instant(*to)) } td { (in_words(to.since(*from))) } td { (what) } } }
+            html! { tr { td { (instant(*from)) } td { (instant(*to)) } td { (seconds(to.since(*from).as_secs_f64())) } td { (what) } } }
         })
         .collect();
     table("Times that can be restored, and gaps", &["from", "to", "length", "what"], &rows)

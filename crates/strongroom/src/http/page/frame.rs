@@ -47,6 +47,8 @@ pub struct Frame<'a> {
     pub freshness: Option<(Option<Timestamp>, Option<&'a str>)>,
     /// Alerts that fire.
     pub alerts: usize,
+    /// Whether somebody looks who may: others can go nowhere.
+    pub is_inside: bool,
     /// Who looks at it, and how one signs in or out.
     pub person: Markup,
 }
@@ -75,7 +77,7 @@ pub fn framed(frame: &Frame<'_>, content: &Markup) -> Markup {
                         }
                         "Strongroom"
                     }
-                    nav aria-label="Pages" {
+                    @if frame.is_inside { nav aria-label="Pages" {
                         ul {
                             @for (place, address, name) in PLACES {
                                 li {
@@ -88,6 +90,7 @@ pub fn framed(frame: &Frame<'_>, content: &Markup) -> Markup {
                                 }
                             }
                         }
+                    }
                     }
                     div.person { (frame.person) }
                 }

@@ -32,6 +32,7 @@ fn two((large, its): (u64, &str), (small, unit): (u64, &str)) -> String {
 /// Seconds, likewise; fractions where they matter.
 pub fn seconds(seconds: f64) -> String {
     match Duration::try_from_secs_f64(seconds) {
+        Ok(span) if span.as_millis() < 100 => format!("{} ms", span.as_millis()),
         Ok(span) if span.as_secs() < 10 => format!("{:.1} s", span.as_secs_f64()),
         Ok(span) => in_words(span),
         Err(_) => "not known".to_owned(),
@@ -220,6 +221,7 @@ mod tests {
             assert_eq!(in_words(Duration::from_secs(length)), words);
         }
         assert_eq!(seconds(1.26), "1.3 s");
+        assert_eq!(seconds(0.001), "1 ms");
         assert_eq!(seconds(f64::NAN), "not known");
     }
 

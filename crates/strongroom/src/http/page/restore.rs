@@ -13,6 +13,7 @@ use crate::http::acts::restore_plan;
 use crate::http::page::View;
 use crate::http::page::acts::{begun, some};
 use crate::http::page::frame::Place;
+use crate::http::page::pieces::{bytes, seconds};
 use crate::http::problem::Problem;
 use crate::settings::parse_time;
 
@@ -101,12 +102,37 @@ fn asked(wanted: &Wanted) -> Markup {
     }
 }
 
+/// The plan's figures; what it does not say is left out.
+fn planned(plan: &Value) -> Markup {
+    let text = |value: &Value| {
+        value.as_str().map(str::to_owned).or_else(|| value.as_u64().map(|number| number.to_string()))
+    };
+    let size = |value: &Value| value.as_u64().map(|size| bytes(Some(size)));
+    let takes = ["pages", "replay"].iter().filter_map(|phase| plan["estimate"][phase]["seconds"].as_f64());
+    let takes: f64 = takes.sum();
+    let figures = [
+        ("Recovery point", text(&plan["point"]["point"])),
+        ("Taken of", text(&plan["point"]["product"])),
+        ("Restores from", text(&plan["point"]["stopped_at"])),
+        ("Timeline", text(&plan["timeline"])),
+        ("Bytes to write", size(&plan["point"]["bytes"])),
+        ("WAL to replay", size(&plan["estimate"]["replay_bytes"])),
+        ("Takes about", (takes > 0.0).then(|| seconds(takes))),
+    ];
+    let notes = plan["notes"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    html! {
+        dl.figures { @for (name, figure) in figures { @if let Some(figure) = figure { div { dt { (name) } dd { (figure) } } } } }
+        @for note in notes { p.note.look { (note) } }
+    }
+}
+
 /// The plan, and what says that it is meant.
 fn agreed(view: &View, source: &SourceName, (wanted, plan): (&Wanted, &Value)) -> Markup {
     html! {
         section aria-labelledby="plan" {
             h2 id="plan" { "The plan" }
-            pre tabindex="0" aria-label="The plan" { (format!("{plan:#}")) }
+            (planned(plan))
+            details { summary { "All of it, as `restore --dry-run --output json` prints it" } pre tabindex="0" aria-label="The plan in full" { (format!("{plan:#}")) } }
             form.form method="post" action="/acts" {
                 (begun(view, "restore", source))
                 input type="hidden" name="folder" value=(wanted.folder);

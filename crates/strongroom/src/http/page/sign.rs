@@ -48,7 +48,7 @@ pub fn card(person: &Person, second_person: bool) -> Markup {
     html! {
         @if second_person { a href="/requests" { "Requests" } }
         @match person.by {
-            By::Loopback => span { "you may look" },
+            By::Loopback => span { "viewer" },
             _ => span { strong { (person.name) } ", " (person.role) },
         }
         @if person.by == By::Session {

@@ -165,8 +165,10 @@ fn line(
     let held = state.and_then(|state| state.held.as_ref());
     let reading = sight.snapshot.and_then(|snapshot| snapshot.reading.as_ref());
     let said = reading.and_then(|reading| reading.sources.get(&source.name));
-    let recoverable_to =
-        said.and_then(|said| said.recoverable_to).filter(|_| held.is_some_and(|held| held.points > 0));
+    // The newest point may lead further than the last transaction that is known: as far as to itself.
+    let itself = held.filter(|held| held.gap.is_none()).and_then(|held| held.last_point_at);
+    let recoverable_to = said.and_then(|said| said.recoverable_to).max(itself);
+    let recoverable_to = recoverable_to.filter(|_| held.is_some_and(|held| held.points > 0));
     let caught_up = state.and_then(|state| state.caught_up_at);
     let lost = state.and_then(durable_at).map(|durable| sight.now.since(durable).as_secs_f64());
     let drill = held.and_then(|held| held.drill.as_ref());

@@ -139,7 +139,7 @@ pub fn headline(lines: &[SourceLine]) -> Headline {
     let able = lines.iter().filter(|line| line.recoverable_to.is_some()).count();
     let count_of = |is: fn(&SourceLine) -> bool| lines.iter().filter(|line| is(line)).count();
     let said_of = [
-        (count_of(|line| line.standing == Standing::Proven), "a drill restored lately"),
+        (count_of(|line| line.standing == Standing::Proven), "restored by a drill lately"),
         (
             count_of(|line| line.proof.is_none() && line.points.is_some_and(|points| points > 0)),
             "never drilled",
@@ -154,6 +154,10 @@ pub fn headline(lines: &[SourceLine]) -> Headline {
         (0, _) => said("Nothing is protected yet".to_owned(), None, String::new(), String::new()),
         (_, None) => {
             said(format!("None of {count} sources is known to be recoverable"), None, String::new(), known_by)
+        }
+        (_, Some((to, line))) if able == 1 => {
+            let before = format!("1 of {count} sources can be recovered: {} to", line.source);
+            said(before, Some(to), String::new(), known_by)
         }
         (_, Some((to, line))) => {
             let those = if able == count { format!("All {count}") } else { format!("{able} of {count}") };

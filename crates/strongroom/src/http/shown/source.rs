@@ -82,7 +82,7 @@ pub struct PointLine {
     pub stored: Option<u64>,
     /// The earliest time it restores to.
     pub from: Option<Timestamp>,
-    /// The last one.
+    /// The last one that is known.
     pub to: Option<Timestamp>,
     /// The timeline it leads along.
     pub timeline: Option<u32>,
@@ -286,7 +286,7 @@ fn whole(row: &ListedPoint, summary: &Summary, listed: &Listed) -> PointLine {
         },
     };
     let to = match window {
-        Some(window) => window.to,
+        Some(window) => window.to.or(Some(window.from)),
         None => is_dump.then_some(summary.stopped_at),
     };
     PointLine {

@@ -1,3 +1,5 @@
+//! How a source stands, by what is known of it.
+
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use serde_json::json;
@@ -140,6 +142,11 @@ fn what_was_never_looked_at_is_not_known() {
 #[test]
 fn without_a_point_nothing_is_recoverable() {
     let mut seen = snapshot(vec![well()], 5);
+    assert_eq!(the_line(&seen).recoverable_to, Some(at(-12)));
+    // A point that was taken since leads to itself, unless WAL is missing behind it.
+    held(&mut seen).last_point_at = Some(at(-3));
+    assert_eq!(the_line(&seen).recoverable_to, Some(at(-3)));
+    held(&mut seen).gap = Some("00000001000000000000000A".into());
     assert_eq!(the_line(&seen).recoverable_to, Some(at(-12)));
     held(&mut seen).points = 0;
     assert_eq!(the_line(&seen).recoverable_to, None);
