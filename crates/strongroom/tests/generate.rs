@@ -151,9 +151,9 @@ fn systemd_takes_the_units() {
 }
 
 /// A running service, ended with the test.
-struct Service(Child);
+struct Running(Child);
 
-impl Drop for Service {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -181,7 +181,7 @@ fn the_service_tells_systemd_what_its_unit_promises() {
     let mut words = command.split(' ');
     let mut service = Command::new(words.next().unwrap());
     service.args(words).env("NOTIFY_SOCKET", desk.path("notify.sock")).env("HOME", desk.0.path());
-    let mut service = Service(service.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let mut service = Running(service.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     let pid = Pid::from_raw(service.0.id() as i32).unwrap();
     assert_eq!(told(), "READY=1");
     kill_process(pid, Signal::HUP).unwrap();
