@@ -67,11 +67,33 @@ impl Mail {
         match sent {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) if error.is_permanent() => {
-                Err(TellError::Refused { by: self.shown(), said: told(&error) })
+                Err(TellError::Refused { by: self.shown(), said: self.with_way_out(&error) })
             }
-            Ok(Err(error)) => Err(silent(told(&error))),
+            Ok(Err(error)) => Err(silent(self.with_way_out(&error))),
             Err(_) => Err(silent("it does not answer in time".to_owned())),
         }
+    }
+
+    /// An error and its causes, and what to do where the settings or this host can be mended.
+    fn with_way_out(&self, error: &lettre::transport::smtp::Error) -> String {
+        let said = told(error);
+        let code = error.status().map(|code| code.to_string());
+        let way_out = match (code.as_deref(), &self.login) {
+            (Some("535" | "534"), _) => "are user and password of the channel what the relay knows?",
+            (Some("530" | "538"), None) => "it wants user and password: the channel has none",
+            _ if said.contains("No compatible authentication") && matches!(self.tls, MailTls::None) => {
+                "it takes no login without TLS: say tls = \"starttls\""
+            }
+            _ if said.contains("UnknownIssuer") => {
+                "this host does not trust who signed its certificate: add that authority to the system's, or to a file that SSL_CERT_FILE names"
+            }
+            _ if said.contains("certificate not valid for name") => {
+                "host must be the name in its certificate"
+            }
+            _ if said.contains("STARTTLS") => "it has no STARTTLS: tls = \"tls\" is for port 465",
+            _ => return said,
+        };
+        format!("{said}; {way_out}")
     }
 
     fn addressed(&self) -> Result<MessageBuilder, TellError> {

@@ -8,6 +8,7 @@ use strongroom_model::Cx;
 use crate::Caller;
 use crate::agent::leash;
 use crate::context::{Context, Global};
+use crate::diagnostics;
 use crate::failure::{Code, Failure};
 use crate::output::{Color, Format, Outcome, Printer};
 use crate::progress::{ProgressLine, Show};
@@ -124,7 +125,8 @@ pub fn run() -> Code {
         Err(error) => return refused(&error),
     };
     let printer = Printer { format: arguments.global.output, color: arguments.global.color };
-    log(&arguments.global);
+    let Global { quiet, verbose, color, .. } = arguments.global;
+    diagnostics::begin(quiet, verbose, color == Color::Always);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -269,34 +271,6 @@ async fn carry_out(context: &Arc<Context>, verb: Verb, line: ProgressLine) -> Re
         Verb::Plan(verb) => plan::run(context, &verb).await,
         Verb::Completions(arguments) => Ok(completions::run(&arguments)),
     }
-}
-
-fn log(global: &Global) {
-    let of_host = log_level();
-    let default = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => of_host.as_deref().unwrap_or("warn"),
-        (false, 1) => "strongroom=info,warn",
-        (false, _) => "strongroom=debug,info",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STRONGROOM_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let ansi = global.color == Color::Always;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(ansi)
-        .without_time()
-        .with_target(false)
-        .init();
-}
-
-/// `LOG_LEVEL`, which a host may set for all its programs: only what is ours follows it, so that no library under us
-/// begins to print what it sends.
-#[allow(clippy::disallowed_methods, reason = "logging begins before settings are read")]
-fn log_level() -> Option<String> {
-    let level: tracing::Level = std::env::var("LOG_LEVEL").ok()?.parse().ok()?;
-    Some(format!("strongroom={level},error"))
 }
 
 /// The first Ctrl-C or SIGTERM asks the operation to stop at its next safe place; the second ends the process. For

@@ -4,6 +4,7 @@
 //! translated here, last, whatever happened before: a usage error, a panic, a signal.
 
 mod surroundings;
+mod diagnostics;
 mod actor;
 mod secret;
 mod conventions;

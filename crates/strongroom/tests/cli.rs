@@ -307,6 +307,25 @@ fn log_levels_follow_flag_then_environment() {
     assert!(!said(&["-v"], &[("STRONGROOM_LOG", "error")]));
 }
 
+#[test]
+fn logs_for_programs_are_documents_without_secrets() {
+    let desk = Desk::new();
+    desk.ok(&["--vault", "v", "init", "--generate-identity", "password=canary"]);
+    std::fs::set_permissions(desk.path("password=canary"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = desk.command(&["--vault", "v", "--identity-file", "password=canary", "list"]);
+    let text = command.output().unwrap();
+    let text = String::from_utf8_lossy(&text.stderr).into_owned();
+    assert!(text.contains("password=<hidden>") && !text.contains("canary"), "{text}");
+    let output = command.env("STRONGROOM_LOG_FORMAT", "json").output().unwrap();
+    let lines = String::from_utf8_lossy(&output.stderr).into_owned();
+    let documents: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(documents.len(), 1, "{lines}");
+    let said = &documents[0];
+    assert_eq!(said["level"], "WARN");
+    assert!(said["timestamp"].as_str().unwrap().ends_with('Z') && said["target"].is_string(), "{lines}");
+    assert!(said["message"].as_str().unwrap().contains("password=<hidden>"), "{lines}");
+}
+
 /// `--vault` means the first vault for every verb; those that can go to another by `--in` must not take the one for the other.
 #[test]
 fn recipients_come_and_go_in_the_vault_that_is_meant() {

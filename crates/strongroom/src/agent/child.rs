@@ -20,6 +20,7 @@ use tokio::process::{Child, Command};
 
 use crate::actor::ACTOR;
 use crate::agent::leash::HELD_BY;
+use crate::diagnostics::FORMAT;
 
 /// The longest report that is read.
 const LONGEST_REPORT: usize = 4 << 20;
@@ -45,6 +46,8 @@ pub struct Report {
 pub async fn run(words: &[String], actor: &str, stop: impl Future<Output = ()>) -> std::io::Result<Report> {
     let mut command = Command::new(own_binary()?);
     command.args(words).env(HELD_BY, std::process::id().to_string()).env(ACTOR, actor);
+    // What it says is kept for people.
+    command.env(FORMAT, "text");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own: Ctrl-C at a terminal asks the agent, which asks its jobs.
     let mut child = command.process_group(0).kill_on_drop(true).spawn()?;

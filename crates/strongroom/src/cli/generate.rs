@@ -182,6 +182,7 @@ fn put(path: &Path, text: &str) -> Result<(), Failure> {
         let failure = Failure::new(Code::Failed, format!("write {}: {error}", path.display()));
         match error.kind() {
             std::io::ErrorKind::AlreadyExists => failure.hint("choose another name, or move it away"),
+            std::io::ErrorKind::NotFound => failure.hint("make its folder first"),
             _ => failure,
         }
     })
