@@ -49,7 +49,7 @@ use crate::agent::watch::board::Snapshot;
 use crate::context::Context;
 use crate::http::access::person::Person;
 use crate::http::desk::Desk;
-use crate::http::page::frame::{Frame, Place, framed};
+use crate::http::page::frame::{Frame, Freshness, Place, framed};
 use crate::http::problem::Problem;
 use crate::http::shown::Sight;
 
@@ -135,7 +135,7 @@ impl View {
     fn framed(
         &self,
         title: &str,
-        (place, freshness): (Place, Option<(Option<Timestamp>, Option<&str>)>),
+        (place, freshness): (Place, Option<Freshness<'_>>),
         content: &Markup,
     ) -> Response {
         let facts = self.snapshot.as_ref().map(|snapshot| &snapshot.facts);

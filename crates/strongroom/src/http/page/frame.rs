@@ -35,6 +35,9 @@ const PLACES: [(Place, &str, &str); 6] = [
     (Place::Alerts, "/alerts", "Alerts"),
 ];
 
+/// When the vault last said what it holds, and why that may no longer hold.
+pub type Freshness<'a> = (Option<Timestamp>, Option<&'a str>);
+
 /// What the frame says.
 pub struct Frame<'a> {
     /// The page's title.
@@ -43,8 +46,8 @@ pub struct Frame<'a> {
     pub place: Place,
     /// The moment it is shown.
     pub now: Timestamp,
-    /// When the vault last said what it holds, and why that may no longer hold; `None` where the page is not about that.
-    pub freshness: Option<(Option<Timestamp>, Option<&'a str>)>,
+    /// How old what is shown is; `None` where the page is not about what the vault holds.
+    pub freshness: Option<Freshness<'a>>,
     /// Alerts that fire.
     pub alerts: usize,
     /// Whether somebody looks who may: others can go nowhere.
