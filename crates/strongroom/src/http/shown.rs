@@ -15,11 +15,11 @@ pub mod line;
 pub mod overview;
 pub mod band;
 pub mod jobs;
+pub mod alerts;
 pub mod source;
 pub mod drills;
 pub mod storage;
 pub mod plans;
-pub mod alerts;
 
 use std::time::Duration;
 

@@ -127,14 +127,14 @@ pub fn acts_of(view: &View, source: &SourceName) -> Markup {
 }
 
 /// What may be done to one point: it is held, or released.
-pub fn acts_of_point(view: &View, source: &SourceName, point: &PointLine) -> Option<Markup> {
+pub fn acts_of_point(view: &View, source: &SourceName, point: &PointLine) -> Markup {
     let (act, word, words) = match point.held {
         false => (Act::Hold, "hold", "Hold"),
         true => (Act::Release, "release", "Release"),
     };
     let may = view.person.csrf.is_some() && allowed(&view.person, act, source) && point.is_restorable;
-    may.then(|| {
-        html! {
+    html! {
+        @if may {
             details.act {
                 summary aria-label={ (words) " " (point.point) } { (words) "…" }
                 form.form method="post" action="/acts" {
@@ -153,7 +153,7 @@ pub fn acts_of_point(view: &View, source: &SourceName, point: &PointLine) -> Opt
                 }
             }
         }
-    })
+    }
 }
 
 /// Calls a job off.

@@ -79,8 +79,16 @@ fn figures(shown: &SourceView) -> Markup {
 }
 
 fn points(shown: &SourceView, view: &View) -> Markup {
-    let rows: Vec<Markup> =
-        shown.points.iter().map(|one| point(one, acts_of_point(view, &shown.line.source, one))).collect();
+    let rows: Vec<Markup> = shown
+        .points
+        .iter()
+        .map(|one| {
+            point(one, view.person.csrf.is_some().then(|| acts_of_point(view, &shown.line.source, one)))
+        })
+        .collect();
+    let head = &["point", "state", "restores from", "to", ">size", ">added", ">timeline", "acts"];
+    // Who may do nothing needs no column for it.
+    let head = if view.person.csrf.is_some() { &head[..] } else { &head[..head.len() - 1] };
     let whole: Vec<u64> = shown.points.iter().rev().filter_map(|point| point.bytes).collect();
     let shown_of = match shown.points_in_all - shown.points.len() {
         0 => "Recovery points, newest first".to_owned(),
@@ -94,7 +102,7 @@ fn points(shown: &SourceView, view: &View) -> Markup {
             p.growing { "Its size, point by point " (growth(&whole, "Size of the source in each point, oldest first: the table has the figures")) }
         }
         @if !rows.is_empty() {
-            (table(&shown_of, &["point", "state", "restores from", "to", ">size", ">added", ">timeline", "acts"], &rows))
+            (table(&shown_of, head, &rows))
         }
     }
 }
@@ -114,7 +122,7 @@ fn point(point: &PointLine, acts: Option<Markup>) -> Markup {
             td.number { (bytes(point.bytes)) }
             td.number { (bytes(point.stored)) }
             td.number { @match point.timeline { Some(timeline) => (timeline), None => "–" } }
-            td { @if let Some(acts) = acts { (acts) } }
+            @if let Some(acts) = acts { td { (acts) } }
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Windows become stretches and gaps.
+
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use strongroom_model::Lsn;
@@ -16,7 +18,7 @@ fn listed(windows: &str) -> Listed {
         let (span, is_broken) = text.strip_suffix('!').map_or((text, false), |span| (span, true));
         let (span, reach) = span.split_once('~').map_or((span, None), |(span, reach)| (span, Some(reach)));
         let (from, to) = span.split_once("..").unwrap();
-        let point = strongroom_model::PointId::new(at(from.parse().unwrap()), [0; 4]);
+        let point = PointId::new(at(from.parse().unwrap()), [0; 4]);
         ListedWindow {
             point,
             timeline: 1,

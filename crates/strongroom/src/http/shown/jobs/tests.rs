@@ -1,3 +1,5 @@
+//! States of jobs in words.
+
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use strongroom_catalog::Kind;

@@ -1,3 +1,5 @@
+//! How a source stands, by what is known of it.
+
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use serde_json::json;

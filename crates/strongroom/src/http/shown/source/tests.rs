@@ -1,3 +1,5 @@
+//! What verbs say is read, and told in words.
+
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
