@@ -242,19 +242,22 @@ fn key_of(context: &Context, key: Option<String>) -> Result<String, Problem> {
 /// Refuses a point of another source: who may touch the one need not be allowed to touch the other.
 async fn is_of(desk: &Desk, source: &SourceName, point: &PointId) -> Result<(), Problem> {
     let absent = || Problem::not_found(format!("source {source} has no point {point}"));
-    let (context, snapshot) = (desk.context(), desk.board.last());
-    let reading = snapshot.as_ref().and_then(|snapshot| snapshot.reading.as_ref());
-    // A source of which the vault holds nothing is an error to `list`, and has no points to us.
-    if reading.is_some_and(|reading| !reading.sources.contains_key(source)) {
-        return Err(absent());
-    }
     let words = ["list", source.as_str()].map(str::to_owned);
-    let told = tokio::time::timeout(PATIENCE, told_by(&context, &words)).await;
-    let told = told.map_err(|_| vault_away("it does not answer in time".into()))?.map_err(vault_away)?;
-    match has_point(&told, point) {
-        true => Ok(()),
-        false => Err(absent()),
+    let told = tokio::time::timeout(PATIENCE, told_by(&desk.context(), &words)).await;
+    match told.map_err(|_| vault_away("it does not answer in time".into()))? {
+        Ok(told) if has_point(&told, point) => Ok(()),
+        Ok(_) => Err(absent()),
+        // A source of which the vault holds nothing is an error to `list`, and has no points to us.
+        Err(_) if is_empty(desk, source) => Err(absent()),
+        Err(why) => Err(vault_away(why)),
     }
+}
+
+/// Whether the vault held nothing of the source when it answered last, just now.
+fn is_empty(desk: &Desk, source: &SourceName) -> bool {
+    let snapshot = desk.board.last().filter(|snapshot| !snapshot.is_silent);
+    let reading = snapshot.as_ref().and_then(|snapshot| snapshot.reading.as_ref());
+    reading.is_some_and(|reading| !reading.sources.contains_key(source))
 }
 
 /// Whether `list` names the point.
