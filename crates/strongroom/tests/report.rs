@@ -138,6 +138,7 @@ fn every_kind_says_what_is_there_and_what_nobody_knows() {
     assert_eq!(architecture["vaults"][1]["name"], "dr");
     assert_eq!(architecture["sources"][1]["copies"], serde_json::json!(["dr"]));
     pages(&site);
+    runbook(&site, &point);
     of_a_gap_and_a_deletion(&site, &point);
 }
 
@@ -164,6 +165,25 @@ fn pages(site: &Site) {
         coverage.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/<wbr>script&gt; &amp; =cmd|x"),
         "{coverage}"
     );
+}
+
+/// A runbook names what is there, with the time that the drill took.
+fn runbook(site: &Site, point: &str) {
+    let text = site.ok(&["generate", "runbook"]);
+    for expected in [
+        "## Source main",
+        "The last drill took",
+        "Never drilled",
+        &format!("strongroom hold place {point} --reason ransomware"),
+        "strongroom verify --in dr --data",
+        "strongroom restore forgotten --to-database forgotten_again",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let page = site.inside("disaster.html");
+    site.ok(&["generate", "runbook", "--format", "html", "--to", &page]);
+    assert!(std::fs::read_to_string(site.path("disaster.html")).unwrap().starts_with("<!doctype html>"));
+    site.fails(20, &["generate", "runbook", "--to", &page]);
 }
 
 /// What is missing is found, and by whom it was deleted does not matter.

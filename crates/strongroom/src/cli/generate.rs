@@ -12,6 +12,7 @@ use crate::output::Outcome;
 
 mod alerts;
 mod dashboards;
+mod runbook;
 
 /// Write files for other programs, made of these settings
 #[derive(clap::Subcommand)]
@@ -33,6 +34,14 @@ Examples:
   strongroom generate dashboards > strongroom.json
   strongroom generate dashboards --to /var/lib/grafana/dashboards/strongroom.json")]
     Dashboards(Target),
+    /// What to do in each disaster, with the names of this installation, and times that drills measured
+    #[command(after_help = "\
+A lost server, database, table, vault or key, a corrupted page, ransomware. Comes from the settings and the vault.
+
+Examples:
+  strongroom generate runbook --to disaster.md
+  strongroom generate runbook --format html --to disaster.html")]
+    Runbook(runbook::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -46,6 +55,7 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
     let (target, text) = match verb {
         Verb::Alerts(target) => (target, alerts::rules(&context.settings)),
         Verb::Dashboards(target) => (target, dashboards::dashboard()),
+        Verb::Runbook(arguments) => (&arguments.target, runbook::text(context, arguments).await?),
     };
     match &target.to {
         None => Ok(Outcome::new(&json!({ "text": text }), text)),
