@@ -106,7 +106,10 @@ fn paper(names: &Names, note: String) -> Paper {
     for (source, known) in &names.sources {
         parts.push(Part::Prose(format!("Source {source}"), known.measured.clone()));
         match known.kind {
-            SourceKind::Postgres => of_cluster(source, known, &mut parts),
+            SourceKind::Postgres => {
+                of_cluster(source, &mut parts);
+                of_doubt(source, known, &mut parts);
+            }
             SourceKind::PostgresLogical => of_dump(source, &mut parts),
         }
     }
@@ -121,8 +124,8 @@ fn step(what: &str, commands: &[String]) -> (String, Vec<String>) {
     (what.to_owned(), commands.to_vec())
 }
 
-fn of_cluster(source: &SourceName, known: &Known, parts: &mut Vec<Part>) {
-    let folder = format!("/var/lib/postgresql/{source}-restored");
+fn of_cluster(source: &SourceName, parts: &mut Vec<Part>) {
+    let folder = folder_of(source);
     let beside = format!("strongroom restore {source} --to {folder} --no-archiving --start --port 5433");
     let server: Steps = vec![
         step("See to which second it can be recovered.", &[format!("strongroom status {source}")]),
@@ -159,6 +162,16 @@ fn of_cluster(source: &SourceName, known: &Known, parts: &mut Vec<Part>) {
             ],
         ),
     ];
+    parts.extend([
+        Part::Steps(format!("{source}: the server is lost"), server),
+        Part::Steps(format!("{source}: a database is lost"), database),
+        Part::Steps(format!("{source}: a table was dropped"), table),
+    ]);
+}
+
+/// What is there cannot be trusted: neither a page, nor a host.
+fn of_doubt(source: &SourceName, known: &Known, parts: &mut Vec<Part>) {
+    let folder = folder_of(source);
     let page: Steps = vec![
         step("See that what is in the vault is sound.", &[format!("strongroom verify {source} --data")]),
         step(
@@ -194,12 +207,14 @@ fn of_cluster(source: &SourceName, known: &Known, parts: &mut Vec<Part>) {
         step("Exchange every key that the attacked hosts had.", &["strongroom key list".to_owned()]),
     ];
     parts.extend([
-        Part::Steps(format!("{source}: the server is lost"), server),
-        Part::Steps(format!("{source}: a database is lost"), database),
-        Part::Steps(format!("{source}: a table was dropped"), table),
         Part::Steps(format!("{source}: a page is corrupted"), page),
         Part::Steps(format!("{source}: ransomware"), attack),
     ]);
+}
+
+/// A new folder: nothing is restored over what is left of the old one.
+fn folder_of(source: &SourceName) -> String {
+    format!("/var/lib/postgresql/{source}-restored")
 }
 
 fn of_dump(source: &SourceName, parts: &mut Vec<Part>) {
