@@ -6,7 +6,7 @@
 pub mod rto_rpo;
 pub mod status;
 pub mod coverage;
+pub mod architecture;
 pub mod compliance;
 pub mod cost;
 pub mod jobs;
-pub mod architecture;

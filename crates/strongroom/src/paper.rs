@@ -1,4 +1,4 @@
-//! A paper: what a report or a checklist says, as text, as comma-separated values, or as a page that needs nothing beside it.
+//! A paper: what a report, a checklist or a runbook says, as text, as comma-separated values, as Markdown, or as a page that needs nothing beside it.
 //!
 //! **Invariant**: whatever stands in a cell stays in it: pages are escaped, and no spreadsheet takes a cell for a formula.
 
@@ -16,10 +16,10 @@ table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem .6
 th{font-size:.85rem;border-bottom-width:2px}tr.good td:first-child{box-shadow:inset 4px 0 var(--good)}\
 tr.bad td:first-child{box-shadow:inset 4px 0 var(--bad)}tr.unsure td:first-child{box-shadow:inset 4px 0 var(--unsure)}\
 \
-figure{margin:0;overflow-x:auto}svg{max-width:100%;height:auto}\
+figure{margin:0;overflow-x:auto}svg{max-width:100%;height:auto}pre{background:#8882;padding:.7rem;overflow-x:auto;white-space:pre-wrap}code{font:13px/1.5 ui-monospace,monospace}\
 @media(max-width:45rem){thead{position:absolute;clip-path:inset(50%)}tr{display:block;border:1px solid var(--line);margin:.6rem 0}\
 td{display:flex;gap:.6rem;border:0}td span{overflow-wrap:anywhere;min-width:0}td::before{content:attr(data-name);flex:0 0 8rem;opacity:.7}}\
-@media print{body{margin:0;max-width:none;font-size:10pt}td{overflow-wrap:anywhere}tr,figure{break-inside:avoid}h2{break-after:avoid}thead{display:table-header-group}}";
+@media print{body{margin:0;max-width:none;font-size:10pt}td{overflow-wrap:anywhere}tr,li,figure{break-inside:avoid}h2{break-after:avoid}thead{display:table-header-group}}";
 
 /// How a paper is written for people and their programs; JSON is `--output json`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -53,6 +53,8 @@ pub enum Part {
     Table(String, Rows),
     /// Plain text under a heading.
     Prose(String, String),
+    /// Steps under a heading: what to do, and the command lines that do it.
+    Steps(String, Vec<(String, Vec<String>)>),
     /// A drawing under a heading: as SVG, and as lines for a terminal.
     Figure(String, String, String),
 }
@@ -140,12 +142,27 @@ impl Paper {
              <title>{title}</title><style>{STYLE}</style></head>\n<body><main>\n<h1>{title}</h1>\n<p class=\"note\">{note}</p>\n{lead}{parts}</main></body></html>"
         )
     }
+
+    /// Markdown, as CommonMark and GitHub read it.
+    pub fn markdown(&self) -> String {
+        let mut text = format!("# {}\n\n{}\n", marked(&self.title), marked(&self.note));
+        if !self.lead.is_empty() {
+            text.push_str(&format!("\n**{}**\n", marked(&self.lead)));
+        }
+        for part in &self.parts {
+            text.push_str(&part.markdown());
+        }
+        text
+    }
 }
 
 impl Part {
     fn heading(&self) -> &str {
         match self {
-            Part::Table(heading, _) | Part::Prose(heading, _) | Part::Figure(heading, ..) => heading,
+            Part::Table(heading, _)
+            | Part::Prose(heading, _)
+            | Part::Steps(heading, _)
+            | Part::Figure(heading, ..) => heading,
         }
     }
 
@@ -156,6 +173,14 @@ impl Part {
                 table(head, &cells, &[])
             }
             Part::Prose(_, text) => text.clone(),
+            Part::Steps(_, steps) => {
+                let step = |(number, (what, commands)): (usize, &(String, Vec<String>))| {
+                    let commands: String =
+                        commands.iter().map(|command| format!("\n     {command}")).collect();
+                    format!("{:>2}. {what}{commands}", number + 1)
+                };
+                steps.iter().enumerate().map(step).collect::<Vec<_>>().join("\n")
+            }
             Part::Figure(_, _, lines) => lines.clone(),
         };
         (self.heading(), body)
@@ -169,7 +194,50 @@ impl Part {
         let body = match self {
             Part::Table(_, rows) => rows.html(),
             Part::Prose(_, text) => format!("<p>{}</p>\n", escaped(text)),
+            Part::Steps(_, steps) => {
+                let command = |line: &String| format!("<pre><code>{}</code></pre>", escaped(line));
+                let step = |(what, commands): &(String, Vec<String>)| {
+                    format!(
+                        "<li>{}{}</li>\n",
+                        escaped(what),
+                        commands.iter().map(command).collect::<String>()
+                    )
+                };
+                format!("<ol>\n{}</ol>\n", steps.iter().map(step).collect::<String>())
+            }
             Part::Figure(_, svg, _) => format!("<figure>{svg}</figure>\n"),
+        };
+        heading + &body
+    }
+
+    fn markdown(&self) -> String {
+        let heading = match self.heading() {
+            "" => "\n".to_owned(),
+            heading => format!("\n## {}\n\n", marked(heading)),
+        };
+        let body = match self {
+            Part::Table(_, Rows { head, rows }) => {
+                let line = |cells: &mut dyn Iterator<Item = String>| {
+                    format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+                };
+                let rule = "|---".repeat(head.len()) + "|\n";
+                let rows = rows.iter().map(|row| line(&mut row.cells.iter().map(|cell| marked(cell))));
+                line(&mut head.iter().map(|name| marked(name))) + &rule + &rows.collect::<String>()
+            }
+            Part::Prose(_, text) => marked(text) + "\n",
+            Part::Steps(_, steps) => {
+                let command = |line: &String| format!("\n       {line}");
+                let step = |(number, (what, commands)): (usize, &(String, Vec<String>))| {
+                    let block = match commands.is_empty() {
+                        true => String::new(),
+                        // Eight spaces: a block of code within an item of a list.
+                        false => format!("\n{}\n", commands.iter().map(command).collect::<String>()),
+                    };
+                    format!("{}. {}{block}\n", number + 1, marked(what))
+                };
+                steps.iter().enumerate().map(step).collect()
+            }
+            Part::Figure(_, _, lines) => format!("```\n{lines}\n```\n"),
         };
         heading + &body
     }
@@ -238,6 +306,19 @@ pub fn escaped(text: &str) -> String {
         .replace('\n', "<br>")
 }
 
+/// Text that Markdown shows as it is, on one line.
+fn marked(text: &str) -> String {
+    let mut marked = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '&' => marked.extend(['\\', letter]),
+            '\n' => marked.push_str("<br>"),
+            letter => marked.push(letter),
+        }
+    }
+    marked
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,11 +328,12 @@ mod tests {
             head: &["a", "b"],
             rows: vec![Row { cells: vec![cell.into(), "2".into()], tone: Tone::Bad }],
         };
+        let steps = vec![("do <it>".to_owned(), vec!["strongroom list --color never".to_owned()])];
         Paper {
             title: "T & t".into(),
             note: "n".into(),
             lead: String::new(),
-            parts: vec![Part::Table("h".into(), rows)],
+            parts: vec![Part::Table("h".into(), rows), Part::Steps(String::new(), steps)],
         }
     }
 
@@ -272,5 +354,9 @@ mod tests {
             "<td data-name=\"a\"><span>&lt;script&gt;&quot;&amp;&#39;&quot;&lt;/<wbr>script&gt;</span></td>";
         assert!(page.contains(&format!("<tr class=\"bad\">{escaped}")), "{page}");
         assert!(page.contains("<th scope=\"col\">a</th>") && page.contains("<h1>T &amp; t</h1>"), "{page}");
+        assert!(page.contains("<li>do &lt;it&gt;<pre><code>strongroom list"), "{page}");
+        let marked = paper("a|b_*<c>\nd").markdown();
+        assert!(marked.contains("| a\\|b\\_\\*\\<c\\><br>d | 2 |\n"), "{marked}");
+        assert!(marked.contains("1. do \\<it\\>\n\n       strongroom list --color never\n"), "{marked}");
     }
 }

@@ -311,7 +311,7 @@ fn a_report_is_made_and_sent_when_it_is_due() {
         "[alert.script]\nkind = \"exec\"\ncommand = \"cat > {got}.new; mv {got}.new {got}\"\n\
          [report.often]\nkind = \"status\"\nschedule = \"* * * * *\"\nto = [\"script\"]\n"
     );
-    rewrite(&site, |text| text + &report);
+    site.rewrite(|text| text + &report);
     let agent = Agent::start(&site, false);
     until("the report", || site.path("got").exists());
     let sent: Value = serde_json::from_slice(&std::fs::read(site.path("got")).unwrap()).unwrap();

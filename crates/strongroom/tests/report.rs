@@ -85,7 +85,16 @@ fn every_kind_says_what_is_there_and_what_nobody_knows() {
     std::fs::write(site.path("strongroom.toml"), one_vault + SECOND).unwrap();
     site.ok(&["copy", "--to", "dr"]);
 
-    let compliance = report(&site, 4, &["compliance", "main"]);
+    controls(&site);
+    figures(&site, &point);
+    pages(&site);
+    runbook(&site, &point);
+    of_a_gap_and_a_deletion(&site, &point);
+}
+
+/// How each control of the source comes out, and that its evidence is there.
+fn controls(site: &Site) {
+    let compliance = report(site, 4, &["compliance", "main"]);
     let expected = [
         ("in-plan", "passed", "in gold"),
         ("frequency", "not-known", "none was due"),
@@ -104,8 +113,11 @@ fn every_kind_says_what_is_there_and_what_nobody_knows() {
     }
     let drill = verdict(&compliance, "main", "drilled")["evidence"][0].as_str().unwrap().to_owned();
     assert!(site.path("vault").join(&drill).exists(), "{drill}");
+}
 
-    let coverage = report(&site, 4, &["coverage"]);
+/// What the other kinds say of it.
+fn figures(site: &Site, point: &str) {
+    let coverage = report(site, 4, &["coverage"]);
     let covers: Vec<(&str, &str)> = coverage["sources"]
         .as_array()
         .unwrap()
@@ -114,31 +126,26 @@ fn every_kind_says_what_is_there_and_what_nobody_knows() {
         .collect();
     assert_eq!(covers, [("forgotten", "forgotten"), ("scratch", "left-out"), ("main", "covered")]);
 
-    let status = report(&site, 4, &["status"]);
+    let status = report(site, 4, &["status"]);
     assert_eq!(status[0]["source"], "forgotten", "who needs attention stands first: {status}");
     assert_eq!(
         status.as_array().unwrap().len(),
         2,
         "who is left out for a reason does not stand here: {status}"
     );
-    assert_eq!(
-        (&status[1]["last_point"], &status[1]["problems"]),
-        (&point.as_str().into(), &Value::Array(vec![]))
-    );
-    assert_eq!(report(&site, 0, &["status", "main"])[0]["points"], 1);
+    assert_eq!((&status[1]["last_point"], &status[1]["problems"]), (&point.into(), &Value::Array(vec![])));
+    assert_eq!(report(site, 0, &["status", "main"])[0]["points"], 1);
 
-    let cost = report(&site, 0, &["cost", "--keep-days", "30"]);
+    let cost = report(site, 0, &["cost", "--keep-days", "30"]);
     let listed = bytes_below(&site.path("vault"));
     assert_eq!(cost["holdings"]["classes"]["STANDARD"]["bytes"], listed);
     assert!(cost["month"]["keeping"].as_f64().unwrap() > 0.0 && cost["prices"]["date"].is_string(), "{cost}");
     assert_eq!(cost["what_if"][0]["what"], "kept for 30 days");
 
-    assert_eq!(report(&site, 0, &["jobs"])["kinds"], serde_json::json!({}));
-    let architecture = report(&site, 0, &["architecture"]);
+    assert_eq!(report(site, 0, &["jobs"])["kinds"], serde_json::json!({}));
+    let architecture = report(site, 0, &["architecture"]);
     assert_eq!(architecture["vaults"][1]["name"], "dr");
     assert_eq!(architecture["sources"][1]["copies"], serde_json::json!(["dr"]));
-    pages(&site);
-    of_a_gap_and_a_deletion(&site, &point);
 }
 
 /// Every kind as a page, a table and text: whatever stands in the settings stays text.
@@ -164,6 +171,25 @@ fn pages(site: &Site) {
         coverage.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/<wbr>script&gt; &amp; =cmd|x"),
         "{coverage}"
     );
+}
+
+/// A runbook names what is there, with the time that the drill took.
+fn runbook(site: &Site, point: &str) {
+    let text = site.ok(&["generate", "runbook"]);
+    for expected in [
+        "## Source main",
+        "The last drill took",
+        "Never drilled",
+        &format!("strongroom hold place {point} --reason ransomware"),
+        "strongroom verify --in dr --data",
+        "strongroom restore forgotten --to-database forgotten_again",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let page = site.inside("disaster.html");
+    site.ok(&["generate", "runbook", "--format", "html", "--to", &page]);
+    assert!(std::fs::read_to_string(site.path("disaster.html")).unwrap().starts_with("<!doctype html>"));
+    site.fails(20, &["generate", "runbook", "--to", &page]);
 }
 
 /// What is missing is found, and by whom it was deleted does not matter.

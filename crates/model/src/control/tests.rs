@@ -1,3 +1,5 @@
+//! What is sound passes, and each control fails for its own reason.
+
 use super::*;
 
 fn at(hours: i64) -> Timestamp {

@@ -23,6 +23,7 @@ mod yaml;
 mod pod;
 mod k8s;
 mod github_actions;
+mod runbook;
 
 /// Write files for other programs, made of these settings
 #[derive(clap::Subcommand)]
@@ -79,6 +80,14 @@ Examples:
   strongroom generate github-actions > .github/workflows/strongroom.yml
   strongroom generate github-actions --settings deploy/strongroom.toml --to .github/workflows/strongroom.yml")]
     GithubActions(github_actions::Arguments),
+    /// What to do in each disaster, with the names of this installation, and times that drills measured
+    #[command(after_help = "\
+A lost server, database, table, vault or key, a corrupted page, ransomware. Comes from the settings and the vault.
+
+Examples:
+  strongroom generate runbook --to disaster.md
+  strongroom generate runbook --format html --to disaster.html")]
+    Runbook(runbook::Arguments),
 }
 
 /// Files that were made.
@@ -107,6 +116,9 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
         Verb::K8s(arguments) => into_file(context, &arguments.target, k8s::made(context, arguments)?),
         Verb::GithubActions(arguments) => {
             into_file(context, &arguments.target, github_actions::made(context, arguments)?)
+        }
+        Verb::Runbook(arguments) => {
+            into_file(context, &arguments.target, one(runbook::text(context, arguments).await?))
         }
     }
 }
