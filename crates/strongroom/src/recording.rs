@@ -49,6 +49,9 @@ const AFTER: &[&str] = &[
     "hold place",
     "thaw",
     "lifecycle",
+    "checklist daily",
+    "checklist weekly",
+    "checklist monthly",
     "audit settings",
 ];
 
@@ -70,13 +73,28 @@ const UNRECORDED: &[&str] = &[
     "list",
     "show",
     "status",
+    "access password",
+    "access token",
+    "checklist list",
+    "report status",
+    "report coverage",
     "report rto-rpo",
+    "report compliance",
+    "report cost",
+    "report jobs",
+    "report architecture",
+    "report send",
     "key list",
     "key check",
     "key sheet",
     "hold list",
     "generate alerts",
     "generate dashboards",
+    "generate systemd",
+    "generate cron",
+    "generate k8s",
+    "generate github-actions",
+    "generate runbook",
     "doctor",
     "plan lint",
     "plan show",
@@ -111,6 +129,8 @@ const TEXTS: &[&str] = &[
     "days",
     "table",
     "schema",
+    "sign",
+    "note",
 ];
 
 /// Options that name the vault which an act concerns.
@@ -145,6 +165,7 @@ impl Recording {
         let only_reads = match verb.as_str() {
             "verify" => is_set("records"),
             "lifecycle" => !is_set("apply"),
+            verb if verb.starts_with("checklist ") => word(matches, "sign").is_none(),
             _ => false,
         };
         if only_reads || is_set("dry_run") {
@@ -307,6 +328,7 @@ mod tests {
             "status",
             "verify --records",
             "lifecycle",
+            "checklist daily",
             "expire --dry-run",
             "sweep a --dry-run",
             "backup --dry-run",
@@ -318,7 +340,14 @@ mod tests {
         ] {
             assert!(recorded(line).is_none(), "{line}");
         }
-        for line in ["verify", "lifecycle --apply", "sweep", "backup", "key add --generate-identity f"] {
+        for line in [
+            "verify",
+            "lifecycle --apply",
+            "checklist weekly --sign ada",
+            "sweep",
+            "backup",
+            "key add --generate-identity f",
+        ] {
             assert!(recorded(line).is_some(), "{line}");
         }
         let point = "20261120T120000Z-1f2e3d4c";
