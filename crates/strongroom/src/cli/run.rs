@@ -96,7 +96,7 @@ pub async fn run(context: &Arc<Context>) -> Result<Outcome, Failure> {
 
 fn tell_address(context: &Context, page: &Opened) {
     if let Some(address) = page.address() {
-        context.printer.note(&format!("metrics are at {address}/metrics"));
+        context.printer.note(&format!("the page, the API and metrics are at {address}"));
     }
 }
 
