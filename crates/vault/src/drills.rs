@@ -5,17 +5,13 @@
 //! - The same statement under two names is one drill: who may only write could say an old one again. When a drill was, its
 //!   statement says, never its name.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
-use strongroom_codec::manifest::{hex_bytes, to_hex};
-use strongroom_codec::sign::is_signed;
 use strongroom_model::drill::{Drill, SHAPE};
 use strongroom_model::{Cx, SourceName};
 use strongroom_store::Key;
 
 use crate::error::VaultError;
-use crate::evidence::{SignedRecord, name_of};
+use crate::evidence::{Judged, name_of};
 use crate::layout;
 use crate::open::Vault;
 
@@ -45,56 +41,28 @@ impl Vault {
         Ok(id)
     }
 
-    /// The newest records of a source's drills, oldest first: as many that count, and whatever lies between that does not. Who
-    /// may only write can add rubbish, and push nothing out of sight by it.
+    /// The newest records of a source's drills, oldest first: as many that count, and whatever lies between that does not.
     pub async fn drills(&self, source: &SourceName, newest: usize) -> Result<Vec<DrillEvidence>, VaultError> {
-        let mut keys: Vec<Key> =
-            self.list(layout::EVIDENCE).await?.into_iter().map(|object| object.key).collect();
-        keys.retain(|key| layout::parse_drill(key).as_ref() == Some(source));
-        keys.sort_unstable_by(|one, other| other.as_str().cmp(one.as_str()));
-        let (mut records, mut seen) = (Vec::new(), BTreeSet::new());
-        for key in &keys {
-            if seen.len() == newest {
-                break;
+        let vault = self.id().to_string();
+        let is_wanted = |key: &Key| layout::parse_drill(key).as_ref() == Some(source);
+        let is_of = |drill: &Drill| match drill {
+            drill if drill.drill > SHAPE => Err("the statement is of a newer build"),
+            drill if drill.source != *source || drill.vault != vault => {
+                Err("the statement is of another source or vault")
             }
-            let record = self.signed_record(key).await?;
-            let record = self.read_drill(key, record, source);
-            if record.drill.is_none() || seen.insert(record.statement.clone()) {
-                records.push(record);
-            }
-        }
+            _ => Ok(()),
+        };
+        let judged = self.newest_statements(newest, is_wanted, is_of).await?;
+        let mut records: Vec<DrillEvidence> = judged.into_iter().map(DrillEvidence::from).collect();
         let ended_at = |record: &DrillEvidence| record.drill.as_ref().map(|drill| drill.ended_at);
         records.sort_by(|one, other| (ended_at(one), &one.id).cmp(&(ended_at(other), &other.id)));
         Ok(records)
     }
+}
 
-    fn read_drill(&self, key: &Key, record: Option<SignedRecord>, source: &SourceName) -> DrillEvidence {
-        let name = key.last_segment();
-        let id = name.split_once('.').map_or(name, |(id, _)| id).to_owned();
-        let public = self.signing_key().map(|key| key.public()).unwrap_or_default();
-        let public_key = to_hex(&public);
-        let Some(SignedRecord { statement, signature }) = record else {
-            let (statement, signature) = (String::new(), String::new());
-            let wrong = Some("the record is damaged");
-            return DrillEvidence { id, drill: None, wrong, statement, signature, public_key };
-        };
-        let bytes = hex_bytes(&signature).unwrap_or_default();
-        let is_signed = match self.signs() {
-            true => is_signed(&public, statement.as_bytes(), &bytes),
-            false => signature.is_empty(),
-        };
-        let read = serde_json::from_str::<Drill>(&statement).ok();
-        let vault = self.id().to_string();
-        let (drill, wrong) = match read {
-            _ if !self.may_read() => (None, Some("who may only append cannot check it")),
-            _ if !is_signed => (None, Some("the signature is wrong")),
-            None => (None, Some("the statement does not read: it may be of a newer build")),
-            Some(drill) if drill.drill > SHAPE => (None, Some("the statement is of a newer build")),
-            Some(drill) if drill.source != *source || drill.vault != vault => {
-                (None, Some("the statement is of another source or vault"))
-            }
-            Some(drill) => (Some(drill), None),
-        };
+impl From<Judged<Drill>> for DrillEvidence {
+    fn from(judged: Judged<Drill>) -> DrillEvidence {
+        let Judged { id, said: drill, wrong, statement, signature, public_key } = judged;
         DrillEvidence { id, drill, wrong, statement, signature, public_key }
     }
 }

@@ -1,9 +1,10 @@
 //! Evidence: what was verified, when, how deep, and how it came out; how long restores took; and, in [`crate::drills`] and
-//! [`crate::checklists`], what drills found and who signed a checklist off. Append-only, in the vault itself, so that neither a lost host nor a rebuilt catalog forgets it; signed, so that
-//! an auditor can check a record without the vault.
+//! [`crate::checklists`], what drills found and who signed a checklist off. Append-only, in the vault itself, so that neither a
+//! lost host nor a rebuilt catalog forgets it; signed, so that an auditor can check a record without the vault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use strongroom_codec::header::{Kind, Suite};
 use strongroom_codec::manifest::{hex_bytes, to_hex};
@@ -71,6 +72,22 @@ pub(crate) struct SignedRecord {
     pub(crate) statement: String,
     /// Hexadecimal; empty in a vault without encryption, whose key everybody knows.
     pub(crate) signature: String,
+}
+
+/// A statement that was read, and whether it counts.
+pub(crate) struct Judged<T> {
+    /// The record's name.
+    pub(crate) id: String,
+    /// What it says; `None` if it does not count.
+    pub(crate) said: Option<T>,
+    /// Why it does not count; `None` if it does.
+    pub(crate) wrong: Option<&'static str>,
+    /// Exactly what was signed; empty if that does not read.
+    pub(crate) statement: String,
+    /// Hexadecimal; empty if the vault does not sign.
+    pub(crate) signature: String,
+    /// The vault's public key, hexadecimal.
+    pub(crate) public_key: String,
 }
 
 /// A record that was read.
@@ -182,6 +199,65 @@ impl Vault {
         }
         measures.reverse();
         Ok(measures)
+    }
+
+    /// The newest statements under the keys that are wanted, newest first: as many that count, and whatever lies between that does
+    /// not. Who may only write can add rubbish, and push nothing out of sight by it. `is_of` says why one is not of what was asked.
+    pub(crate) async fn newest_statements<T: DeserializeOwned>(
+        &self,
+        newest: usize,
+        is_wanted: impl Fn(&Key) -> bool,
+        is_of: impl Fn(&T) -> Result<(), &'static str>,
+    ) -> Result<Vec<Judged<T>>, VaultError> {
+        let mut keys: Vec<Key> =
+            self.list(layout::EVIDENCE).await?.into_iter().map(|object| object.key).collect();
+        keys.retain(is_wanted);
+        keys.sort_unstable_by(|one, other| other.as_str().cmp(one.as_str()));
+        let (mut records, mut seen) = (Vec::new(), BTreeSet::new());
+        for key in &keys {
+            if seen.len() == newest {
+                break;
+            }
+            let record = self.judged(key, self.signed_record(key).await?, &is_of);
+            // The same statement under two names was signed once.
+            if record.said.is_none() || seen.insert(record.statement.clone()) {
+                records.push(record);
+            }
+        }
+        Ok(records)
+    }
+
+    fn judged<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+        record: Option<SignedRecord>,
+        is_of: impl Fn(&T) -> Result<(), &'static str>,
+    ) -> Judged<T> {
+        let name = key.last_segment();
+        let id = name.split_once('.').map_or(name, |(id, _)| id).to_owned();
+        let public = self.signing_key().map(|key| key.public()).unwrap_or_default();
+        let public_key = to_hex(&public);
+        let Some(SignedRecord { statement, signature }) = record else {
+            let (statement, signature) = (String::new(), String::new());
+            let wrong = Some("the record is damaged");
+            return Judged { id, said: None, wrong, statement, signature, public_key };
+        };
+        let bytes = hex_bytes(&signature).unwrap_or_default();
+        let is_signed = match self.signs() {
+            true => is_signed(&public, statement.as_bytes(), &bytes),
+            false => signature.is_empty(),
+        };
+        let said = match serde_json::from_str::<T>(&statement) {
+            _ if !self.may_read() => Err("who may only append cannot check it"),
+            _ if !is_signed => Err("the signature is wrong"),
+            Err(_) => Err("the statement does not read: it may be of a newer build"),
+            Ok(said) => is_of(&said).map(|()| said),
+        };
+        let (said, wrong) = match said {
+            Ok(said) => (Some(said), None),
+            Err(why) => (None, Some(why)),
+        };
+        Judged { id, said, wrong, statement, signature, public_key }
     }
 
     /// `None` if it does not read, or is gone.

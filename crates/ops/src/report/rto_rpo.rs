@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use strongroom_model::drill::{Drill, DrillHistory, DrillOutcome, history};
 use strongroom_model::{Cx, PointId, SourceName, Timestamp};
 use strongroom_vault::Vault;
@@ -49,7 +49,7 @@ pub enum Concern {
 }
 
 /// A drill that counts, in a line.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     /// Its record.
     pub evidence: String,

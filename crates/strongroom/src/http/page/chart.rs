@@ -5,10 +5,10 @@
 use maud::{Markup, html};
 use strongroom_model::Timestamp;
 use strongroom_model::drill::DrillOutcome;
+use strongroom_ops::report::rto_rpo::Trial;
 
 use crate::http::page::pieces::{instant, percent, seconds, some_seconds, table};
 use crate::http::shown::band::{Band, Gap};
-use crate::http::shown::source::DrillLine;
 
 /// The narrowest that a gap is shown, as a part of the whole: none is too short to be seen.
 const NARROWEST: f64 = 0.006;
@@ -115,7 +115,7 @@ fn stretches(band: &Band) -> Markup {
 }
 
 /// How long drills took until the data could be used, and how long they may take.
-pub fn trend(drills: &[DrillLine], objective: Option<f64>) -> Markup {
+pub fn trend(drills: &[Trial], objective: Option<f64>) -> Markup {
     let slowest = drills.iter().filter_map(|drill| drill.rto_seconds).fold(0.0, f64::max);
     // An objective that is far away would press everything else to the floor.
     let near = objective.filter(|objective| *objective <= slowest * FAR);
@@ -161,7 +161,7 @@ pub fn trend(drills: &[DrillLine], objective: Option<f64>) -> Markup {
     }
 }
 
-fn trend_described(drills: &[DrillLine], objective: Option<f64>) -> String {
+fn trend_described(drills: &[Trial], objective: Option<f64>) -> String {
     let took = drills.iter().map(|drill| some_seconds(drill.rto_seconds)).collect::<Vec<_>>().join(", ");
     format!("Oldest first: {took}. They may take {}", some_seconds(objective))
 }

@@ -5,6 +5,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use strongroom_model::Timestamp;
 use strongroom_model::drill::{DrillOutcome, Trend};
+use strongroom_ops::report::rto_rpo::Trial;
 
 use crate::http::gathered::told_of_source;
 use crate::http::page::View;
@@ -18,9 +19,7 @@ use crate::http::page::pieces::{
     bytes, instant, instant_or, knowledge, mark, measure, some_seconds, standing, table, until,
 };
 use crate::http::shown::overview::headline as said;
-use crate::http::shown::source::{
-    DrillLine, DrillsOfSource, Knowledge, PointLine, SourceView, source as shown,
-};
+use crate::http::shown::source::{DrillsOfSource, Knowledge, PointLine, SourceView, source as shown};
 
 /// `GET /sources/{source}`
 pub async fn source(view: View, Path(name): Path<String>) -> Response {
@@ -181,7 +180,7 @@ fn drills(drills: &DrillsOfSource, now: Timestamp) -> Markup {
     }
 }
 
-fn drill(drill: &DrillLine) -> Markup {
+fn drill(drill: &Trial) -> Markup {
     let (class, word) = match drill.outcome {
         DrillOutcome::Passed => ("good", "passed"),
         DrillOutcome::Failed => ("bad", "failed"),
@@ -189,7 +188,7 @@ fn drill(drill: &DrillLine) -> Markup {
     };
     html! {
         tr {
-            td { (instant(drill.at)) }
+            td { (instant(drill.ended_at)) }
             td.words { (mark(class, word)) @for wrong in &drill.wrong { span.why { (wrong) } } }
             td.number { (some_seconds(drill.rto_seconds)) }
             td.number { (some_seconds(drill.objective_seconds)) }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use strongroom_model::drill::{DrillOutcome, Trend};
+use strongroom_model::drill::Trend;
 use strongroom_model::point::Summary;
 use strongroom_model::{Lsn, PointId, SourceName, Timestamp};
+use strongroom_ops::report::rto_rpo::Trial;
 
 /// Of one source, what `list` says of it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -109,27 +110,6 @@ enum TrendWord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct TrendSaid(#[serde(with = "TrendWord")] pub Trend);
-
-/// A drill.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Trial {
-    /// Its record.
-    pub evidence: String,
-    /// When it ended.
-    pub ended_at: Timestamp,
-    /// From which point.
-    pub point: PointId,
-    /// Where recovery was to stop.
-    pub target: String,
-    /// What it came to.
-    pub outcome: DrillOutcome,
-    /// Seconds until the data could be used.
-    pub rto_seconds: Option<f64>,
-    /// Seconds that it might have taken.
-    pub objective_seconds: Option<f64>,
-    /// What was found wrong.
-    pub wrong: Vec<String>,
-}
 
 /// Of one source, what `hold list` says.
 #[derive(Clone, Debug, Deserialize)]

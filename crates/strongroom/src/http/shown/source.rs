@@ -1,16 +1,17 @@
 //! One source: its points, to which times they lead, what is held, how drills went, how it grows, what plans order for it.
 
 use serde::Serialize;
-use strongroom_model::drill::{DrillOutcome, Trend};
+use strongroom_model::drill::Trend;
 use strongroom_model::point::Summary;
 use strongroom_model::{PointId, SourceName, Timestamp};
+use strongroom_ops::report::rto_rpo::Trial;
 
 use super::Sight;
 use super::alerts::{AlertLine, of_source};
 use super::band::{Band, band};
 use super::jobs::JobLine;
 use super::line::{SourceLine, lines};
-use super::listing::{Drilled, Held, Listed, ListedPoint, Stage, Trial};
+use super::listing::{Drilled, Held, Listed, ListedPoint, Stage};
 
 /// Points that are shown, the newest; of more, their number is said.
 const POINTS: usize = 200;
@@ -103,27 +104,6 @@ pub struct HoldLine {
     pub until: Option<Timestamp>,
 }
 
-/// A drill.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct DrillLine {
-    /// Its signed record.
-    pub evidence: String,
-    /// When it ended.
-    pub at: Timestamp,
-    /// From which point.
-    pub point: PointId,
-    /// Where recovery was to stop.
-    pub target: String,
-    /// `passed`, `failed` or `interrupted`.
-    pub outcome: DrillOutcome,
-    /// Seconds until the data could be used.
-    pub rto_seconds: Option<f64>,
-    /// Seconds that it might have taken.
-    pub objective_seconds: Option<f64>,
-    /// What was found wrong.
-    pub wrong: Vec<String>,
-}
-
 /// The drills of a source together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DrillsOfSource {
@@ -131,7 +111,7 @@ pub struct DrillsOfSource {
     #[serde(flatten)]
     pub knowledge: Knowledge,
     /// Oldest first.
-    pub drills: Vec<DrillLine>,
+    pub drills: Vec<Trial>,
     /// How many passed.
     pub passed: usize,
     /// The middle one, seconds.
@@ -320,19 +300,9 @@ fn hold_lines(held: &[Held], now: Timestamp) -> Vec<HoldLine> {
 
 fn drills(told: &Told<Drilled>, objective_seconds: Option<f64>) -> DrillsOfSource {
     let said = told.said().cloned().unwrap_or_default();
-    let line = |trial: Trial| DrillLine {
-        evidence: trial.evidence,
-        at: trial.ended_at,
-        point: trial.point,
-        target: trial.target,
-        outcome: trial.outcome,
-        rto_seconds: trial.rto_seconds,
-        objective_seconds: trial.objective_seconds,
-        wrong: trial.wrong,
-    };
     DrillsOfSource {
         knowledge: told.knowledge(),
-        drills: said.trials.into_iter().map(line).collect(),
+        drills: said.trials,
         passed: said.passed,
         median_seconds: said.median_seconds,
         worst_seconds: said.worst_seconds,
