@@ -49,6 +49,9 @@ const AFTER: &[&str] = &[
     "hold place",
     "thaw",
     "lifecycle",
+    "checklist daily",
+    "checklist weekly",
+    "checklist monthly",
     "audit settings",
 ];
 
@@ -70,13 +73,28 @@ const UNRECORDED: &[&str] = &[
     "list",
     "show",
     "status",
+    "report status",
+    "report jobs",
+    "report coverage",
+    "report cost",
+    "report compliance",
+    "report architecture",
     "report rto-rpo",
+    "report send",
+    "checklist list",
+    "access password",
+    "access token",
     "key list",
     "key check",
     "key sheet",
     "hold list",
     "generate alerts",
     "generate dashboards",
+    "generate cron",
+    "generate systemd",
+    "generate k8s",
+    "generate github-actions",
+    "generate runbook",
     "doctor",
     "plan lint",
     "plan show",
@@ -112,6 +130,8 @@ const TEXTS: &[&str] = &[
     "days",
     "table",
     "schema",
+    "sign",
+    "note",
 ];
 
 /// Options that name the vault which an act concerns.
@@ -146,6 +166,7 @@ impl Recording {
         let only_reads = match verb.as_str() {
             "verify" => is_set("records"),
             "lifecycle" => !is_set("apply"),
+            checklist if checklist.starts_with("checklist ") => word(matches, "sign").is_none(),
             _ => false,
         };
         if only_reads || is_set("dry_run") {
@@ -316,10 +337,18 @@ mod tests {
             "key check",
             "wal push x",
             "audit verify",
+            "checklist daily",
         ] {
             assert!(recorded(line).is_none(), "{line}");
         }
-        for line in ["verify", "lifecycle --apply", "sweep", "backup", "key add --generate-identity f"] {
+        for line in [
+            "verify",
+            "lifecycle --apply",
+            "sweep",
+            "backup",
+            "key add --generate-identity f",
+            "checklist daily --sign Ada",
+        ] {
             assert!(recorded(line).is_some(), "{line}");
         }
         let point = "20261120T120000Z-1f2e3d4c";
