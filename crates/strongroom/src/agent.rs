@@ -23,6 +23,7 @@ pub mod supervisor;
 pub mod child;
 pub mod deed;
 pub mod jobs;
+pub mod sightings;
 pub mod testimony;
 pub mod agenda;
 mod scheduler;

@@ -227,6 +227,108 @@ fn people_have_done_what_they_may_and_nothing_else() {
     agent.stop();
 }
 
+/// What the audit log has, oldest first.
+fn log(site: &Site) -> Vec<Value> {
+    serde_json::from_str(&site.ok(&["audit", "list", "--newest", "1000", "--output", "json"])).unwrap()
+}
+
+/// Those of one actor and verb that came to this.
+fn found<'a>(log: &'a [Value], [kind, name, verb, outcome]: [&str; 4]) -> Vec<&'a Value> {
+    let is = |line: &Value| {
+        [&line["actor"]["kind"], &line["actor"]["name"], &line["act"]["verb"], &line["outcome"]]
+            == [kind, name, verb, outcome]
+    };
+    log.iter().filter(|line| is(line)).collect()
+}
+
+fn the_log_is_shown_to_admins(agent: &Agent, ada: &[(&str, &str)], others: [&[(&str, &str)]; 2]) {
+    let shown = |query: &str| agent.get(&format!("/api/v1/audit{query}"), ada).json();
+    let is_there = || shown("")["entries"].to_string().contains("\"verb\":\"restore\"");
+    until("the restore to be shown", is_there);
+    let (first, all) = (shown("?limit=2"), shown("?limit=1000"));
+    assert_eq!(first["entries"].as_array().unwrap().len(), 2);
+    let behind = shown(&format!("?limit=1&cursor={}", first["next"]));
+    assert!(behind["entries"][0]["number"].as_u64() < first["entries"][1]["number"].as_u64());
+    assert_eq!((&all["knowledge"], &all["next"]), (&json!("read"), &Value::Null));
+    problem(&agent.get("/api/v1/audit?cursor=0", ada), 400, "unreadable");
+    assert!(agent.get("/", ada).body.contains("href=\"/audit\""));
+    assert!(agent.get("/audit", ada).body.contains("Who did what"));
+    for other in others {
+        problem(&agent.get("/api/v1/audit", other), 403, "not-allowed");
+        assert_eq!(agent.get("/audit", other).status, 403);
+        assert!(!agent.get("/", other).body.contains("href=\"/audit\""));
+    }
+}
+
+#[test]
+fn what_people_did_and_were_refused_is_in_the_audit_log() {
+    let Some((site, tokens, port)) = running() else { return };
+    let agent = Agent::start(&site, port);
+    let try_in = |name: &str| {
+        agent.post("/api/v1/session", &[], &json!({ "name": name, "password": "not the password" }))
+    };
+    (0..3).for_each(|_| problem(&try_in("grace"), 401, "wrong-password"));
+    // A password in the wrong field.
+    problem(&try_in("hunter2secret"), 401, "wrong-password");
+    let [grace, vic, ada] = ["grace", "vic", "ada"].map(|name| signed_in(&agent, name, PASSWORD));
+    let grace = [("cookie", grace.0.as_str()), ("x-csrf-token", grace.1.as_str())];
+    let vic = [("cookie", vic.0.as_str()), ("x-csrf-token", vic.1.as_str())];
+    let ada = [("cookie", ada.0.as_str())];
+    let backup = json!({ "what": { "act": "backup", "source": "main" } });
+    done(&agent, &grace, &agent.post("/api/v1/acts", &grace, &backup));
+    a_restore_has_a_plan_and_a_place((&site, &agent), &grace);
+    problem(&agent.post("/api/v1/acts", &vic, &backup), 403, "not-allowed");
+    problem(&agent.post("/api/v1/acts", &grace[..1], &backup), 403, "wrong-origin");
+    let other = format!("Bearer {}", tokens.other);
+    let other = [("authorization", other.as_str())];
+    problem(&agent.post("/api/v1/acts", &other, &backup), 404, "not-found");
+    the_log_is_shown_to_admins(&agent, &ada, [&vic, &other]);
+
+    // A vault that is away for a while.
+    std::fs::rename(site.path("vault"), site.path("away")).unwrap();
+    signed_in(&agent, "bob", PASSWORD);
+    agent.send("DELETE", "/api/v1/session", &grace, None);
+    agent.says("are not yet in the audit log");
+    std::fs::rename(site.path("away"), site.path("vault")).unwrap();
+    until("what was done meanwhile", || found(&log(&site), ["web", "grace", "sign-out", "ok"]).len() == 1);
+    // What was counted is written when the agent leaves.
+    agent.stop();
+
+    let log = log(&site);
+    let (web, stranger) = ("web", "nobody known");
+    for (who, verb, outcome, entries) in [
+        ([web, stranger], "sign-in", "wrong-password", 3),
+        ([web, "grace"], "sign-in", "ok", 1),
+        ([web, "vic"], "sign-in", "ok", 1),
+        ([web, "bob"], "sign-in", "ok", 1),
+        ([web, "grace"], "order", "ok", 2),
+        ([web, "grace"], "backup", "ok", 1),
+        ([web, "grace"], "restore", "ok", 1),
+        ([web, "grace"], "order", "not-confirmed", 1),
+        ([web, "grace"], "order", "unreadable", 2),
+        ([web, "grace"], "request", "wrong-origin", 1),
+        ([web, "vic"], "order", "not-allowed", 1),
+        ([web, "vic"], "look", "not-allowed", 2),
+        (["token", "other"], "order", "not-found", 1),
+        ([web, "grace"], "sign-out", "ok", 1),
+    ] {
+        let found = found(&log, [who[0], who[1], verb, outcome]);
+        assert_eq!(found.len(), entries, "{who:?} {verb} {outcome}: {log:#?}");
+        assert!(found.iter().all(|line| (line["exit_code"] == 0) == (outcome == "ok")));
+    }
+    let guesses = found(&log, [web, stranger, "sign-in", "wrong-password"]);
+    assert_eq!(
+        (&guesses[0]["texts"]["name"], &guesses[0]["texts"]["from"]),
+        (&json!("grace"), &json!("127.0.0.1"))
+    );
+    assert!(guesses[1]["texts"]["name"].is_null());
+    assert_eq!(guesses[2]["texts"]["again"], "2 times within a minute");
+    assert_eq!(found(&log, [web, "vic", "order", "not-allowed"])[0]["act"]["source"], "main");
+    let said = serde_json::to_string(&log).unwrap();
+    assert!(!said.contains("hunter2secret") && !said.contains(PASSWORD) && !said.contains(&tokens.other));
+    site.ok(&["audit", "verify"]);
+}
+
 fn what_is_malformed_is_said(agent: &Agent, known: &[(&str, &str)]) {
     for path in [
         "/api/v1/sources/..%2f..%2fetc%2fpasswd",

@@ -195,3 +195,19 @@ fn an_act_whose_process_was_killed_has_no_end_and_says_who_began_it() {
     assert!(site.ok(&["audit", "list"]).contains("begun, no end known"));
     site.ok(&["audit", "verify"]);
 }
+
+#[test]
+fn by_hand_nobody_speaks_for_people() {
+    let Some(site) = site() else { return };
+    let sighting = r#"[{"at": "2026-11-20T12:00:00Z", "kind": "web", "name": "ada", "verb": "sign-in", "source": null,
+        "point": null, "outcome": "ok", "texts": {}}]"#;
+    let mut command = site.command(&["audit", "testify"]);
+    command.env("STRONGROOM_SIGHTINGS", sighting).env("STRONGROOM_JOB_OF", "1");
+    let output = command.env("STRONGROOM_ACTOR", "user ada via web").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("only an agent records what people did at its door"), "{}", said(&output));
+    let mut verify = site.command(&["verify"]);
+    assert!(verify.env("STRONGROOM_ACTOR", "user ada via web").output().unwrap().status.success());
+    let kinds: Vec<Value> = log(&site, &[]).iter().map(|line| line["actor"]["kind"].clone()).collect();
+    assert_eq!(kinds, ["user", "user"]);
+}

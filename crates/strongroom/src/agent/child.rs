@@ -44,8 +44,17 @@ pub struct Report {
 
 /// Runs this binary with these words to its end, for whom `actor` says; asks it to end when `stop` is ready.
 pub async fn run(words: &[String], actor: &str, stop: impl Future<Output = ()>) -> std::io::Result<Report> {
+    run_told(words, &[(ACTOR, actor)], stop).await
+}
+
+/// The same, with these variables: what others on this host must not see in a list of processes.
+pub async fn run_told(
+    words: &[String],
+    variables: &[(&str, &str)],
+    stop: impl Future<Output = ()>,
+) -> std::io::Result<Report> {
     let mut command = Command::new(own_binary()?);
-    command.args(words).env(HELD_BY, std::process::id().to_string()).env(ACTOR, actor);
+    command.args(words).env(HELD_BY, std::process::id().to_string()).envs(variables.iter().copied());
     // What it says is kept for people.
     command.env(FORMAT, "text");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

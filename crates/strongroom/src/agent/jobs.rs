@@ -20,7 +20,7 @@ use strongroom_catalog::{Job, Kind};
 use strongroom_model::plan::Work;
 use strongroom_model::{PointId, SourceName, Timestamp};
 
-use crate::actor::{AGENT, of_rule};
+use crate::actor::{AGENT, of_person, of_rule};
 use crate::agent::child::{Report, run};
 use crate::agent::deed::{Deed, seat_of_host};
 use crate::agent::present::Present;
@@ -64,7 +64,11 @@ impl Runner for Processes {
             Ok(words) => words,
             Err(failure) => return not_begun(How::FailedForGood, failure.on_one_line()),
         };
-        match run(&words, &of_rule(&job.plan, &job.rule), stop).await {
+        let actor = match actor(job) {
+            Ok(actor) => actor,
+            Err(failure) => return not_begun(How::FailedForGood, failure.on_one_line()),
+        };
+        match run(&words, &actor, stop).await {
             Ok(report) => ended_as(&context, job, report),
             Err(error) => not_begun(How::Failed, format!("run strongroom {}: {error}", job.kind)),
         }
@@ -80,6 +84,16 @@ impl Runner for Processes {
 
 fn not_begun(how: How, why: String) -> Ended {
     Ended { how, exit_code: None, result: None, said: Some(why), sequels: Vec::new() }
+}
+
+/// For whom a job is done: who ordered it, or the rule that did.
+fn actor(job: &Job) -> Result<String, Failure> {
+    if job.act.is_none() {
+        return Ok(of_rule(&job.plan, &job.rule));
+    }
+    let nobody =
+        || Failure::new(Code::Usage, format!("nobody who could order job {} is named in it", job.id));
+    job.person.as_deref().and_then(of_person).ok_or_else(nobody)
 }
 
 /// The command line of a job.

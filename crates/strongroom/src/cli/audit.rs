@@ -9,12 +9,15 @@ use serde_json::json;
 use strongroom_model::audit::{Head, Line, Voucher};
 use strongroom_model::time::human_duration;
 use strongroom_model::{SourceName, Timestamp};
-use strongroom_ops::audit::{Filter, Verdict, head, list, verify, verify_copies};
+use strongroom_ops::audit::{Filter, Verdict, head, list, record, verify, verify_copies};
 
-use crate::context::Context;
+use crate::agent::leash;
+use crate::agent::sightings::{SIGHTINGS, Sighting};
+use crate::context::{Context, variable};
 use crate::failure::{Code, Failure};
 use crate::output::{Outcome, table, tinted};
 use crate::settings::parse_time;
+use crate::surroundings::tool;
 
 /// Who did what to the vault, and whether nobody changed the record of it since
 #[derive(clap::Subcommand)]
@@ -51,6 +54,9 @@ Examples:
 Examples:
   strongroom audit settings")]
     Settings,
+    /// Record what people did at an agent's door: only an agent does so
+    #[command(hide = true)]
+    Testify,
 }
 
 #[derive(clap::Args)]
@@ -144,7 +150,31 @@ pub async fn run(context: &Context, verb: &Verb) -> Result<Outcome, Failure> {
             let text = format!("settings of {shown}: {}", hash.as_deref().unwrap_or("the defaults"));
             Ok(Outcome::new(&json!({ "path": path, "sha_256": hash }), text))
         }
+        Verb::Testify => testify(context).await,
     }
+}
+
+/// Writes what the agent saw that started this process, the oldest first, as far as the vault takes it.
+async fn testify(context: &Context) -> Result<Outcome, Failure> {
+    let sent = variable(SIGHTINGS).filter(|_| leash::is_held());
+    let refused = || {
+        let failure = Failure::new(Code::Usage, "only an agent records what people did at its door");
+        failure.hint("`strongroom run` does so by itself, and `strongroom audit list` shows it")
+    };
+    let sightings: Vec<Sighting> = serde_json::from_str(&sent.ok_or_else(refused)?).map_err(|_| refused())?;
+    let vault = context.writable(None).await?;
+    let mut written = 0;
+    for sighting in sightings {
+        let entry = sighting.record().ok_or_else(refused)?;
+        if let Err(error) = record(&context.cx, &vault, &entry, &tool()).await {
+            let failure = Failure::from(error);
+            let why = failure.on_one_line();
+            let outcome = Outcome::new(&json!({ "written": written, "why": why }), why);
+            return Ok(outcome.with_code(failure.kind));
+        }
+        written += 1;
+    }
+    Ok(Outcome::new(&json!({ "written": written }), format!("{written} sightings are in the audit log")))
 }
 
 fn read_signer(text: &str) -> Result<Vec<u8>, Failure> {

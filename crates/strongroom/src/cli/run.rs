@@ -14,9 +14,10 @@ use tokio::task::JoinError;
 use crate::agent::Agent;
 use crate::agent::present::Present;
 use crate::agent::receivers::{ReceiverDone, Receivers};
+use crate::agent::sightings::Sightings;
 use crate::agent::socket::Listener;
 use crate::agent::supervisor::Supervisor;
-use crate::agent::testimony::testify;
+use crate::agent::testimony::{bear_witness, testify};
 use crate::agent::watch::board::Board;
 use crate::agent::watch::watch as keep_watch;
 use crate::agent::work::{check, work};
@@ -72,9 +73,12 @@ pub async fn run(context: &Arc<Context>) -> Result<Outcome, Failure> {
     let board = Arc::new(Board::default());
     let watching = tokio::spawn(keep_watch(Arc::clone(&agent.settings), Arc::clone(&board), left.clone()));
     let certificates = page.as_ref().and_then(|page| page.certificates.clone());
+    let (sightings, (last, over)) = (Arc::new(Sightings::default()), watch::channel(false));
+    let witness = tokio::spawn(bear_witness(Arc::clone(&agent.settings), Arc::clone(&sightings), over));
     if let Some(page) = page {
         tell_address(context, &page);
-        tokio::spawn(http::serve(page, Desk::new(Arc::clone(&agent.settings), board), left));
+        let desk = Desk::new(Arc::clone(&agent.settings), board, sightings);
+        tokio::spawn(http::serve(page, desk, left));
     }
     let attending =
         tokio::spawn(attend((Arc::clone(&agent.settings), certificates), Arc::clone(&supervisor), hangup));
@@ -90,6 +94,8 @@ pub async fn run(context: &Arc<Context>) -> Result<Outcome, Failure> {
     work.await.map_err(of_worker)?;
     watching.await.map_err(of_worker)?;
     testimony.await.map_err(of_worker)?;
+    last.send_replace(true);
+    witness.await.map_err(of_worker)?;
     attending.abort();
     Ok(outcome(&agent, &listener, &received))
 }

@@ -24,10 +24,10 @@ use strongroom_model::{PointId, SourceName};
 use crate::agent::deed::Deed;
 use crate::agent::jobs::told_by;
 use crate::context::Context;
-use crate::http::access::person::{Act, By, Person, allowed};
+use crate::http::access::person::{Act, By, Person, allowed, allowed_everywhere};
 use crate::http::desk::Desk;
 use crate::http::problem::Problem;
-use crate::http::witness::{Event, witness};
+use crate::http::witness::{Scene, witness, witness_refusal};
 
 /// How long the vault may take to say what it has.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,6 +69,29 @@ pub fn act_of(deed: &Deed) -> Act {
 
 /// Has it done, or asks for it.
 pub async fn act(desk: &Arc<Desk>, person: &Person, wish: Wish) -> Result<Ordered, Problem> {
+    let (deed, what) = (wish.deed.clone(), format!("{} of {}", wish.deed.kind(), wish.deed.source()));
+    let scene = |verb, what| Scene {
+        verb,
+        source: Some(deed.source()),
+        point: deed.point(),
+        what,
+        ..Scene::default()
+    };
+    let ordered = order(desk, person, wish).await;
+    match &ordered {
+        Ok(Ordered::Job(true, job)) => {
+            witness(desk, person, &scene("order", format!("{what}, job {}", job.id)));
+        }
+        Ok(Ordered::Request(true, request)) => {
+            witness(desk, person, &scene("ask", format!("{what}, request {}", request.id)));
+        }
+        Ok(_) => {}
+        Err(problem) => witness_refusal(desk, person, &scene("order", what), problem),
+    }
+    ordered
+}
+
+async fn order(desk: &Arc<Desk>, person: &Person, wish: Wish) -> Result<Ordered, Problem> {
     let context = desk.context();
     let Wish { deed, confirm, key } = wish;
     let (act, source) = (act_of(&deed), deed.source().clone());
@@ -84,7 +107,7 @@ pub async fn act(desk: &Arc<Desk>, person: &Person, wish: Wish) -> Result<Ordere
     if waits && person.by == By::Token {
         let detail =
             format!("{what} needs a second person, and a token is none: whoever has it could be both");
-        return Err(refused(desk, person, &what, Problem::not_allowed(detail).hint("sign in to ask for it")));
+        return Err(Problem::not_allowed(detail).hint("sign in to ask for it"));
     }
     let key = key_of(&context, key)?;
     if let Some(point) = deed.point() {
@@ -100,15 +123,7 @@ pub async fn act(desk: &Arc<Desk>, person: &Person, wish: Wish) -> Result<Ordere
         person: person.name.clone(),
         key,
     };
-    let ordered = order_or_ask(&catalog, &order, (waits, desk.now())).await?;
-    match &ordered {
-        Ordered::Job(true, job) => witness(desk, person, (Event::Acted, &format!("{what}, job {}", job.id))),
-        Ordered::Request(true, request) => {
-            witness(desk, person, (Event::Asked, &format!("{what}, request {}", request.id)));
-        }
-        _ => {}
-    }
-    Ok(ordered)
+    Ok(order_or_ask(&catalog, &order, (waits, desk.now())).await?)
 }
 
 async fn order_or_ask(
@@ -131,12 +146,12 @@ async fn order_or_ask(
 /// What a restore would do: its plan, as `restore --dry-run --output json` prints it.
 pub async fn restore_plan(desk: &Arc<Desk>, person: &Person, deed: &Deed) -> Result<Value, Problem> {
     let context = desk.context();
-    may(
-        desk,
-        person,
-        (act_of(deed), deed.source()),
-        &format!("plan a {} of {}", deed.kind(), deed.source()),
-    )?;
+    let what = format!("plan a {} of {}", deed.kind(), deed.source());
+    may(desk, person, (act_of(deed), deed.source()), &what).inspect_err(|problem| {
+        let scene =
+            Scene { verb: "plan", source: Some(deed.source()), point: deed.point(), ..Scene::default() };
+        witness_refusal(desk, person, &scene, problem);
+    })?;
     let words = deed.plan_words(&context)?;
     let told = tokio::time::timeout(PATIENCE, told_by(&context, &words)).await;
     let no_plan = |why| Problem::new(StatusCode::CONFLICT, "no-restore", why);
@@ -145,6 +160,17 @@ pub async fn restore_plan(desk: &Arc<Desk>, person: &Person, deed: &Deed) -> Res
 
 /// Calls a job off.
 pub async fn cancel(desk: &Arc<Desk>, person: &Person, id: JobId) -> Result<Job, Problem> {
+    let called_off = call_off(desk, person, id).await;
+    let source = called_off.as_ref().ok().and_then(|job| job.source.as_ref());
+    testify(
+        (desk, person),
+        Scene { verb: "cancel", source, what: format!("job {id}"), ..Scene::default() },
+        &called_off,
+    );
+    called_off
+}
+
+async fn call_off(desk: &Arc<Desk>, person: &Person, id: JobId) -> Result<Job, Problem> {
     let catalog = desk.catalog().await?;
     let job = known_job(&catalog, person, id).await?;
     let what = format!("cancel job {id}");
@@ -152,11 +178,17 @@ pub async fn cancel(desk: &Arc<Desk>, person: &Person, id: JobId) -> Result<Job,
         Some(source) => may(desk, person, (Act::Cancel, source), &what)?,
         // Who knows of the vault's own chores knows of every source.
         None if person.role >= Act::Cancel.role() => {}
-        None => return Err(refused(desk, person, &what, not_allowed(person, Act::Cancel, &what))),
+        None => return Err(not_allowed(person, Act::Cancel, &what)),
     }
-    let job = catalog.cancel(id, desk.now()).await?;
-    witness(desk, person, (Event::Acted, &what));
-    Ok(job)
+    Ok(catalog.cancel(id, desk.now()).await?)
+}
+
+/// Writes down what came of it.
+fn testify<T>((desk, person): (&Desk, &Person), scene: Scene<'_>, came: &Result<T, Problem>) {
+    match came {
+        Ok(_) => witness(desk, person, &scene),
+        Err(problem) => witness_refusal(desk, person, &scene, problem),
+    }
 }
 
 /// A job that this person may know of.
@@ -168,28 +200,46 @@ pub async fn known_job(catalog: &Catalog, person: &Person, id: JobId) -> Result<
 
 /// Agrees to what somebody else asked for.
 pub async fn approve(desk: &Arc<Desk>, person: &Person, id: i64) -> Result<Job, Problem> {
+    let agreed = agree(desk, person, id).await;
+    let (source, what) = match &agreed {
+        Ok((request, job)) => {
+            (request.source.as_ref(), format!("request {id} of {}, job {}", request.person, job.id))
+        }
+        Err(_) => (None, format!("request {id}")),
+    };
+    testify((desk, person), Scene { verb: "approve", source, what, ..Scene::default() }, &agreed);
+    agreed.map(|(_, job)| job)
+}
+
+async fn agree(desk: &Arc<Desk>, person: &Person, id: i64) -> Result<(Request, Job), Problem> {
     let (catalog, request) = known_request(desk, person, id).await?;
-    let what = format!("approve request {id}");
     if person.by == By::Token {
-        return Err(refused(desk, person, &what, Problem::not_allowed("a token agrees to nothing: sign in")));
+        return Err(Problem::not_allowed("a token agrees to nothing: sign in"));
     }
     if let Some(source) = &request.source {
-        may(desk, person, (Act::Approve, source), &what)?;
+        may(desk, person, (Act::Approve, source), &format!("approve request {id}"))?;
     }
     let job = catalog.approve(id, &person.name, desk.now()).await?;
-    witness(desk, person, (Event::Approved, &format!("request {id} of {}, job {}", request.person, job.id)));
-    Ok(job)
+    Ok((request, job))
 }
 
 /// Says no to what was asked for, or takes it back.
 pub async fn decline(desk: &Arc<Desk>, person: &Person, id: i64) -> Result<Request, Problem> {
+    let declined = disagree(desk, person, id).await;
+    let (source, what) = match &declined {
+        Ok(request) => (request.source.as_ref(), format!("request {id} of {}", request.person)),
+        Err(_) => (None, format!("request {id}")),
+    };
+    testify((desk, person), Scene { verb: "decline", source, what, ..Scene::default() }, &declined);
+    declined
+}
+
+async fn disagree(desk: &Arc<Desk>, person: &Person, id: i64) -> Result<Request, Problem> {
     let (catalog, request) = known_request(desk, person, id).await?;
     if let Some(source) = request.source.as_ref().filter(|_| request.person != person.name) {
         may(desk, person, (Act::Approve, source), &format!("decline request {id}"))?;
     }
-    let request = catalog.decline(id, &person.name, desk.now()).await?;
-    witness(desk, person, (Event::Declined, &format!("request {id} of {}", request.person)));
-    Ok(request)
+    Ok(catalog.decline(id, &person.name, desk.now()).await?)
 }
 
 async fn known_request(desk: &Desk, person: &Person, id: i64) -> Result<(Arc<Catalog>, Request), Problem> {
@@ -201,14 +251,33 @@ async fn known_request(desk: &Desk, person: &Person, id: i64) -> Result<(Arc<Cat
     }
 }
 
-/// Says no to who may not, and writes that down.
+/// Shows the audit log to who may see all of it.
+pub fn may_see_audit(desk: &Desk, person: &Person) -> Result<(), Problem> {
+    if allowed_everywhere(person, Act::SeeAudit) {
+        return Ok(());
+    }
+    let what = "seeing the audit log";
+    let problem = match person.role >= Act::SeeAudit.role() {
+        true => Problem::not_allowed(format!("{what} takes somebody who knows of every source")),
+        false => not_allowed(person, Act::SeeAudit, what),
+    };
+    witness_refusal(
+        desk,
+        person,
+        &Scene { verb: "look", what: "audit log".to_owned(), ..Scene::default() },
+        &problem,
+    );
+    Err(problem)
+}
+
+/// Says no to who may not.
 fn may(desk: &Desk, person: &Person, (act, source): (Act, &SourceName), what: &str) -> Result<(), Problem> {
     if !desk.context().settings.sources.contains_key(source) || !person.knows(Some(source)) {
-        return Err(refused(desk, person, what, Problem::not_found(format!("there is no source {source}"))));
+        return Err(Problem::not_found(format!("there is no source {source}")));
     }
     match allowed(person, act, source) {
         true => Ok(()),
-        false => Err(refused(desk, person, what, not_allowed(person, act, what))),
+        false => Err(not_allowed(person, act, what)),
     }
 }
 
@@ -222,11 +291,6 @@ fn not_allowed(person: &Person, act: Act, what: &str) -> Problem {
         )),
         By::Session | By::Token => problem.hint("role in [user.NAME] or [token.NAME] says who may what"),
     }
-}
-
-fn refused(desk: &Desk, person: &Person, what: &str, problem: Problem) -> Problem {
-    witness(desk, person, (Event::Refused, what));
-    problem
 }
 
 fn key_of(context: &Context, key: Option<String>) -> Result<String, Problem> {

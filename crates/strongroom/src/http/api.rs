@@ -14,6 +14,7 @@ mod session;
 mod views;
 mod jobs;
 mod acts;
+mod audit;
 
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ fn filter(method: &HttpMethod) -> MethodFilter {
 fn all() -> Routes {
     let routes = session::add(Routes::default());
     let routes = jobs::add(views::add(routes));
-    acts::add(routes)
+    audit::add(acts::add(routes))
 }
 
 /// The API's routes.

@@ -12,6 +12,7 @@ use strongroom_model::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::agent::present::Present;
+use crate::agent::sightings::Sightings;
 use crate::agent::watch::board::Board;
 use crate::catalog;
 use crate::context::Context;
@@ -40,17 +41,20 @@ pub struct Desk {
     pub trials: Trials,
     /// What verbs told.
     pub tellings: Arc<Tellings>,
+    /// What people did, for the audit log.
+    pub sightings: Arc<Sightings>,
     catalog: OnceCell<Arc<Catalog>>,
 }
 
 impl Desk {
     /// With nobody signed in.
-    pub fn new(settings: Arc<Present>, board: Arc<Board>) -> Arc<Desk> {
+    pub fn new(settings: Arc<Present>, board: Arc<Board>, sightings: Arc<Sightings>) -> Arc<Desk> {
         let tellings = Tellings::new(Arc::clone(&settings));
         Arc::new(Desk {
             settings,
             board,
             tellings,
+            sightings,
             sessions: Sessions::default(),
             attempts: Attempts::default(),
             buckets: Buckets::default(),

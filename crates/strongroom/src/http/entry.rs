@@ -15,13 +15,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use strongroom_model::Timestamp;
 
+use crate::actor::TOKEN;
 use crate::http::access::password::known_by;
 use crate::http::access::person::{By, Person, changes};
 use crate::http::access::sessions::Limits;
 use crate::http::desk::Desk;
 use crate::http::door::Peer;
 use crate::http::problem::Problem;
-use crate::http::witness::{Event, stranger, witness};
+use crate::http::witness::{Scene, stranger, witness_refusal};
 use crate::settings::Settings;
 use crate::settings::access::Role;
 
@@ -72,17 +73,20 @@ impl FromRequestParts<Arc<Desk>> for Person {
             let shown = shown.to_str().ok().and_then(|shown| shown.strip_prefix("Bearer "));
             let found = shown.and_then(|token| of_token(&context.settings, token.trim(), desk.now()));
             return found.ok_or_else(|| {
-                witness(
-                    desk,
-                    &stranger("somebody"),
-                    (Event::NotLetIn, "a token that is not known, or has expired"),
-                );
-                Problem::not_signed_in("the token is not known, or has expired")
+                let problem = Problem::not_signed_in("the token is not known, or has expired");
+                let what = "with a token".to_owned();
+                let scene =
+                    Scene { verb: "sign-in", what, from: peer.address.to_string(), ..Scene::default() };
+                witness_refusal(desk, &stranger(), &scene, &problem);
+                problem
             });
         }
         if let Some(person) = of_session(desk, parts, peer) {
             same_site(parts, &person).inspect_err(|problem| {
-                witness(desk, &person, (Event::Refused, problem.detail()));
+                let what = format!("{} {}", parts.method, parts.uri.path());
+                let scene =
+                    Scene { verb: "request", what, from: peer.address.to_string(), ..Scene::default() };
+                witness_refusal(desk, &person, &scene, problem);
             })?;
             return Ok(person);
         }
@@ -95,7 +99,7 @@ fn of_token(settings: &Settings, token: &str, now: Timestamp) -> Option<Person> 
     let hash = known_by(token);
     let (name, found) = settings.tokens.iter().find(|(_, known)| known.hash == hash)?;
     let person = Person {
-        name: format!("token:{name}"),
+        name: format!("{TOKEN}{name}"),
         role: found.role,
         sources: found.sources.clone(),
         by: By::Token,

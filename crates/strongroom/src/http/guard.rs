@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use crate::http::desk::Desk;
 use crate::http::entry::peer;
 use crate::http::problem::Problem;
+use crate::http::witness::{Scene, stranger, witness_refusal};
 
 /// The longest body that is read.
 pub const LONGEST_BODY: usize = 64 << 10;
@@ -35,9 +36,14 @@ pub async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) 
     let (parts, body) = request.into_parts();
     let peer = peer(&parts, &desk.context().settings);
     let response = match desk.buckets.take(peer.address, desk.now()) {
-        false => Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "this address asks too often")
-            .after(Duration::from_secs(1))
-            .into_response(),
+        false => {
+            let problem =
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "this address asks too often")
+                    .after(Duration::from_secs(1));
+            let scene = Scene { verb: "request", from: peer.address.to_string(), ..Scene::default() };
+            witness_refusal(&desk, &stranger(), &scene, &problem);
+            problem.into_response()
+        }
         true => match tokio::time::timeout(PATIENCE, next.run(Request::from_parts(parts, body))).await {
             Ok(response) => response,
             Err(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-slow", "no answer came in time")

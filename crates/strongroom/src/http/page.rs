@@ -7,6 +7,7 @@
 //! GET  /jobs /jobs/{id}    what the agent did, does, and is about to do      POST /jobs/{id}/cancel
 //! GET  /drills /storage /plans /alerts
 //! GET  /requests           what waits for a second person                    POST /requests/{id}/approve|decline
+//! GET  /audit              who did what, for admins
 //! POST /acts               has something done
 //! GET  /sign-in            POST /sign-in /sign-out
 //! GET  /assets/{name}      style, script and mark, at addresses that their content decides
@@ -33,6 +34,7 @@ mod storage;
 mod plans;
 mod restore;
 mod requests;
+mod audit;
 
 use std::sync::Arc;
 
@@ -47,7 +49,7 @@ use strongroom_model::{SourceName, Timestamp};
 
 use crate::agent::watch::board::Snapshot;
 use crate::context::Context;
-use crate::http::access::person::Person;
+use crate::http::access::person::{Act, Person, allowed_everywhere};
 use crate::http::desk::Desk;
 use crate::http::page::frame::{Frame, Freshness, Place, framed};
 use crate::http::problem::Problem;
@@ -67,6 +69,7 @@ pub fn routes() -> Router<Arc<Desk>> {
         .route("/sources/{source}/restore", get(restore::restore))
         .route("/jobs/{id}/cancel", post(acts::cancel))
         .route("/acts", post(acts::act))
+        .route("/audit", get(audit::audit))
         .route("/requests", get(requests::requests))
         .route("/requests/{id}/{decision}", post(requests::decide))
         .route("/sign-in", get(sign::form).post(sign::enter))
@@ -146,7 +149,9 @@ impl View {
             &self.person,
             self.context.settings.http.as_ref().is_some_and(|http| http.second_person),
         );
-        let frame = Frame { title, place, now: self.now, freshness, alerts, is_inside: true, person };
+        let sees_audit = allowed_everywhere(&self.person, Act::SeeAudit);
+        let (now, is_inside) = (self.now, true);
+        let frame = Frame { title, place, now, freshness, alerts, is_inside, sees_audit, person };
         Html(framed(&frame, content).into_string()).into_response()
     }
 
@@ -189,6 +194,7 @@ fn stranger(desk: &Desk, title: &str, content: &Markup, status: StatusCode) -> R
         freshness: None,
         alerts: 0,
         is_inside: false,
+        sees_audit: false,
         person: html! {},
     };
     (status, Html(framed(&frame, content).into_string())).into_response()

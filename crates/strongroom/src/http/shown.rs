@@ -20,6 +20,7 @@ pub mod source;
 pub mod drills;
 pub mod storage;
 pub mod plans;
+pub mod audit;
 
 use std::time::Duration;
 

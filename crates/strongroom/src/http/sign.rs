@@ -11,11 +11,12 @@ use axum::http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::http::access::person::{By, Person};
 use crate::http::desk::Desk;
 use crate::http::door::Peer;
 use crate::http::entry::{cookie_name, is_own_origin, peer, session_id};
 use crate::http::problem::Problem;
-use crate::http::witness::{Event, stranger, witness};
+use crate::http::witness::{Scene, claimed, stranger, witness, witness_refusal};
 
 /// The longest password that is looked at.
 const LONGEST: usize = 1024;
@@ -49,6 +50,26 @@ pub struct Signed {
 pub async fn sign_in(desk: &Arc<Desk>, parts: &Parts, credentials: Credentials) -> Result<Signed, Problem> {
     let context = desk.context();
     let peer = peer(parts, &context.settings);
+    let claims = claimed(&context.settings, &credentials.name);
+    let scene = Scene { verb: "sign-in", from: peer.address.to_string(), claims, ..Scene::default() };
+    match enter(desk, (parts, peer), credentials).await {
+        Ok((person, signed)) => {
+            witness(desk, &person, &Scene { claims: None, ..scene });
+            Ok(signed)
+        }
+        Err(problem) => {
+            witness_refusal(desk, &stranger(), &scene, &problem);
+            Err(problem)
+        }
+    }
+}
+
+async fn enter(
+    desk: &Arc<Desk>,
+    (parts, peer): (&Parts, Peer),
+    credentials: Credentials,
+) -> Result<(Person, Signed), Problem> {
+    let context = desk.context();
     if is_own_origin(parts) == Some(false) {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
@@ -68,11 +89,6 @@ pub async fn sign_in(desk: &Arc<Desk>, parts: &Parts, credentials: Credentials) 
     let passes = desk.trials.passes(&context, known.as_ref(), password).await;
     let entry = known.as_ref().and_then(|name| context.settings.users.get(name));
     let (true, Some(name), Some(entry)) = (passes, &known, entry) else {
-        witness(
-            desk,
-            &stranger(&shown),
-            (Event::NotLetIn, &format!("wrong name or password, from {}", peer.address)),
-        );
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "wrong-password",
@@ -82,19 +98,19 @@ pub async fn sign_in(desk: &Arc<Desk>, parts: &Parts, credentials: Credentials) 
     };
     desk.attempts.passed(&shown, peer.address);
     let (id, csrf) = desk.sessions.begin(&context.cx, name, entry);
-    let mut person = stranger(name.as_str());
-    (person.role, person.sources) = (entry.role, None);
-    witness(desk, &person, (Event::SignedIn, &format!("from {}", peer.address)));
+    let (name, role) = (name.to_string(), entry.role);
+    let person = Person { name, role, sources: None, by: By::Session, csrf: None };
     let length = context.settings.http.as_ref().map_or(0, |http| http.session_length.0.as_secs());
-    Ok(Signed { cookie: cookie(&id, peer, length), csrf })
+    Ok((person, Signed { cookie: cookie(&id, peer, length), csrf }))
 }
 
 /// Shows somebody out; the cookie that takes the old one's place.
-pub fn sign_out(desk: &Desk, parts: &Parts, person: &crate::http::access::person::Person) -> HeaderValue {
+pub fn sign_out(desk: &Desk, parts: &Parts, person: &Person) -> HeaderValue {
     let peer = peer(parts, &desk.context().settings);
     if let Some(id) = session_id(&parts.headers, peer.is_private) {
         desk.sessions.end(id);
-        witness(desk, person, (Event::SignedOut, ""));
+        let from = peer.address.to_string();
+        witness(desk, person, &Scene { verb: "sign-out", from, ..Scene::default() });
     }
     cookie("", peer, 0)
 }

@@ -58,6 +58,8 @@ pub enum Act {
     Expire,
     /// A restore over what is there.
     RestoreOver,
+    /// To see who did what.
+    SeeAudit,
 }
 
 impl Act {
@@ -72,7 +74,7 @@ impl Act {
             | Act::Cancel
             | Act::Restore
             | Act::Approve => Role::Operator,
-            Act::Release | Act::Expire | Act::RestoreOver => Role::Admin,
+            Act::Release | Act::Expire | Act::RestoreOver | Act::SeeAudit => Role::Admin,
         }
     }
 
@@ -85,6 +87,11 @@ impl Act {
 /// Whether this person may have that done to this source.
 pub fn allowed(person: &Person, act: Act, source: &SourceName) -> bool {
     person.role >= act.role() && person.knows(Some(source))
+}
+
+/// Whether this person may have that done to what concerns every source.
+pub fn allowed_everywhere(person: &Person, act: Act) -> bool {
+    person.role >= act.role() && person.knows(None)
 }
 
 impl Person {
@@ -107,7 +114,7 @@ pub fn changes(method: &Method) -> bool {
 mod tests {
     use super::*;
 
-    const ACTS: [Act; 11] = [
+    const ACTS: [Act; 12] = [
         Act::See,
         Act::BackUp,
         Act::Verify,
@@ -119,6 +126,7 @@ mod tests {
         Act::Release,
         Act::Expire,
         Act::RestoreOver,
+        Act::SeeAudit,
     ];
 
     fn person(role: Role, sources: Option<&[&str]>) -> Person {
@@ -130,18 +138,18 @@ mod tests {
     fn each_role_may_what_the_table_says_and_no_more() {
         let orders: SourceName = "orders".parse().unwrap();
         for (role, may) in [
-            // See, back up, verify, drill, hold, cancel, restore, approve, release, expire, restore over.
-            (Role::Viewer, "y----------"),
-            (Role::Operator, "yyyyyyyy---"),
-            (Role::Admin, "yyyyyyyyyyy"),
+            // See, back up, verify, drill, hold, cancel, restore, approve, release, expire, restore over, see the audit log.
+            (Role::Viewer, "y-----------"),
+            (Role::Operator, "yyyyyyyy----"),
+            (Role::Admin, "yyyyyyyyyyyy"),
         ] {
             let row = |person: &Person, source: &SourceName| -> String {
                 ACTS.iter().map(|act| if allowed(person, *act, source) { 'y' } else { '-' }).collect()
             };
             assert_eq!(row(&person(role, None), &orders), may, "{role}");
             assert_eq!(row(&person(role, Some(&["orders"])), &orders), may, "{role}");
-            assert_eq!(row(&person(role, Some(&["shop"])), &orders), "-----------", "{role}");
-            assert_eq!(row(&person(role, Some(&[])), &orders), "-----------", "{role}");
+            assert_eq!(row(&person(role, Some(&["shop"])), &orders), "------------", "{role}");
+            assert_eq!(row(&person(role, Some(&[])), &orders), "------------", "{role}");
         }
     }
 
@@ -152,5 +160,13 @@ mod tests {
         }
         assert!(person(Role::Viewer, None).knows(None));
         assert!(!person(Role::Admin, Some(&["orders"])).knows(None));
+        for (role, sources, may) in [
+            (Role::Admin, None, true),
+            (Role::Admin, Some(&["orders"][..]), false),
+            (Role::Operator, None, false),
+            (Role::Viewer, None, false),
+        ] {
+            assert_eq!(allowed_everywhere(&person(role, sources), Act::SeeAudit), may, "{role} {sources:?}");
+        }
     }
 }

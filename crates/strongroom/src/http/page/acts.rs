@@ -12,7 +12,7 @@ use crate::agent::deed::Deed;
 use crate::http::access::person::{Act, allowed};
 use crate::http::acts::{Ordered, Wish, act as have_done, cancel as call_off};
 use crate::http::page::View;
-use crate::http::page::sign::{Meant, check_meant, hidden};
+use crate::http::page::sign::{Meant, check_form, hidden};
 use crate::http::problem::Problem;
 use crate::http::shown::source::PointLine;
 use crate::settings::parse_time;
@@ -70,7 +70,7 @@ pub fn some<T>(text: &str, read: impl Fn(&str) -> Result<T, Problem>) -> Result<
 /// `POST /acts`
 pub async fn act(view: View, Form(said): Form<Said>) -> Response {
     let done = async {
-        check_meant(&view.person, &said.csrf)?;
+        check_form(&view, &said.csrf)?;
         let key = Some(said.key.clone()).filter(|key| !key.is_empty());
         let confirm = Some(said.confirm.trim().to_owned()).filter(|confirm| !confirm.is_empty());
         have_done(&view.desk, &view.person, Wish { deed: said.deed()?, confirm, key }).await
@@ -85,7 +85,7 @@ pub async fn act(view: View, Form(said): Form<Said>) -> Response {
 /// `POST /jobs/{id}/cancel`
 pub async fn cancel(view: View, Path(id): Path<JobId>, Form(meant): Form<Meant>) -> Response {
     let done = async {
-        meant.check(&view.person)?;
+        meant.check(&view)?;
         call_off(&view.desk, &view.person, id).await
     };
     match done.await {

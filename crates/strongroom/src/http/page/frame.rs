@@ -21,18 +21,21 @@ pub enum Place {
     Plans,
     /// Alerts.
     Alerts,
+    /// The audit log.
+    Audit,
     /// None of them.
     Elsewhere,
 }
 
 /// Where one can go.
-const PLACES: [(Place, &str, &str); 6] = [
+const PLACES: [(Place, &str, &str); 7] = [
     (Place::Sources, "/", "Sources"),
     (Place::Jobs, "/jobs", "Jobs"),
     (Place::Drills, "/drills", "Drills"),
     (Place::Storage, "/storage", "Storage"),
     (Place::Plans, "/plans", "Plans"),
     (Place::Alerts, "/alerts", "Alerts"),
+    (Place::Audit, "/audit", "Audit"),
 ];
 
 /// When the vault last said what it holds, and why that may no longer hold.
@@ -52,6 +55,8 @@ pub struct Frame<'a> {
     pub alerts: usize,
     /// Whether somebody looks who may: others can go nowhere.
     pub is_inside: bool,
+    /// Whether they may see who did what.
+    pub sees_audit: bool,
     /// Who looks at it, and how one signs in or out.
     pub person: Markup,
 }
@@ -82,7 +87,7 @@ pub fn framed(frame: &Frame<'_>, content: &Markup) -> Markup {
                     }
                     @if frame.is_inside { nav aria-label="Pages" {
                         ul {
-                            @for (place, address, name) in PLACES {
+                            @for (place, address, name) in PLACES.into_iter().filter(|(place, ..)| *place != Place::Audit || frame.sees_audit) {
                                 li {
                                     a href=(address) aria-current=[(place == frame.place).then_some("page")] {
                                         (name)

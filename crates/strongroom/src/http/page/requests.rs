@@ -36,7 +36,7 @@ pub async fn decide(
     Path((id, decision)): Path<(i64, String)>,
     Form(meant): Form<Meant>,
 ) -> Response {
-    if let Err(problem) = meant.check(&view.person) {
+    if let Err(problem) = meant.check(&view) {
         return view.refused(&problem);
     }
     match decision.as_str() {

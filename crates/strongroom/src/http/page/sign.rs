@@ -18,6 +18,7 @@ use crate::http::entry::is_same;
 use crate::http::page::View;
 use crate::http::problem::Problem;
 use crate::http::sign::{Credentials, sign_in, sign_out};
+use crate::http::witness::{Scene, witness_refusal};
 
 /// What every form of somebody who is signed in holds.
 #[derive(Deserialize)]
@@ -28,7 +29,7 @@ pub struct Meant {
 }
 
 /// Refuses a form that is not ours.
-pub fn check_meant(person: &Person, csrf: &str) -> Result<(), Problem> {
+fn check_meant(person: &Person, csrf: &str) -> Result<(), Problem> {
     match person.csrf.as_deref().is_some_and(|known| is_same(known, csrf)) {
         true => Ok(()),
         false => {
@@ -36,6 +37,14 @@ pub fn check_meant(person: &Person, csrf: &str) -> Result<(), Problem> {
                 .hint("sign in, go back and try again"))
         }
     }
+}
+
+/// Refuses such a form, and writes that down.
+pub fn check_form(view: &View, csrf: &str) -> Result<(), Problem> {
+    check_meant(&view.person, csrf).inspect_err(|problem| {
+        let scene = Scene { verb: "request", what: "a form of another page".to_owned(), ..Scene::default() };
+        witness_refusal(&view.desk, &view.person, &scene, problem);
+    })
 }
 
 /// The hidden part of every form.
@@ -86,7 +95,7 @@ pub async fn enter(State(desk): State<Arc<Desk>>, parts: Parts, Form(said): Form
 
 /// `POST /sign-out`
 pub async fn leave(view: View, parts: Parts, Form(said): Form<Meant>) -> Response {
-    if let Err(problem) = check_meant(&view.person, &said.csrf) {
+    if let Err(problem) = check_form(&view, &said.csrf) {
         return view.refused(&problem);
     }
     let cookie = sign_out(&view.desk, &parts, &view.person);
@@ -96,8 +105,8 @@ pub async fn leave(view: View, parts: Parts, Form(said): Form<Meant>) -> Respons
 /// What such a form held.
 impl Meant {
     /// Refuses one that is not ours.
-    pub fn check(&self, person: &Person) -> Result<(), Problem> {
-        check_meant(person, &self.csrf)
+    pub fn check(&self, view: &View) -> Result<(), Problem> {
+        check_form(view, &self.csrf)
     }
 }
 
