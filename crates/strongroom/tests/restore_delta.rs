@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use live::{Site, sound, versions};
 use serde_json::Value;
@@ -337,10 +337,13 @@ fn behaviour_25_a_killed_restore_is_gone_on_with() {
     let Some(binaries) = versions().into_iter().next() else { return };
     let scene = Scene::new(&binaries);
     let site = &scene.site;
+    let began = Instant::now();
     let whole = scene.ok("measured", &["--rate-limit", "4MiB/s"]);
-    let (all, seconds) =
+    let (all, restoring) =
         (number(&whole, "/restored/fetched"), whole["restored"]["seconds"].as_f64().unwrap());
-    assert!(seconds >= (all as f64 / (4 << 20) as f64) - 1.1, "{all} bytes in {seconds} s");
+    assert!(restoring >= (all as f64 / (4 << 20) as f64) - 1.1, "{all} bytes in {restoring} s");
+    // From the process' beginning on: before it writes anything it opens the vault, plans and records.
+    let seconds = began.elapsed().as_secs_f64();
     let run = |name: &str, more: &[&str], after: f64| {
         let words = scene.words(name, more);
         let words: Vec<&str> = words.iter().map(String::as_str).chain(["--rate-limit", "4MiB/s"]).collect();
@@ -352,7 +355,7 @@ fn behaviour_25_a_killed_restore_is_gone_on_with() {
         assert!(!killed || !site.path(name).join("global/pg_control").exists(), "{name} could be started");
         killed
     };
-    assert!(run("there", &[], seconds * 0.6), "the restore ended too early");
+    assert!(run("there", &[], seconds * 0.75), "the restore ended too early");
     let said = scene.fails(10, "there", &[]);
     assert!(said.contains("not finished") && said.contains("--delta"), "{said}");
     assert!(run("there", &["--delta"], seconds * 0.2), "the second one ended too early");
