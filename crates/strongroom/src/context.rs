@@ -126,12 +126,15 @@ pub struct Context {
     opened: Mutex<BTreeMap<usize, Arc<Vault>>>,
     /// The first vault that was opened: the one that this command is about.
     first: OnceLock<Arc<Vault>>,
+    /// One that answered before anybody asked for it.
+    answered: Mutex<Option<Arc<Vault>>>,
 }
 
 impl Context {
     /// The surroundings of a command with these flags and settings.
     pub fn new(cx: Cx, global: Global, settings: Settings, printer: Printer) -> Context {
-        Context { cx, global, settings, printer, opened: Mutex::default(), first: OnceLock::new() }
+        let (opened, first, answered) = (Mutex::default(), OnceLock::new(), Mutex::default());
+        Context { cx, global, settings, printer, opened, first, answered }
     }
 
     /// The vault's url: flag or its variable, else file, else the variables of backup scripts.
@@ -204,6 +207,9 @@ impl Context {
     /// The vault that answers: the main one, or if that cannot be reached or read the first further one that can. Said aloud.
     /// A wrong key is no reason to go on: the answer would be another than the one that was asked for.
     pub async fn answering(&self) -> Result<Arc<Vault>, Failure> {
+        if let Some(vault) = self.answered.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Ok(vault);
+        }
         let mut failure = match self.vault().await {
             Ok(vault) => return Ok(vault),
             Err(failure) if failure.is_of_this_place() => failure,
@@ -219,6 +225,12 @@ impl Context {
             }
         }
         Err(failure)
+    }
+
+    /// Whoever asks next for the vault that answers gets this one: a silent vault is not waited for twice, nor a passphrase
+    /// stretched twice.
+    pub fn has_answered(&self, vault: Arc<Vault>) {
+        *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(vault);
     }
 
     /// Further replicas of a vault that can be opened now: a restore goes on with them.

@@ -211,3 +211,22 @@ fn by_hand_nobody_speaks_for_people() {
     let kinds: Vec<Value> = log(&site, &[]).iter().map(|line| line["actor"]["kind"].clone()).collect();
     assert_eq!(kinds, ["user", "user"]);
 }
+
+#[test]
+fn a_restore_opens_its_vault_once() {
+    let Some(site) = site() else { return };
+    site.backup();
+    site.ship(&site.cluster);
+    fs::write(site.path("phrase"), "correct horse battery staple\n").unwrap();
+    site.ok(&["key", "add", "--new-passphrase-file", &site.inside("phrase"), "--label", "phrase"]);
+    site.rewrite(|text| {
+        let others = text.lines().filter(|line| !line.starts_with("identity_file"));
+        let command = format!("passphrase_command = \"echo >> {0}/asked; cat {0}/phrase\"", site.inside(""));
+        others.map(|line| line.replace("[vault]", &format!("[vault]\n{command}")) + "\n").collect()
+    });
+    let asked = || fs::read_to_string(site.path("asked")).unwrap_or_default().lines().count();
+    site.ok(&["restore", "--yes", "--to", &site.inside("a")]);
+    assert_eq!(asked(), 1);
+    let ended = log(&site, &["--verb", "restore"]);
+    assert!(ended.len() == 1 && ended[0]["outcome"] == "ok", "{ended:?}");
+}

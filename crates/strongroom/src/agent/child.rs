@@ -22,8 +22,8 @@ use crate::actor::ACTOR;
 use crate::agent::leash::HELD_BY;
 use crate::diagnostics::FORMAT;
 
-/// The longest report that is read.
-const LONGEST_REPORT: usize = 4 << 20;
+/// The longest report that is read: what `status` says of ten thousand sources with a hundred points each is half of it.
+const LONGEST_REPORT: usize = 32 << 20;
 
 /// Of what it says on the side so much is kept, the last.
 const LONGEST_WORDS: usize = 16 << 10;
