@@ -8,10 +8,10 @@ mod live;
 use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
-use live::{Site, sound, versions};
+use live::{Site, sound, until, versions};
 use serde_json::Value;
 use strongroom_postgres::cluster::{Binaries, Cluster, InitOptions};
 
@@ -337,25 +337,36 @@ fn behaviour_25_a_killed_restore_is_gone_on_with() {
     let Some(binaries) = versions().into_iter().next() else { return };
     let scene = Scene::new(&binaries);
     let site = &scene.site;
-    let began = Instant::now();
     let whole = scene.ok("measured", &["--rate-limit", "4MiB/s"]);
-    let (all, restoring) =
+    let (all, seconds) =
         (number(&whole, "/restored/fetched"), whole["restored"]["seconds"].as_f64().unwrap());
-    assert!(restoring >= (all as f64 / (4 << 20) as f64) - 1.1, "{all} bytes in {restoring} s");
-    // From the process' beginning on: before it writes anything it opens the vault, plans and records.
-    let seconds = began.elapsed().as_secs_f64();
-    let run = |name: &str, more: &[&str], after: f64| {
+    assert!(seconds >= (all as f64 / (4 << 20) as f64) - 1.1, "{all} bytes in {seconds} s");
+    let begin = |name: &str, more: &[&str]| {
         let words = scene.words(name, more);
         let words: Vec<&str> = words.iter().map(String::as_str).chain(["--rate-limit", "4MiB/s"]).collect();
-        let mut restore = site.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // The moment is the point of the test, so here time itself is what is waited for.
-        std::thread::sleep(Duration::from_secs_f64(after));
+        site.command(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let kill = |name: &str, mut restore: Child| {
         restore.kill().unwrap();
         let killed = !restore.wait().unwrap().success();
         assert!(!killed || !site.path(name).join("global/pg_control").exists(), "{name} could be started");
         killed
     };
-    assert!(run("there", &[], seconds * 0.75), "the restore ended too early");
+    let run = |name: &str, more: &[&str], after: f64| {
+        let restore = begin(name, more);
+        // The moment is the point of the test, so here time itself is what is waited for.
+        std::thread::sleep(Duration::from_secs_f64(after));
+        kill(name, restore)
+    };
+    // The first once half of the big table is there.
+    let (big, there) = (std::fs::read(scene.big("measured")).unwrap(), scene.big("there"));
+    let restore = begin("there", &[]);
+    until("half of the big table", || {
+        let written = std::fs::read(&there).unwrap_or_default();
+        big.chunks(PAGE).zip(written.chunks(PAGE)).filter(|(one, other)| one == other).count() * 2
+            >= big.len() / PAGE
+    });
+    assert!(kill("there", restore), "the restore ended too early");
     let said = scene.fails(10, "there", &[]);
     assert!(said.contains("not finished") && said.contains("--delta"), "{said}");
     assert!(run("there", &["--delta"], seconds * 0.2), "the second one ended too early");
