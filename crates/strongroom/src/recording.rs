@@ -238,6 +238,8 @@ impl Recording {
             (None, Some(vault)) => Ok(vault),
             // Nothing was done to a vault that the act itself could not open.
             (None, None) if cannot_open(code) => return,
+            // It knows its vault by flags and variables, and says which one it opened.
+            (None, None) if self.act.verb == "dump" => return,
             (None, None) => match tokio::time::timeout(PATIENCE, self.vault(context)).await {
                 Ok(opened) => opened,
                 Err(_) => Err(silent()),

@@ -144,6 +144,7 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<Outcome, Fa
         return would(&wanted, &found).await;
     }
     let (vault, made) = vault(&wanted.context).await?;
+    context.noted(Arc::clone(&vault));
     let began = wanted.context.cx.now();
     let summary = dump(&wanted.context.cx, &vault, &engine, &request(&wanted, arguments)).await?;
     let took = wanted.context.cx.now().since(began);
