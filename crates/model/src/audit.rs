@@ -144,7 +144,7 @@ pub struct Entry {
 pub type Texts = BTreeMap<String, String>;
 
 /// Who vouches for an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Voucher {
     /// Somebody with the whole key of the vault signed it.
@@ -377,7 +377,7 @@ fn against(numbered: &[(u64, &Link)], noted: &Head) -> Option<Finding> {
 }
 
 /// An act as people read it: one line, whether it has one entry or two.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// The number of its entry, or of the first of two.
     pub number: u64,

@@ -4,14 +4,13 @@
 
 mod live;
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
+use live::answering::Agent;
 use live::{Site, said, until, versions};
-use rustix::process::{Pid, Signal, kill_process};
 use strongroom_postgres::cluster::InitOptions;
 
 /// As long as a name may be.
@@ -22,42 +21,6 @@ const HOSTILE: &str = "<script>alert('x')</script>\u{202e}shalom <img src=x oner
 
 /// Of who signs in.
 const PASSWORD: &str = "a long enough password";
-
-/// A running agent.
-struct Agent<'a> {
-    site: &'a Site,
-    child: Child,
-    port: u16,
-}
-
-impl<'a> Agent<'a> {
-    fn start(site: &'a Site, port: u16) -> Agent<'a> {
-        let log = File::options().create(true).append(true).open(site.path("agent.log")).unwrap();
-        let child = site.command(&["run", "-v"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let agent = Agent { site, child, port };
-        until("the agent to answer", || agent.get("/healthz").is_some_and(|answer| answer.contains(" 200 ")));
-        agent
-    }
-
-    /// Status line, headers and body.
-    fn get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer)
-    }
-
-    fn says(&self, path: &str, words: &str) -> bool {
-        self.get(path).is_some_and(|page| page.contains(words))
-    }
-
-    fn stop(mut self) {
-        kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::TERM).unwrap();
-        let log = || std::fs::read_to_string(self.site.path("agent.log")).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", log());
-    }
-}
 
 /// A source with a past, one whose server is away, one that nobody ever backed up.
 fn site(port: u16) -> Option<Site> {

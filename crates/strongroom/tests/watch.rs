@@ -5,55 +5,14 @@
 mod live;
 mod sinks;
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Stdio};
+use std::net::TcpListener;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use live::answering::Agent;
 use live::{Site, until, versions};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sinks::HttpSink;
 use strongroom_postgres::cluster::InitOptions;
-
-/// A running agent that is watched itself.
-struct Agent<'a> {
-    site: &'a Site,
-    child: Child,
-    port: u16,
-}
-
-impl<'a> Agent<'a> {
-    fn start(site: &'a Site, port: u16) -> Agent<'a> {
-        let log = File::options().create(true).append(true).open(site.path("agent.log")).unwrap();
-        let child = site.command(&["run", "-v"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let agent = Agent { site, child, port };
-        until("the agent to answer", || agent.get("/healthz").is_some_and(|answer| answer.contains(" 200 ")));
-        agent
-    }
-
-    /// Status line, headers and body.
-    fn get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer)
-    }
-
-    /// The value of a sample.
-    fn metric(&self, sample: &str) -> Option<f64> {
-        let page = self.get("/metrics")?;
-        page.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse().ok())
-    }
-
-    fn stop(mut self) {
-        kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::TERM).unwrap();
-        let log = || std::fs::read_to_string(self.site.path("agent.log")).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0), "{}", log());
-    }
-}
 
 /// In the next minute that the agent certainly sees begin, and a year later.
 fn once() -> String {

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros, reason = "a test")]
 
+pub mod answering;
 pub mod cloud;
 pub mod desk;
 pub mod small;

@@ -4,14 +4,14 @@ use axum::extract::Query;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
-use serde_json::Value;
+use strongroom_model::audit::{Line, Voucher};
 
 use crate::agent::sightings::OK;
 use crate::http::acts::may_see_audit;
 use crate::http::page::View;
 use crate::http::page::frame::Place;
 use crate::http::page::pieces::{instant, knowledge, mark, table};
-use crate::http::shown::audit::{AuditLine, AuditPage, WORDS, page};
+use crate::http::shown::audit::{AuditPage, WORDS, page};
 
 /// Entries on a page.
 const MOST: usize = 100;
@@ -45,7 +45,7 @@ fn content(view: &View, shown: &AuditPage) -> Markup {
     }
 }
 
-fn row(line: &AuditLine) -> Markup {
+fn row(line: &Line) -> Markup {
     let object = line.act.point.as_ref().map(ToString::to_string);
     let details = line.texts.iter().map(|(key, text)| format!("{key}: {text}"));
     html! {
@@ -64,13 +64,13 @@ fn row(line: &AuditLine) -> Markup {
     }
 }
 
-fn outcome(line: &AuditLine) -> Markup {
+fn outcome(line: &Line) -> Markup {
     html! {
         @match line.outcome.as_deref() {
             Some(OK) => (mark("good", OK)),
             Some(word) => (mark("look", word)),
             None => (mark("bad", "begun, no end known")),
         }
-        @if let Some(Value::String(why)) = line.voucher.get("forged") { " " (mark("bad", format!("forged: {why}"))) }
+        @if let Voucher::Forged(why) = &line.voucher { " " (mark("bad", format!("forged: {why}"))) }
     }
 }

@@ -1,37 +1,12 @@
 //! The audit log: who did what to the vault, and what people did, or were refused, at the agent's door; as `audit list` tells it.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use strongroom_model::Timestamp;
-use strongroom_model::audit::{Act, Actor, Texts};
+use serde::Serialize;
+use strongroom_model::audit::Line;
 
 use crate::http::shown::source::{Knowledge, Told};
 
 /// The verb that tells it. What is older `audit list` shows by hand.
 pub const WORDS: [&str; 4] = ["audit", "list", "--newest", "1000"];
-
-/// One act: what `audit list` prints of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditLine {
-    /// The number of its entry, or of the first of two.
-    pub number: u64,
-    /// When it began, or when its only entry was written.
-    pub at: Timestamp,
-    /// Who.
-    pub actor: Actor,
-    /// What.
-    pub act: Act,
-    /// What came of it; null: no end is known.
-    pub outcome: Option<String>,
-    /// The exit code.
-    pub exit_code: Option<u8>,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
-    /// What is under seal.
-    pub texts: Texts,
-    /// Who vouches for it.
-    pub voucher: Value,
-}
 
 /// A page of it.
 #[derive(Debug, Serialize)]
@@ -40,17 +15,17 @@ pub struct AuditPage {
     #[serde(flatten)]
     pub known: Knowledge,
     /// Newest first.
-    pub entries: Vec<AuditLine>,
+    pub entries: Vec<Line>,
     /// What the next page is asked for by; null: there is none.
     pub next: Option<u64>,
 }
 
 /// So many, newest first, of those before this number.
-pub fn page(told: &Told<Vec<AuditLine>>, before: Option<u64>, limit: usize) -> AuditPage {
-    let mut all: Vec<&AuditLine> = told.said().into_iter().flatten().collect();
+pub fn page(told: &Told<Vec<Line>>, before: Option<u64>, limit: usize) -> AuditPage {
+    let mut all: Vec<&Line> = told.said().into_iter().flatten().collect();
     all.retain(|line| before.is_none_or(|before| line.number < before));
     all.sort_by_key(|line| std::cmp::Reverse(line.number));
-    let entries: Vec<AuditLine> = all.iter().take(limit).map(|line| (*line).clone()).collect();
+    let entries: Vec<Line> = all.iter().take(limit).map(|line| (*line).clone()).collect();
     let next = entries.last().map(|line| line.number).filter(|_| all.len() > limit);
     AuditPage { known: told.knowledge(), entries, next }
 }
@@ -58,10 +33,11 @@ pub fn page(told: &Told<Vec<AuditLine>>, before: Option<u64>, limit: usize) -> A
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use strongroom_model::Timestamp;
 
     use super::*;
 
-    fn lines(numbers: &[u64]) -> Vec<AuditLine> {
+    fn lines(numbers: &[u64]) -> Vec<Line> {
         let line = |number: &u64| {
             let line = json!({
                 "number": number, "at": "2026-11-20T12:00:00Z",
